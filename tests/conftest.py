@@ -30,7 +30,7 @@ with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
 import torch
 
 from bench.console.console import INTERRUPTED
-from bench.data.manifest import pack_cache
+from bench.data.manifest import user_cache_folder
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack import main as decode
 from bench.environment.files import hold_lock
@@ -121,7 +121,7 @@ def user_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iter
         patch.setenv(
             "XDG_CACHE_HOME", str((own if worker_id == "master" else own.parent) / "user-cache")
         )
-        yield pack_cache()
+        yield user_cache_folder()
 
 
 @pytest.fixture(scope="session")

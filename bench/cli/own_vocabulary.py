@@ -11,11 +11,11 @@ from bench.experiment.config import Experiment, change
 from bench.experiment.fields import InputSettings
 from bench.experiment.recipes import DATACOMP_SYNSETS
 from bench.interfaces.hooks import find_hook
-from bench.labels.counting import count_input
+from bench.labels.counting import count_label_vocabulary
 from bench.labels.vocabulary import (
     SUBWORD,
     Vocabulary,
-    min_count_for,
+    default_min_count,
     vocabulary_field,
     write_vocabulary,
 )
@@ -36,13 +36,13 @@ def count_data_vocabulary(inputs: InputSettings, vocabulary_field_name: str) -> 
     """Count labels in the captions of training data, in all texts where one of several is drawn.
 
     All subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
-    `min_count_for` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
+    `default_min_count` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
     """
-    count = find_hook("count_labels") or count_input
+    count = find_hook("count_labels") or count_label_vocabulary
     counted: Vocabulary = count(inputs, RULES[vocabulary_field_name])
     if counted.rule == SUBWORD:
         return cut_vocabulary(counted, 1, None)
-    return cut_vocabulary(counted, min_count_for(counted.captions or 0), DATACOMP_SYNSETS)
+    return cut_vocabulary(counted, default_min_count(counted.captions or 0), DATACOMP_SYNSETS)
 
 
 def with_counted_vocabularies(experiments: Sequence[Experiment], results: Path) -> list[Experiment]:

@@ -79,7 +79,7 @@ def find_caption_columns(names: Sequence[str], fields: Iterable[str]) -> list[st
     return list(matches)
 
 
-def require_distinct(names: Sequence[str]) -> list[str]:
+def require_distinct_columns(names: Sequence[str]) -> list[str]:
     """Return the names of columns; ValueError if two columns have the same one."""
     for name, count in Counter(names).most_common(1):
         if count > 1:
@@ -97,14 +97,14 @@ def text_columns(schema: pa.Schema) -> list[str]:
     return names
 
 
-def iterate_values(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, object]]:
+def iterate_rows(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, object]]:
     """Yield the rows of a batch by column; bytes of texts that are not UTF-8 become U+FFFD."""
     names = batch.schema.names
-    columns = [_to_values(column) for column in batch.columns]
+    columns = [_decode_column(column) for column in batch.columns]
     return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
 
 
-def _to_values(column: pa.Array | pa.ChunkedArray) -> Sequence[object]:
+def _decode_column(column: pa.Array | pa.ChunkedArray) -> Sequence[object]:
     if column.type not in TEXT_TYPES:
         return cast("Sequence[object]", column.to_pylist())
     texts = column.cast(pa.large_binary()).to_pylist()
@@ -124,7 +124,7 @@ def image_byte_columns(schema: pa.Schema) -> list[str]:
     return names
 
 
-def find_image_bytes(schema: pa.Schema, name: str | None) -> str:
+def find_image_column(schema: pa.Schema, name: str | None) -> str:
     """Return the named column of images, else the only one, or one of a known name; else ValueError."""
     columns = image_byte_columns(schema)
     if name is not None:

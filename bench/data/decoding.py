@@ -135,7 +135,7 @@ def _open_and_decode(encoded: bytes, decode: Callable[[Image.Image], T]) -> T:
         warnings.simplefilter("ignore")  # Pillow's, about unusual but valid files
         try:
             with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:  # reads only the header
-                _require_few_pixels(image)
+                _check_pixel_count(image)
                 return decode(image)
         except (UnusableImageError, MemoryError):
             raise
@@ -148,7 +148,7 @@ def _open_and_decode(encoded: bytes, decode: Callable[[Image.Image], T]) -> T:
             raise UnusableImageError(TRUNCATED if is_short else CORRUPTED) from None
 
 
-def _require_few_pixels(image: Image.Image) -> None:
+def _check_pixel_count(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise UnusableImageError(TOO_LARGE)
 
@@ -156,7 +156,7 @@ def _require_few_pixels(image: Image.Image) -> None:
 def _decode_with_pillow(image: Image.Image) -> Pixels:
     """Return the pixels of an opened image, upright and in RGB."""
     image.load()
-    transpose = _transpose_to_upright(image)
+    transpose = _upright_transposition(image)
     if transpose is not None:
         image = image.transpose(transpose)
     pixels = np.array(_to_rgb(image))
@@ -166,7 +166,7 @@ def _decode_with_pillow(image: Image.Image) -> Pixels:
 def _is_upright_jpeg(image: Image.Image) -> bool:
     if image.format != "JPEG" or image.mode not in ("RGB", "L"):
         return False
-    return _transpose_to_upright(image) is None
+    return _upright_transposition(image) is None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -181,7 +181,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, rgba).convert("RGB")
 
 
-def _transpose_to_upright(image: Image.Image) -> Image.Transpose | None:
+def _upright_transposition(image: Image.Image) -> Image.Transpose | None:
     """Return the transposition to upright; None if the image is upright or its EXIF data is broken."""
     try:
         return TRANSPOSES.get(image.getexif().get(ExifTags.Base.Orientation, 1))

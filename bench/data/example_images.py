@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.data.manifest import PACK, read_members
+from bench.data.manifest import PACK, read_shard_members
 
 CAPTIONED = Path("mine")
 LABELLED = Path("classes")
@@ -32,7 +32,7 @@ def main() -> None:
 
 def read_images(shard: str) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
     """Yield the file name, the bytes and the JSON object of each image."""
-    members = read_members(PACK / shard)
+    members = read_shard_members(PACK / shard)
     for name, content in members.items():
         key, _, suffix = name.rpartition(".")
         if suffix != "json":

@@ -17,20 +17,20 @@ ALIKE: Reason = "alike"  # the image is a near duplicate of such an emoji
 
 
 @cache
-def exclusion_reasons() -> dict[str, str]:
+def exclusion_reason_by_key() -> dict[str, str]:
     """Return the keys of the pairs that `subset=seen-concepts` leaves out, with the reason."""
     with HELD_OUT_FILE.open(newline="", encoding="utf-8") as file:
         return {row["key"]: row["reason"] for row in csv.DictReader(file)}
 
 
-def left_out_concepts(
+def excluded_concepts(
     reason: Reason, keys: Iterable[str], classes: Iterable[Mapping[str, str]]
 ) -> set[str]:
     """Return the concepts with an emoji that is left out for a reason, given the pack's pairs for pre-training.
 
     Those that are "shown" are the held-out concepts.
     """
-    reasons = exclusion_reasons()
+    reasons = exclusion_reason_by_key()
     concepts = set()
     for key, class_names in zip(keys, classes, strict=True):
         if reasons.get(key) == reason and "concept" in class_names:

@@ -30,13 +30,13 @@ def pretrain_shards(folder: Path = PACK) -> list[Path]:
     return sorted((folder / "pretrain").glob("*.tar.gz"))
 
 
-def read_members(shard: Path) -> dict[str, bytes]:
+def read_shard_members(shard: Path) -> dict[str, bytes]:
     """Return the members of a shard by name: images, each followed by its JSON object."""
     with tarfile.open(shard, "r:gz") as tar:
         return {member.name: cast("IO[bytes]", tar.extractfile(member)).read() for member in tar}
 
 
-def pack_cache() -> Path:
+def user_cache_folder() -> Path:
     """Return the folder of the pack's decoded images in the user's cache; all results folders share it.
 
     ValueError if the user has no home.
@@ -50,7 +50,7 @@ def pack_cache() -> Path:
         ) from None
 
 
-def cache_path(part: str, cache: Path, folder: Path = PACK) -> Path:
+def decoded_part_path(part: str, cache: Path, folder: Path = PACK) -> Path:
     """Return the cache file of a part's decoded images, named by a digest of the pack and of its decoding."""
     decoding = Path(__file__).with_name("pack.py").read_bytes() + version("pillow").encode()
     digest = sha256((folder / "manifest.json").read_bytes() + decoding).hexdigest()

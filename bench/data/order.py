@@ -43,7 +43,7 @@ class SampleOrder:
         start, size = self._places(k)
         return [place // self.num_samples for place in range(start, start + size)]
 
-    def draw_generator(self, k: int) -> torch.Generator:
+    def augmentation_generator(self, k: int) -> torch.Generator:
         """Return the generator of batch k's crops, flips and colours."""
         seed = derive_seed(self.experiment.seed, AUGMENTATION, self.rank, k)
         return torch.Generator().manual_seed(seed)
@@ -122,15 +122,15 @@ def _encrypt(
     left, right = np.divmod(values, right_base)
     for number, key in enumerate(round_keys):
         if number % 2:
-            shift = _mix(left ^ key) % right_base
+            shift = _hash_numbers(left ^ key) % right_base
             right = (right + shift) % right_base
         else:
-            shift = _mix(right ^ key) % left_base
+            shift = _hash_numbers(right ^ key) % left_base
             left = (left + shift) % left_base
     return left * right_base + right
 
 
-def _mix(values: Numbers) -> Numbers:
+def _hash_numbers(values: Numbers) -> Numbers:
     """Return a hash of 64-bit numbers: the mixing function of SplitMix64."""
     values = (values ^ (values >> np.uint64(30))) * FIRST_MULTIPLIER
     values = (values ^ (values >> np.uint64(27))) * SECOND_MULTIPLIER

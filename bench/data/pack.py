@@ -18,10 +18,10 @@ from torch import Tensor
 from bench.data.manifest import (
     PACK,
     PARTS,
-    cache_path,
-    pack_cache,
+    decoded_part_path,
     pretrain_shards,
-    read_members,
+    read_shard_members,
+    user_cache_folder,
     verify_pack,
 )
 from bench.environment.files import atomic_write
@@ -47,7 +47,7 @@ def load_pack_images(part: str, cache: Path, folder: Path = PACK) -> PackImages:
 
     A changed pack, or another decoding of it, has another cache file. The first call verifies the pack.
     """
-    path = cache_path(part, cache, folder)
+    path = decoded_part_path(part, cache, folder)
     if not path.is_file():
         verify_pack(folder)
         images = _decode_part(part, folder)
@@ -72,7 +72,7 @@ def _decode_part(part: str, folder: Path) -> PackImages:
     pixels = []
     texts = []
     for shard in shards:
-        for name, content in read_members(shard).items():
+        for name, content in read_shard_members(shard).items():
             key, _, suffix = name.rpartition(".")
             if suffix == "json":
                 texts.append(json.loads(content))
@@ -95,7 +95,7 @@ def _decode_pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
 def main(parts: Sequence[str] = PARTS) -> None:
     """Decode parts into the user's cache, by default all: `python -m bench.data.pack [PART ...]`."""
     for part in parts:
-        load_pack_images(part, pack_cache())
+        load_pack_images(part, user_cache_folder())
 
 
 if __name__ == "__main__":

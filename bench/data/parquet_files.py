@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.data.columns import TEXT_TYPES, iterate_values, require_distinct, text_columns
+from bench.data.columns import TEXT_TYPES, iterate_rows, require_distinct_columns, text_columns
 
 MAX_BATCH_ROWS = 65_536  # of a joined batch, which is also a row group of the labels
 MAX_BATCH_BYTES = 16 * 2**20
@@ -27,12 +27,12 @@ class ParquetTable:
     """An open Parquet file."""
 
     def __init__(self, path: Path, file: pq.ParquetFile) -> None:
-        self.columns = require_distinct(file.schema_arrow.names)
+        self.columns = require_distinct_columns(file.schema_arrow.names)
         self.texts = text_columns(file.schema_arrow)
         self._path = path
         self._file = file
 
-    def has_text(self, column: str) -> bool:
+    def is_text_column(self, column: str) -> bool:
         """Return whether a column has one text in each row."""
         kind = self._file.schema_arrow.field(column).type
         if pa.types.is_dictionary(kind):
@@ -46,7 +46,7 @@ class ParquetTable:
     def read_rows(self, columns: list[str]) -> Iterator[dict[str, object]]:
         """Yield the rows with the given columns."""
         for table in self.read_batches(columns):
-            yield from iterate_values(table)
+            yield from iterate_rows(table)
 
 
 def iterate_decoded_batches(
@@ -66,7 +66,7 @@ def iterate_decoded_batches(
             group = file.metadata.row_group(number)
             total = group.total_byte_size
             mean = total // max(group.num_rows, 1)
-            longest = max(_longest_value(encoded, number, columns, total, size), mean, 1)
+            longest = max(_max_value_bytes(encoded, number, columns, total, size), mean, 1)
             rows = min(max_rows, MAX_BATCH_ROWS, MAX_BATCH_BYTES // longest)
             for batch in file.iter_batches(max(rows, 1), row_groups=[number], columns=columns):
                 num_read += len(batch)
@@ -85,7 +85,7 @@ def _decode_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
-def _longest_value(
+def _max_value_bytes(
     encoded: pq.ParquetFile, group: int, columns: Sequence[str], total: int, size: int
 ) -> int:
     """Return the bytes of the longest value in the dictionaries of a row group, or a bound where they cannot be read.

@@ -29,7 +29,7 @@ def iterate_files(data: str, suffixes: Sequence[str] = ("",)) -> Iterator[Path]:
     """Yield visible files with one of these endings: below a folder, those of a glob, or the file itself."""
     for name in _iterate_names(data):
         path = Path(name)
-        if is_visible(path.name, suffixes) and path.is_file():
+        if is_visible_with_suffix(path.name, suffixes) and path.is_file():
             yield path.absolute()
 
 
@@ -45,7 +45,7 @@ def _iterate_names(data: str) -> Iterator[str]:
         yield from iglob(data, recursive=True)  # noqa: PTH207
 
 
-def is_visible(name: str, suffixes: Sequence[str]) -> bool:
+def is_visible_with_suffix(name: str, suffixes: Sequence[str]) -> bool:
     """Return whether a file is not hidden and has one of these endings, in any case."""
     if name.startswith("."):
         return False

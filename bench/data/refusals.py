@@ -9,7 +9,7 @@ from shlex import quote
 from bench.console.console import PROGRAM, UserError, escape_unprintable
 from bench.data.columns import CAPTION_COLUMNS, IMAGE_ENDINGS, find_column
 from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
-from bench.data.sources.image_tables import possible_tables, read_start
+from bench.data.sources.image_tables import find_possible_tables, read_table_layout
 from bench.data.tables import FIRST_ROWS, open_table
 from bench.environment.circumstances import CHECKOUT
 
@@ -43,25 +43,25 @@ REMEDIES = (
 )
 
 
-def refuse_unread(data: str, readable_folder: str | None) -> UserError:
+def unread_data_error(data: str, readable_folder: str | None) -> UserError:
     """Return the error for data that no source reads; one of its folders may be readable."""
     paths = list(islice(iterate_files(data), COUNTED_FILES))
     counts = Counter(compound_suffix(path) for path in paths).most_common(3)
     held = ", ".join(f"{count:,} {suffix}" for suffix, count in counts)
     there = f"data={data} holds {held or 'no file'}; no data source reads it"
     if readable_folder is None:
-        return refuse(there, data, paths)
+        return missing_part_error(there, data, paths)
     command = f"{PROGRAM} data {quote(readable_folder)}"
     return _to_error(there, "the name of one of its folders", command)
 
 
-def refuse(there: str, data: str, paths: Sequence[Path]) -> UserError:
+def missing_part_error(there: str, data: str, paths: Sequence[Path]) -> UserError:
     """Return the error for files by their endings, else by the first table or image."""
     for endings, missing, command in REMEDIES:
         for path in paths:
             if path.name.lower().endswith(endings):
                 return _to_error(there, missing, _fill(command, path))
-    tables = possible_tables(data)
+    tables = find_possible_tables(data)
     images = sorted(path for path in paths if path.suffix.lower() in IMAGE_ENDINGS)
     if images and (not tables or tables[0].suffix == ".txt"):
         missing = "captions: a text beside each image, or one for a folder"
@@ -92,7 +92,7 @@ def _mend_table(path: Path) -> tuple[str, str]:
         with open_table(path) as table:
             list(islice(table.read_rows(table.texts), FIRST_ROWS))
             columns = table.columns
-        read_start(path, None)
+        read_table_layout(path, None)
     except UNREADABLE as error:
         reason = str(error).partition("\n")[0]
     if not columns:

@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 
 from bench.console.progress import show_progress
-from bench.data.captions.choice import Texts
+from bench.data.captions.choice import TextsByField
 from bench.data.captions.reader import (
     NO_CAPTION,
     REPLACED,
@@ -57,7 +57,7 @@ def image_suffixes(request: SampleRequest) -> tuple[str, ...]:
     return EMBEDDING_SUFFIXES if request.has_embeddings else IMAGE_SUFFIXES
 
 
-class IndexContents(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class IndexSummary(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What an index says of the data."""
 
     counts: CaptionFieldCounts
@@ -73,12 +73,12 @@ class IndexBuilder:
         self.image_column = request.image_column
         self.suffixes = image_suffixes(request)
         self.needs_captions = request.needs_captions
-        self.contents = IndexContents(counts=CaptionFieldCounts())
+        self.contents = IndexSummary(counts=CaptionFieldCounts())
         self.file = 0  # number of the file that is read
         self.reader = CaptionReader(request.captions, self.contents.counts)
         self._schema = schema
         self._writer = writer  # of an Arrow file
-        self._no_texts: Texts = ((),) * len(request.captions.fields)
+        self._no_texts: TextsByField = ((),) * len(request.captions.fields)
         self._rows: list[tuple[Any, ...]] = []
         self._num_characters = 0  # of the texts of these rows
 
@@ -161,7 +161,7 @@ class IndexedSamples(Samples):
     def key(self, row: int) -> str:
         return str(self.keys[row])
 
-    def texts(self, row: int) -> Texts:
+    def texts(self, row: int) -> TextsByField:
         fields = self.table["texts"][row].as_py()
         return tuple(tuple(field_texts) for field_texts in fields)
 
@@ -185,11 +185,11 @@ class IndexedSamples(Samples):
             return pa.ipc.open_file(pa.memory_map(str(self.index))).read_all()
 
     @cached_property
-    def contents(self) -> IndexContents:
+    def contents(self) -> IndexSummary:
         """What the index says of the data."""
         path = self.index.with_suffix(".json")
         with prefix_errors(f"{path}: no index of samples, remove it", UNREADABLE):
-            return decode_json(read_limited(path), IndexContents)
+            return decode_json(read_limited(path), IndexSummary)
 
     @property
     def skipped(self) -> dict[str, int]:

@@ -27,12 +27,12 @@ from bench.data.order import SampleOrder, StepSize
 from bench.data.samples import MIN_TOLERATED
 from bench.data.stream import Batch, BatchStream, DecodeStats
 from bench.data.subset import subset_rows
-from bench.data.targets import Captions, Target, pin, to_device
+from bench.data.targets import Captions, Target, pin_tensors, to_device
 from bench.data.transforms import (
     WHITE,
     CropParams,
     SquarePixels,
-    crop_box,
+    choose_crop_box,
     draw_crop_params,
     normalise,
     resize_crop,
@@ -46,7 +46,7 @@ from bench.interfaces.method import NoTarget, get_method
 
 T = TypeVar("T", bound=Target)
 # The result turns an experiment's captions into targets.
-MakeTargets = Callable[[Experiment], Callable[[Captions], T]]
+TargetMakerFactory = Callable[[Experiment], Callable[[Captions], T]]
 # Decoded and cropped, or embeddings.
 ImageOrGrid = SquarePixels | Float[Tensor, "channels side side"]
 SAMPLED_CAPTIONS = 4096  # of the data set, whose lengths decide how many rows packed captions need
@@ -66,7 +66,7 @@ class LoadedBatch(Generic[T]):
 
     def pin_memory(self) -> "LoadedBatch[T]":
         """Return the batch in pinned memory; PyTorch's DataLoader calls it."""
-        return cast("LoadedBatch[T]", pin(self))
+        return cast("LoadedBatch[T]", pin_tensors(self))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +75,7 @@ class SampleLoader(Generic[T]):
 
     experiment: Experiment
     # A function that other processes can import; each calls it to make the targets of its own.
-    targets: MakeTargets[T]
+    targets: TargetMakerFactory[T]
     samples: Samples
     # The samples that the experiment sees; the order numbers its samples by their places here.
     rows: Sequence[int]
@@ -93,14 +93,14 @@ class SampleLoader(Generic[T]):
         samples = self.order.batch_rows(k).tolist()
         side = self.order.image_size(k)
         stats = DecodeStats()
-        draws = draw_crop_params(len(samples), self.order.draw_generator(k))
+        draws = draw_crop_params(len(samples), self.order.augmentation_generator(k))
         images = []
         shown = []
         for sample, drawn in zip(samples, draws, strict=True):
             image, replacement = self._load_image(sample, drawn, side, stats)
             images.append(image)
             shown.append(replacement)
-        _cached_targets(self)  # made outside the clock, as the pack's is
+        _target_maker(self)  # made outside the clock, as the pack's is
         start = time.perf_counter()
         target = self.target(shown, self.order.batch_epochs(k))
         seconds = time.perf_counter() - start
@@ -117,7 +117,7 @@ class SampleLoader(Generic[T]):
         for row, epoch in zip(rows, epochs, strict=True):
             options = self.samples.texts(row)
             texts.append(choice.draw(options, self.experiment.seed, row, epoch))
-        targets = _cached_targets(self)(Captions(texts, rows))
+        targets = _target_maker(self)(Captions(texts, rows))
         return cast("T", targets.select(torch.arange(len(rows))))
 
     def keys(self, samples: Sequence[int]) -> list[str]:
@@ -158,13 +158,13 @@ class SampleLoader(Generic[T]):
             return decode_embedding_grid(encoded, channels, side)
         drawn = draws.tolist()
         min_side = side if inputs.jpeg_decoding == "reduced" else MAX_PIXELS
-        box_of_size = partial(crop_box, drawn, scale=inputs.crop_scale)
+        box_of_size = partial(choose_crop_box, drawn, scale=inputs.crop_scale)
         image, box = decode_for_crop(encoded, box_of_size, min_side)
         return resize_crop(image, box, drawn, side, flip=inputs.flip)
 
 
 @lru_cache(maxsize=2)  # the last two trainings of a process
-def _cached_targets(loader: SampleLoader[Any]) -> Any:
+def _target_maker(loader: SampleLoader[Any]) -> Any:
     """Return the function that turns a loader's captions into what the method reads; a process makes it once.
 
     Rows for packed captions are reserved by the longest texts that may be drawn of some samples, the same ones in all
@@ -199,7 +199,7 @@ class SampleStream(BatchStream[T]):
         self,
         experiment: Experiment,
         samples: Samples,
-        targets: MakeTargets[T],
+        targets: TargetMakerFactory[T],
         device: torch.device,
         *,
         rank: int = 0,

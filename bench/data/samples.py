@@ -11,7 +11,7 @@ from bench.data.captions.files import find_caption_files
 from bench.data.captions.reader import NO_CAPTION
 from bench.data.held_out import HELD_OUT_FILE
 from bench.data.paths import digest_file_excerpts
-from bench.data.refusals import refuse, refuse_unread
+from bench.data.refusals import missing_part_error, unread_data_error
 from bench.data.sample_index import NO_IMAGE, IndexedSamples
 from bench.data.subset import is_key_file
 from bench.experiment.config import Experiment
@@ -43,7 +43,7 @@ def get_source(data: str) -> DataSource:
     source = find_source(data)
     if source is None:
         folders = sorted(map(str, Path(data).glob("[!.]*/")))[:CHECKED_FOLDERS]
-        raise refuse_unread(data, next(filter(find_source, folders), None))
+        raise unread_data_error(data, next(filter(find_source, folders), None))
     return source
 
 
@@ -75,9 +75,9 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
 
 def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
     """Open samples; ValueError if none or too few can be used."""
-    samples = open_source(data, request)
+    samples = open_source_samples(data, request)
     lacking = sum(samples.skipped.values())
-    if not request.lists_keys and lacking > max_unusable(samples.total):
+    if not request.lists_keys and lacking > max_unusable_samples(samples.total):
         raise ValueError(
             f"{data}: {lacking:,} of {samples.total:,} samples cannot be used, more than {MAX_UNUSABLE_FRACTION:.0%} "
             f"({format_counts(samples.skipped)}); repair the files, or list the keys to use: --set subset=FILE.csv"
@@ -85,7 +85,7 @@ def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
     return samples
 
 
-def open_source(data: str, request: SampleRequest) -> Samples:
+def open_source_samples(data: str, request: SampleRequest) -> Samples:
     """Open the samples of data.
 
     ValueError if none can be used, if two samples of an extension have one key, or for an option that the source does
@@ -106,7 +106,7 @@ def open_source(data: str, request: SampleRequest) -> Samples:
         reason = f"{data}: no sample can be used ({format_counts(samples.skipped)})"
         tars = [path for path in source.files(data) if path.suffix == ".tar"]
         if tars and {NO_IMAGE, NO_CAPTION} <= samples.skipped.keys():
-            raise refuse(reason, data, tars)
+            raise missing_part_error(reason, data, tars)
         raise ValueError(reason)
     if not isinstance(samples, IndexedSamples):
         _require_distinct_keys(data, samples)
@@ -122,7 +122,7 @@ def _require_distinct_keys(data: str, samples: Samples) -> None:
         keys.add(key)
 
 
-def max_unusable(total: int) -> float:
+def max_unusable_samples(total: int) -> float:
     """Return the largest tolerated number of unusable samples."""
     return max(float(MIN_TOLERATED), MAX_UNUSABLE_FRACTION * total)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from bench.data.order import SampleOrder, StepSize
 from bench.data.pack import PackImages
 from bench.data.subset import subset_rows
-from bench.data.targets import Captions, Target, pin, to_device
+from bench.data.targets import Captions, Target, pin_tensors, to_device
 from bench.data.transforms import ASPECT_RATIOS, WHITE, normalise
 from bench.environment.cores import LoaderWorkers
 from bench.experiment.config import Experiment
@@ -95,7 +95,7 @@ class BatchStream(ABC, Generic[T]):
         start = time.perf_counter()
         loaded = self.load_batch_parts(k)
         if is_gpu:
-            loaded = pin(loaded)
+            loaded = pin_tensors(loaded)
         loaded_at = time.perf_counter()
         batch = self.make_batch(loaded)
         end = loaded_at if is_gpu else time.perf_counter()
@@ -160,7 +160,7 @@ class PackStream(BatchStream[T]):
         k, target = loaded
         rows = to_device(self.order.batch_rows(k), self.device)
         side = self.order.image_size(k)
-        generator = self.order.draw_generator(k)
+        generator = self.order.augmentation_generator(k)
         images = augment(self.pixels[rows], self.experiment, side, generator)
         return Batch(images, target.to(self.device))
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from bench.data.columns import KEY_COLUMNS, find_column
-from bench.data.held_out import exclusion_reasons
+from bench.data.held_out import exclusion_reason_by_key
 from bench.data.paths import UNREADABLE
 from bench.data.text_tables import open_text_table
 from bench.environment.files import atomic_write, prefix_errors
@@ -33,7 +33,7 @@ def is_key_file(subset: str | None) -> TypeGuard[str]:
 
 
 def subset_rows(experiment: Experiment, keys: Keys) -> Sequence[int]:
-    """Return the rows of the data set that an experiment uses, ascending; ValueError as `require_subset`."""
+    """Return the rows of the data set that an experiment uses, ascending; ValueError as `check_subset`."""
     subset = experiment.input.subset
     if subset is None:
         return range(len(keys))
@@ -41,12 +41,12 @@ def subset_rows(experiment: Experiment, keys: Keys) -> Sequence[int]:
         is_used = _is_in(keys, _read_known_keys(subset, keys))
         rows = pc.indices_nonzero(is_used).to_numpy()
     elif subset == SEEN_CONCEPTS:
-        is_used = pc.invert(_is_in(keys, list(exclusion_reasons())))
+        is_used = pc.invert(_is_in(keys, list(exclusion_reason_by_key())))
         rows = pc.indices_nonzero(is_used).to_numpy()
     else:
         import torch
 
-        require_subset(subset, keys)
+        check_subset(subset, keys)
         generator = torch.Generator().manual_seed(derive_seed(experiment.seed, SUBSET))
         size = int(subset.removeprefix(RANDOM_SUBSET))
         shuffled = torch.randperm(len(keys), generator=generator)
@@ -55,7 +55,7 @@ def subset_rows(experiment: Experiment, keys: Keys) -> Sequence[int]:
     return array("q", rows.astype(np.int64).tobytes())
 
 
-def require_subset(subset: str, keys: Keys) -> None:
+def check_subset(subset: str, keys: Keys) -> None:
     """Raise ValueError for more rows than the data set has, a file without a key column, and keys of no sample."""
     if is_key_file(subset):
         _read_known_keys(subset, keys)
@@ -66,8 +66,8 @@ def require_subset(subset: str, keys: Keys) -> None:
 
 
 def _read_known_keys(subset: str, keys: Keys) -> list[str]:
-    """Return the keys that a file lists; ValueError as `read_keys`, and for keys that no sample has."""
-    listed = read_keys(Path(subset))
+    """Return the keys that a file lists; ValueError as `read_key_file`, and for keys that no sample has."""
+    listed = read_key_file(Path(subset))
     unknown = _to_array(listed).filter(pc.invert(_is_in(listed, keys)))
     if len(unknown):
         example = join_names([unknown[0].as_py()])
@@ -77,7 +77,7 @@ def _read_known_keys(subset: str, keys: Keys) -> list[str]:
     return listed
 
 
-def read_keys(path: Path) -> list[str]:
+def read_key_file(path: Path) -> list[str]:
     """Return the keys that a file lists; ValueError if it is no csv file with a key column and keys."""
     if not path.is_file():
         raise ValueError(
@@ -95,7 +95,7 @@ def read_keys(path: Path) -> list[str]:
     return sorted(keys)
 
 
-def write_keys(path: Path, keys: Keys, left_out: Sequence[str]) -> None:
+def write_key_file(path: Path, keys: Keys, left_out: Sequence[str]) -> None:
     """Write keys of samples, but those left out, into a csv file that `subset` takes; OSError if it cannot."""
     is_kept = pc.invert(_is_in(keys, left_out))
     kept_keys = _to_array(keys).filter(is_kept)

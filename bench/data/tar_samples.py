@@ -32,13 +32,13 @@ class Member:
     content: bytes  # of what may be a text, else empty
 
 
-def find_image(members: Mapping[str, Member], suffixes: Sequence[str]) -> Member | None:
+def find_image_member(members: Mapping[str, Member], suffixes: Sequence[str]) -> Member | None:
     """Return a sample's image: the first with one of the suffixes, else with a compound one, such as image.jpg."""
     for suffix in suffixes:
         if suffix in members:
             return members[suffix]
     for suffix, member in members.items():
-        if _last_part(suffix) in suffixes:
+        if _last_suffix(suffix) in suffixes:
             return member
     return None
 
@@ -50,7 +50,7 @@ def decode_texts(members: Mapping[str, Member]) -> dict[str, object]:
     """
     values = dict[str, object]()
     for suffix, member in members.items():
-        kind = _last_part(suffix)
+        kind = _last_suffix(suffix)
         if kind == "json":
             fields = decode_json_object(member.content)
             if fields is not None:
@@ -69,11 +69,11 @@ def _is_text(content: bytes) -> bool:
     return "\0" not in text and not text.startswith("<") and any(map(str.isalpha, text))
 
 
-def _last_part(suffix: str) -> str:
+def _last_suffix(suffix: str) -> str:
     return suffix.rpartition(".")[2]
 
 
-def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
+def iterate_tar_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
     """Yield each sample's key and its members by lower-case suffix, up to the archive's end mark.
 
     Hidden files are skipped, as in webdataset. Raises ValueError or tarfile.TarError for an archive that is truncated,
@@ -82,7 +82,7 @@ def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Membe
     key = ""
     members = dict[str, Member]()
     text_bytes = 0
-    for name, member in _iterate_files(file):
+    for name, member in _iterate_members(file):
         folder, slash, base = name.rpartition("/")
         stem, _, suffix = base.partition(".")
         if not stem:
@@ -109,7 +109,7 @@ def may_be_text(name: str, size: int) -> bool:
 
     Files whose suffix is not known are read to see whether they are texts, if they are short and no images.
     """
-    suffix = _last_part(name.lower())
+    suffix = _last_suffix(name.lower())
     if suffix not in CAPTION_SUFFIXES:
         return size <= MAX_OTHER_BYTES and suffix not in (*IMAGE_SUFFIXES, *EMBEDDING_SUFFIXES)
     if size > MAX_LINE_BYTES:
@@ -141,7 +141,7 @@ class _BoundedHeader(tarfile.TarInfo):
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10
 
 
-def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
+def _iterate_members(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
     """Yield all files, under names that are valid Unicode."""
     with tarfile.open(fileobj=file, mode="r:", tarinfo=_BoundedHeader) as tar:
         while (header := tar.next()) is not None:
@@ -149,7 +149,7 @@ def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
             if not header.isfile():
                 continue
             name = header.name.encode("utf-8", "replace").decode()
-            content = _read_content(tar, header, name)
+            content = _read_text_content(tar, header, name)
             yield name, Member(header.offset_data, header.size, content)
         file.seek(tar.offset)  # tarfile's end, which may be a truncated header
         if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
@@ -162,7 +162,7 @@ def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
             )
 
 
-def _read_content(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
+def _read_text_content(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
     """Return the content of what may be a caption, and no bytes of other members."""
     if not may_be_text(name, header.size):
         return b""

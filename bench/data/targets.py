@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bench.data.text_layouts import (
-    allowed_lengths,
     choose_padding_buckets,
     pack_into_rows,
+    padding_widths,
     required_packed_rows,
 )
 from bench.experiment.fields import TextPadding
@@ -163,7 +163,7 @@ class Tokens:
         """Return the number of captions by group width, for a batch with captions of these lengths."""
         if self.padding == "max_length":
             return {context_length: len(lengths)}
-        widths = allowed_lengths(context_length)
+        widths = padding_widths(context_length)
         buckets = torch.bucketize(lengths, torch.tensor(widths))
         counts = buckets.bincount(minlength=len(widths)).tolist()
         max_buckets = MAX_BUCKETS if self.padding == "bucketed" else 1
@@ -210,17 +210,17 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def pin(value: Any) -> Any:
+def pin_tensors(value: Any) -> Any:
     """Return a tensor in pinned memory, and tuples and dataclasses with their tensors pinned; all else as it is."""
     if isinstance(value, Tensor):
         return value.pin_memory()
     if isinstance(value, tuple):
-        items = [pin(item) for item in value]
+        items = [pin_tensors(item) for item in value]
         kind = type(value)
         return tuple(items) if kind is tuple else kind(*items)  # a named tuple takes its fields
     if not is_dataclass(value):
         return value
-    pinned = {item.name: pin(getattr(value, item.name)) for item in fields(value)}
+    pinned = {item.name: pin_tensors(getattr(value, item.name)) for item in fields(value)}
     return replace(value, **pinned)  # type: ignore[type-var]
 
 

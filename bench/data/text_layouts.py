@@ -11,7 +11,7 @@ DRAWN_BATCHES = 32
 RESERVED_DEVIATIONS = 5  # a batch needs more rows than are reserved once in three million
 
 
-def allowed_lengths(context_length: int) -> list[int]:
+def padding_widths(context_length: int) -> list[int]:
     """Return at most eight widths that captions are padded to, so that few shapes are compiled.
 
     They are the context and multiples of 8, or of less if the context is short: most captions are short.

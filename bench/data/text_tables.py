@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import msgspec
 
-from bench.data.columns import CAPTION_COLUMNS, PATH_COLUMNS, require_distinct
+from bench.data.columns import CAPTION_COLUMNS, PATH_COLUMNS, require_distinct_columns
 from bench.data.paths import compound_suffix
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
@@ -50,7 +50,7 @@ class TextTable:
 
 
 @contextmanager
-def open_binary(path: Path) -> Iterator[io.BufferedReader]:
+def open_plain_or_gzip(path: Path) -> Iterator[io.BufferedReader]:
     """Open a file, plain or gzipped."""
     with path.open("rb") as raw:
         if path.suffix.lower() in COMPRESSED:
@@ -64,9 +64,9 @@ def open_binary(path: Path) -> Iterator[io.BufferedReader]:
 def open_text_table(path: Path) -> Iterator[TextTable]:
     """Open a file by its suffix; ValueError, OSError or csv.Error if it cannot be read, also while rows are read."""
     suffix = compound_suffix(path).removesuffix(".gz")
-    with open_binary(path) as file:
-        is_plain = suffix == ".txt" and not _begins_with_header(file)
-        lines = _split_lines(file)
+    with open_plain_or_gzip(path) as file:
+        is_plain = suffix == ".txt" and not _has_header_line(file)
+        lines = _iterate_lines(file)
         if is_plain:
             columns = [CAPTION_COLUMNS[0]]
             texts = (line.decode("utf-8", "replace") for line in lines)
@@ -82,26 +82,26 @@ def open_text_table(path: Path) -> Iterator[TextTable]:
             rows = chain([first_object], objects)
         else:
             values = _read_csv(lines, suffix)
-            columns = require_distinct(next(values, []))
-            rows = (_name_values(columns, row) for row in values if row)
+            columns = require_distinct_columns(next(values, []))
+            rows = (_row_by_column(columns, row) for row in values if row)
         yield TextTable(columns, rows)
 
 
-def _begins_with_header(file: io.BufferedReader) -> bool:
+def _has_header_line(file: io.BufferedReader) -> bool:
     """Return whether a text begins with a header that has columns with names known for images and for captions."""
     line = file.peek(1).removeprefix(UTF8_MARK).partition(b"\n")[0]
     names = set(re.split(r'[,;|\t" \r]+', line.decode("utf-8", "replace").lower()))
     return not (names.isdisjoint(PATH_COLUMNS) or names.isdisjoint(CAPTION_COLUMNS))
 
 
-def _name_values(columns: list[str], row: list[str]) -> dict[str, Any]:
+def _row_by_column(columns: list[str], row: list[str]) -> dict[str, Any]:
     """Return the values of a row by column; none if the row has too few or too many."""
     if len(row) != len(columns):
         return {}
     return dict(zip(columns, row, strict=True))
 
 
-def _split_lines(file: io.BufferedReader) -> Iterator[bytes]:
+def _iterate_lines(file: io.BufferedReader) -> Iterator[bytes]:
     """Yield lines without their line breaks; ValueError for a line that is too long."""
     if file.peek(len(UTF8_MARK)).startswith(UTF8_MARK):
         file.read(len(UTF8_MARK))

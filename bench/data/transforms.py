@@ -38,7 +38,7 @@ def crop_and_resize(
     """Crop and scale (bilinear, antialiased) an image by its draws; with `flip`, mirror half of the images."""
     drawn = draws.tolist()
     height, width = image.shape[1:]
-    return resize_crop(image, crop_box(drawn, width, height, scale), drawn, side, flip=flip)
+    return resize_crop(image, choose_crop_box(drawn, width, height, scale), drawn, side, flip=flip)
 
 
 def resize_crop(
@@ -74,7 +74,9 @@ def resize_and_crop_centre(image: Pixels, side: int, resize_over_crop: float = 1
     return cropped
 
 
-def crop_box(draws: Sequence[float], width: int, height: int, scale: tuple[float, float]) -> Box:
+def choose_crop_box(
+    draws: Sequence[float], width: int, height: int, scale: tuple[float, float]
+) -> Box:
     """Return top, left, height and width in pixels of the first drawn box that fits.
 
     A box's fraction of the image's area is uniform in `scale`, its aspect ratio log-uniform in ASPECT_RATIOS. If none

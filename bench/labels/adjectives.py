@@ -12,7 +12,7 @@ from bench.labels.vocabulary import (
     replace_unshipped_vocabulary,
     vocabulary_field,
 )
-from bench.labels.wordnet import read_tsv
+from bench.labels.wordnet import read_compressed_tsv
 
 MAX_FREQUENT_LABELS = 10
 WARNING = (
@@ -21,7 +21,7 @@ WARNING = (
 )
 
 
-def adjectives_among(labels: Sequence[VocabularyLabel]) -> tuple[str, ...]:
+def frequent_adjective_labels(labels: Sequence[VocabularyLabel]) -> tuple[str, ...]:
     """Return the names and glosses of those of the ten most frequent labels whose words are mostly adjectives.
 
     `labels` are in descending order of their counts. Words are those that WordNet's tagged texts use more often as
@@ -30,26 +30,26 @@ def adjectives_among(labels: Sequence[VocabularyLabel]) -> tuple[str, ...]:
     names = []
     for label in labels[:MAX_FREQUENT_LABELS]:
         lemma, _, sense = label.name.partition(".")
-        if sense == "n.01" and lemma in _adjectives():
+        if sense == "n.01" and lemma in _read_adjective_lemmas():
             names.append(f"{label.name} ({label.gloss})")
     return tuple(names)
 
 
-def adjectives_of_experiment(experiment: Experiment) -> tuple[str, ...]:
-    """Return `adjectives_among` the labels of an experiment's vocabulary of synsets, if it has one."""
+def adjective_labels_of_experiment(experiment: Experiment) -> tuple[str, ...]:
+    """Return `frequent_adjective_labels` the labels of an experiment's vocabulary of synsets, if it has one."""
     if vocabulary_field(experiment) != "synset_vocabulary":
         return ()
     name = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
-    return adjectives_among(read_vocabulary(name).labels)
+    return frequent_adjective_labels(read_vocabulary(name).labels)
 
 
-def describe_adjectives(labels: Iterable[str]) -> str:
-    """Return the warning of the labels that `adjectives_among` returned; empty if there are none."""
+def adjective_warning(labels: Iterable[str]) -> str:
+    """Return the warning of the labels that `frequent_adjective_labels` returned; empty if there are none."""
     names = "; ".join(labels)
     return WARNING.format(labels=names) if names else ""
 
 
 @cache
-def _adjectives() -> frozenset[str]:
-    rows = read_tsv(PACK / "wordnet30-adjectives.tsv.gz")
+def _read_adjective_lemmas() -> frozenset[str]:
+    rows = read_compressed_tsv(PACK / "wordnet30-adjectives.tsv.gz")
     return frozenset(lemma for lemma, *_ in rows)

@@ -28,7 +28,7 @@ def clean_caption(caption: str) -> str:
     text = unquote(caption) if "%" in caption else caption
     text = text.replace("+", " ")
     if "<" in text:
-        text = _without_tags(text)
+        text = _remove_tags(text)
     text = SPACES.sub(" ", text.strip("\n"))
     return repair_text(text).strip().lower()
 
@@ -70,7 +70,7 @@ def _repair_unless_control_chars(line: str, *, has_entities: bool) -> str | None
             return line
 
 
-def _without_tags(text: str) -> str:
+def _remove_tags(text: str) -> str:
     """Remove `<.*?>` in time linear in the text, also if very many `<` are never closed."""
     lines = []
     for line in text.split("\n"):

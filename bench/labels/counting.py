@@ -6,47 +6,49 @@ from pathlib import Path
 from bench.console.progress import show_progress
 from bench.data.captions.batches import CaptionBatch, collect_batches
 from bench.data.captions.choice import parse_caption_choice
-from bench.data.captions.files import read_captions
+from bench.data.captions.files import read_caption_batches
 from bench.data.captions.reader import CaptionFieldCounts
-from bench.data.manifest import pack_cache
-from bench.data.samples import caption_files, open_source
+from bench.data.manifest import user_cache_folder
+from bench.data.samples import caption_files, open_source_samples
 from bench.experiment.fields import InputSettings
 from bench.interfaces.data_source import SampleRequest
-from bench.labels.labeller import Tally, get_rule, tally_labels, vocabulary_of_tally
+from bench.labels.labeller import Tally, get_rule, make_vocabulary, tally_labels
 from bench.labels.vocabulary import Vocabulary
 
 
-def count_input(inputs: InputSettings, rule: str) -> Vocabulary:
+def count_label_vocabulary(inputs: InputSettings, rule: str) -> Vocabulary:
     """Count the labels of data or of caption files; ValueError or OSError if they cannot be read."""
     files = caption_files(inputs)
     total = Tally()
     for path in files:
-        total.add(count_file(path, rule, inputs.caption))
+        total.add(count_file_labels(path, rule, inputs.caption))
     if files:
         total.field_counts.require(parse_caption_choice(inputs.caption))
     else:
-        total = count_samples(inputs, rule)
-    return vocabulary_of_tally(get_rule(rule), total)
+        total = count_sample_labels(inputs, rule)
+    return make_vocabulary(get_rule(rule), total)
 
 
-def count_samples(inputs: InputSettings, rule: str) -> Tally:
+def count_sample_labels(inputs: InputSettings, rule: str) -> Tally:
     """Count the labels of all texts of the samples of data; their index lies in the user's cache."""
     choice = parse_caption_choice(inputs.caption)
-    request = SampleRequest(cache=pack_cache(), captions=choice, image_column=inputs.image_column)
-    samples = open_source(inputs.data, request)
+    request = SampleRequest(
+        cache=user_cache_folder(), captions=choice, image_column=inputs.image_column
+    )
+    samples = open_source_samples(inputs.data, request)
     rows = show_progress(range(len(samples)), len(samples), "reading captions", "samples")
-    return _count_batches(collect_batches(map(samples.texts, rows)), rule)
+    return _count_batch_labels(collect_batches(map(samples.texts, rows)), rule)
 
 
-def count_file(path: Path, rule: str, caption: str | None) -> Tally:
+def count_file_labels(path: Path, rule: str, caption: str | None) -> Tally:
     """Count the labels of a file's captions by a choice of captions; ValueError says why it cannot be read."""
     field_counts = CaptionFieldCounts()
-    total = _count_batches(read_captions(path, caption, field_counts), rule)
+    total = _count_batch_labels(read_caption_batches(path, caption, field_counts), rule)
     total.field_counts = field_counts
     return total
 
 
-def _count_batches(batches: Iterable[CaptionBatch], rule: str) -> Tally:
+def _count_batch_labels(batches: Iterable[CaptionBatch], rule: str) -> Tally:
     total = Tally()
     for batch in batches:
         _, tally = tally_labels(get_rule(rule), batch.captions)

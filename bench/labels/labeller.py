@@ -128,7 +128,7 @@ def get_labeller(rule: str, vocabulary: str) -> Labeller:
         return Labeller(get_rule(rule), read_vocabulary(vocabulary))
 
 
-def vocabulary_of_tally(rule: LabelRule, tally: Tally) -> Vocabulary:
+def make_vocabulary(rule: LabelRule, tally: Tally) -> Vocabulary:
     """Return the labels that occur, by descending count; the tally has one count per label of the rule.
 
     Ties are broken by the synset's offset or the subword's id.

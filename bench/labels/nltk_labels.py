@@ -37,7 +37,7 @@ class NltkLabeller:
         """Return the labels of a caption as positions in the vocabulary, in the order of its words, with repeats."""
         labels = []
         for word, _ in self._tag(self._tokenize(clean_as_released(caption))):
-            key = find_synset(word)
+            key = find_synset_key(word)
             if key is not None and key in self._vocabulary:  # two searches of a list, as there
                 labels.append(self._vocabulary.index(key))
         return labels
@@ -51,7 +51,7 @@ def clean_as_released(caption: str) -> str:
     return fix_text(text).strip().lower()
 
 
-def find_synset(word: str) -> str | None:
+def find_synset_key(word: str) -> str | None:
     """Return the synset of a token, such as n2084071, or None."""
     from nltk.corpus import wordnet
     from nltk.corpus.reader.wordnet import WordNetError

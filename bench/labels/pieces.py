@@ -41,7 +41,7 @@ Labels = tuple[int, ...]
 UNKNOWN: Labels = (NOT_A_LABEL,)
 
 
-class PieceLabels:
+class PieceLabeller:
     """A cache of the labels of pieces."""
 
     def __init__(self, lexicon: Lexicon) -> None:
@@ -86,7 +86,7 @@ class PieceLabels:
             return ()
         if STEADY.fullmatch(piece):
             return self.label_tokens(split_words(piece))
-        labels_by_way = set(self._label_each_way(piece))
+        labels_by_way = set(self._label_all_tokenizations(piece))
         return labels_by_way.pop() if len(labels_by_way) == 1 else None
 
     def _label_parts(self, piece: str, parts: list[str]) -> Labels | None:
@@ -102,7 +102,7 @@ class PieceLabels:
             labels += part_labels
         return labels
 
-    def _label_each_way(self, piece: str) -> list[Labels]:
+    def _label_all_tokenizations(self, piece: str) -> list[Labels]:
         """Return the labels for each way in which a piece can be tokenised."""
         starts = (piece, f"{NEIGHBOUR} {piece}")
         middles = [f"{start} {NEIGHBOUR}" for start in starts]

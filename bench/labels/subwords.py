@@ -25,11 +25,11 @@ repair_text = get_clean_fn("lower")  # with ftfy, which takes a third of the tim
 def tokenizer() -> SimpleTokenizer:
     """Return open_clip's tokenizer, which repairs only texts that may need it; it caches the words it has encoded."""
     created = SimpleTokenizer()
-    created.clean_fn = clean_text
+    created.clean_fn = clean_like_open_clip
     return created
 
 
-def clean_text(text: str) -> str:
+def clean_like_open_clip(text: str) -> str:
     """Return a caption in lower case, repaired and with single spaces, as open_clip does."""
     if PLAIN_TEXT.fullmatch(text):
         return " ".join(text.split()).lower()
@@ -70,7 +70,7 @@ class SubwordRule:
         return pa.array(rows, LABEL_LISTS)
 
 
-class SubwordIds:
+class SubwordEncoder:
     """Consecutive ids for subwords: for all of the tokenizer's, or for a vocabulary counted on a data set.
 
     The order of the tokenizer's ids is kept, so that the end token has the largest id in both and open_clip's pooling

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from bench.labels.cleaning import clean_caption
 from bench.labels.label_rule import LABEL_LISTS
 from bench.labels.nltk_labels import TAGGER_WEIGHTS, Tag, explain_missing_nltk, load_tagger
-from bench.labels.pieces import PieceLabels
+from bench.labels.pieces import PieceLabeller
 from bench.labels.tokens import tokenize_caption
 from bench.labels.wordnet import NOT_A_LABEL, lexicon
 
@@ -39,7 +39,7 @@ class CorenetRule:
 
     def __init__(self) -> None:
         self._lexicon = lexicon()
-        self._pieces = PieceLabels(self._lexicon)
+        self._pieces = PieceLabeller(self._lexicon)
         self.keys = self._lexicon.keys
         self.title = self._lexicon.title
         self.gloss = self._lexicon.gloss
@@ -49,14 +49,14 @@ class CorenetRule:
         labels = []
         for start in range(0, max(1, len(captions)), CAPTIONS_PER_PASS):
             part = captions.slice(start, CAPTIONS_PER_PASS)
-            labels.append(self._label_pass(part))
+            labels.append(self._label_slice(part))
         return pa.concat_arrays(labels)
 
     def label_token(self, token: str) -> int:
         """Return a token's label, or NOT_A_LABEL."""
         return self._pieces.label_word(token)
 
-    def _label_pass(self, captions: pa.StringArray) -> pa.ListArray:
+    def _label_slice(self, captions: pa.StringArray) -> pa.ListArray:
         """Return the labels of captions, which are the concatenated labels of their pieces.
 
         Captions with a piece whose labels depend on its neighbours are labelled as a whole.

@@ -81,7 +81,7 @@ def split_sentences(text: str) -> list[str]:
     """Split a text into sentences, without the white space between them."""
     if not SENTENCE_END_CANDIDATE.search(text):
         return [text.rstrip()]
-    return [text[start:stop] for start, stop in _move_closing_marks(text) if start < stop]
+    return [text[start:stop] for start, stop in _sentence_bounds(text) if start < stop]
 
 
 def always_ends_sentence(piece: str) -> bool:
@@ -89,15 +89,15 @@ def always_ends_sentence(piece: str) -> bool:
     token = PUNKT_TOKEN.findall(piece)[-1]
     if not token.endswith(".") or not _seems_to_end_sentence(token):
         return False
-    token_type = _token_type(token).removesuffix(".")
+    token_type = _punkt_type(token).removesuffix(".")
     if INITIAL.match(token) or token_type == NUMBER:
         return False
     return token_type not in punkt_parameters().before_collocations
 
 
-def _move_closing_marks(text: str) -> Iterator[tuple[int, int]]:
+def _sentence_bounds(text: str) -> Iterator[tuple[int, int]]:
     """Yield the bounds of sentences, with closing brackets and quotes at the end of the sentence that they close."""
-    bounds = list(_find_sentences(text))
+    bounds = list(_bounds_before_closing_marks(text))
     moved = 0  # characters at the beginning of the sentence that belong to the one before
     for (start, stop), (next_start, next_stop) in pairwise(bounds):
         closing = CLOSING_MARKS.match(text[next_start:next_stop])
@@ -111,16 +111,16 @@ def _move_closing_marks(text: str) -> Iterator[tuple[int, int]]:
     yield start + moved, stop
 
 
-def _find_sentences(text: str) -> Iterator[tuple[int, int]]:
+def _bounds_before_closing_marks(text: str) -> Iterator[tuple[int, int]]:
     start = 0
-    for match, context in _find_contexts(text):
+    for match, context in _iterate_end_candidates(text):
         if _has_sentence_end(context):
             yield start, match.end()
             start = match.end() if match["next"] is None else match.start("next")
     yield start, len(text.rstrip())
 
 
-def _find_contexts(text: str) -> Iterator[tuple[Any, str]]:
+def _iterate_end_candidates(text: str) -> Iterator[tuple[Any, str]]:
     """Yield each candidate with the word that it ends and the text after it; of several in one word the last."""
     last: Any = None
     start = 0  # bounds of the word before the last candidate
@@ -152,8 +152,8 @@ def _ends_sentence(token: str, following: str) -> bool:
     if not token.endswith("."):
         return seems_to_end
     punkt = punkt_parameters()
-    token_type = _token_type(token).removesuffix(".") or "."
-    next_type = _token_type(following)
+    token_type = _punkt_type(token).removesuffix(".") or "."
+    next_type = _punkt_type(following)
     if _seems_to_end_sentence(following):
         next_type = next_type.removesuffix(".") or "."
     if (token_type, next_type) in punkt.collocations:
@@ -169,7 +169,7 @@ def _ends_sentence(token: str, following: str) -> bool:
     return seems_to_end
 
 
-def _token_type(token: str) -> str:
+def _punkt_type(token: str) -> str:
     return NUMBER if NUMERAL.match(token) else token.lower()
 
 
@@ -247,11 +247,11 @@ def split_words(sentence: str) -> list[str]:
     characters = set(sentence)
     if '"' in characters:
         characters |= {"'", "`"}  # replacements of the quotes
-    text = _substitute(SENTENCE_RULES, sentence, characters)
-    return _substitute(PADDED_RULES, f" {text} ", characters).split()
+    text = _apply_substitutions(SENTENCE_RULES, sentence, characters)
+    return _apply_substitutions(PADDED_RULES, f" {text} ", characters).split()
 
 
-def _substitute(rules: Iterable[Substitution], text: str, characters: set[str]) -> str:
+def _apply_substitutions(rules: Iterable[Substitution], text: str, characters: set[str]) -> str:
     for needs, pattern, replacement in rules:
         if not needs or not needs.isdisjoint(characters):
             text = pattern.sub(replacement, text)

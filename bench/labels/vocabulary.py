@@ -72,7 +72,7 @@ class Vocabulary(
         return replace(self, labels=labels)
 
 
-def min_count_for(captions: int) -> int:
+def default_min_count(captions: int) -> int:
     """Return the smallest count of a synset in a vocabulary of `captions` captions; from 500,000 on it is CatLIP's."""
     return min(MIN_COUNT, max(1, int(captions * MIN_COUNT_SHARE)))
 
@@ -82,7 +82,7 @@ def vocabulary_field(experiment: Experiment) -> str | None:
     return get_method(experiment.method).vocabulary_field if reads_captions(experiment) else None
 
 
-def count_synset_rows(targets: TargetSettings) -> int:
+def count_synset_head_rows(targets: TargetSettings) -> int:
     """Return the number of rows of a classifier of synsets."""
     if targets.synset_vocabulary == DATACOMP_VOCABULARY:
         return resolve_head_rows(targets, DATACOMP_SYNSETS)

@@ -44,14 +44,14 @@ class Lexicon:
         self.lemmas: list[str] = []
         # "n<offset>" without leading zeros, as in CatLIP's released vocabulary.
         self.keys: list[str] = []
-        for lemma, *offset in read_tsv(PACK / "wordnet30-nouns.tsv.gz"):
+        for lemma, *offset in read_compressed_tsv(PACK / "wordnet30-nouns.tsv.gz"):
             if offset:
                 self.label_of[lemma] = len(self.keys)
                 self.keys.append(f"n{offset[0]}")
                 self.lemmas.append(lemma)
             else:
                 self.label_of[lemma] = NOT_A_LABEL
-        exceptions = read_tsv(PACK / "wordnet30-noun-exc.tsv.gz")
+        exceptions = read_compressed_tsv(PACK / "wordnet30-noun-exc.tsv.gz")
         self.exceptions = {word: bases.split() for word, bases in exceptions}
 
     def lemma(self, word: str) -> str:
@@ -82,14 +82,14 @@ class Lexicon:
 
     @cached_property
     def _glosses(self) -> dict[str, str]:
-        glosses = read_tsv(PACK / "wordnet30-glosses.tsv.xz")
+        glosses = read_compressed_tsv(PACK / "wordnet30-glosses.tsv.xz")
         return {f"n{offset}": gloss for offset, gloss in glosses}
 
 
 lexicon = cache(Lexicon)  # read once per process
 
 
-def read_tsv(path: Path) -> Iterator[list[str]]:
+def read_compressed_tsv(path: Path) -> Iterator[list[str]]:
     """Yield the fields of each line of a .tsv.gz or .tsv.xz file."""
     decompress = gzip.decompress if path.suffix == ".gz" else lzma.decompress
     text = decompress(path.read_bytes()).decode()
@@ -102,10 +102,10 @@ class Hypernyms:
     def __init__(self) -> None:
         self.above: dict[str, tuple[str, ...]] = {}  # keys of the direct hypernyms
         self.first_sense: dict[str, str] = {}  # the most frequent synset of each noun lemma
-        for offset, above_offsets, *_ in read_tsv(PACK / "wordnet30-hypernyms.tsv.xz"):
+        for offset, above_offsets, *_ in read_compressed_tsv(PACK / "wordnet30-hypernyms.tsv.xz"):
             self.above[f"n{offset}"] = tuple(f"n{above}" for above in above_offsets.split())
         # The first synset of each lemma that is not a label, in the order of the lemmas.
-        other_senses = read_tsv(PACK / "wordnet30-senses.tsv.xz")
+        other_senses = read_compressed_tsv(PACK / "wordnet30-senses.tsv.xz")
         for lemma, label in lexicon().label_of.items():
             if label == NOT_A_LABEL:
                 offset, *_ = next(other_senses)
@@ -113,7 +113,7 @@ class Hypernyms:
             else:
                 self.first_sense[lemma] = lexicon().keys[label]
 
-    def climbs(self, key: str) -> dict[str, int]:
+    def steps_to_hypernyms(self, key: str) -> dict[str, int]:
         """Return the fewest steps from a synset up to each of its hypernyms, and 0 to itself."""
         steps = {key: 0}
         waiting = deque([key])
@@ -134,8 +134,8 @@ class SynsetCandidates:
         # By hypernym: steps from the nearest candidate below it, the index of this candidate, and its key.
         self._nearest_below: dict[str, tuple[int, int, str]] = {}
         for index, key in enumerate(keys):
-            climbs = tree.climbs(key) if key in tree.above else {}
-            for hypernym, steps in climbs.items():
+            steps_to_hypernyms = tree.steps_to_hypernyms(key) if key in tree.above else {}
+            for hypernym, steps in steps_to_hypernyms.items():
                 candidate = (steps, index, key)
                 nearest = self._nearest_below.get(hypernym, candidate)
                 self._nearest_below[hypernym] = min(nearest, candidate)
@@ -143,7 +143,7 @@ class SynsetCandidates:
     def nearest(self, key: str) -> str:
         """Return the candidate of the highest path similarity (NLTK's `Synset.path_similarity`) to a synset."""
         candidates = []
-        for hypernym, steps in self._tree.climbs(key).items():
+        for hypernym, steps in self._tree.steps_to_hypernyms(key).items():
             if hypernym in self._nearest_below:
                 steps_down, index, candidate = self._nearest_below[hypernym]
                 candidates.append((steps + steps_down, index, candidate))

@@ -11,7 +11,7 @@ from bench.data.targets import Captions, Features, Labels, Tokens
 from bench.environment.seeds import TEXT, derive_seed
 from bench.experiment.config import Experiment
 from bench.experiment.fields import RuntimeSettings, TargetSettings, TextPadding, TextSettings
-from bench.labels.subwords import SubwordIds
+from bench.labels.subwords import SubwordEncoder
 from bench.labels.vocabulary import resolve_head_rows
 from losses.collectives import ProcessGroupLike, SimulatedGroup
 from losses.contrastive import contrastive_loss
@@ -62,7 +62,7 @@ def build_untrained_text_tower(
     text: TextSettings, subword_vocabulary: str, experiment_seed: int
 ) -> TextTower:
     """Return an experiment's text tower with its initial weights."""
-    num_subwords = SubwordIds(subword_vocabulary).size
+    num_subwords = SubwordEncoder(subword_vocabulary).size
     seed = derive_seed(experiment_seed, TEXT)
     return build_text_tower(text.text_tower, text.context_length, num_subwords, seed)
 
@@ -74,7 +74,7 @@ def count_subword_classes(targets: TargetSettings) -> int:
 
 def count_subwords(subword_vocabulary: str) -> int:
     """Return the number of token ids of a vocabulary of subwords, start and end token included."""
-    return SubwordIds(subword_vocabulary).size
+    return SubwordEncoder(subword_vocabulary).size
 
 
 def make_token_function(
@@ -99,7 +99,7 @@ def _make_padded_token_function(
     subword_vocabulary: str, context_length: int, padding: TextPadding
 ) -> Callable[[Captions], Tokens]:
     """Return a function that turns captions into tokens of this padding."""
-    subwords = SubwordIds(subword_vocabulary)
+    subwords = SubwordEncoder(subword_vocabulary)
     start, end = subwords.start_and_end
 
     def tokenize(captions: Captions) -> Tokens:
@@ -131,7 +131,7 @@ def make_subword_label_function(
     subword_vocabulary: str, context_length: int
 ) -> Callable[[Captions], Labels]:
     """Return a function that turns captions into labels, their subwords, as many as a text tower reads."""
-    subwords = SubwordIds(subword_vocabulary)
+    subwords = SubwordEncoder(subword_vocabulary)
     max_labels = context_length - 2  # without start and end token
 
     def label(captions: Captions) -> Labels:

@@ -14,7 +14,7 @@ from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import (
     Vocabulary,
-    count_synset_rows,
+    count_synset_head_rows,
     read_vocabulary,
     replace_unshipped_vocabulary,
 )
@@ -27,7 +27,7 @@ HEAD_STD = 0.02
 
 def build_synset_classifier(tower: ImageTower, targets: TargetSettings) -> Classifier:
     """Return the tower with a linear classifier of one row per synset."""
-    head = nn.Linear(tower.width, count_synset_rows(targets))
+    head = nn.Linear(tower.width, count_synset_head_rows(targets))
     if targets.head_initialisation == "trunc_normal":
         nn.init.trunc_normal_(head.weight, std=HEAD_STD)
         nn.init.zeros_(head.bias)
@@ -65,7 +65,7 @@ def make_synset_label_function(
     make_labels = _make_sparse_label_function(targets)
     if targets.label_format == "sparse":
         return make_labels
-    num_rows = count_synset_rows(targets)
+    num_rows = count_synset_head_rows(targets)
     return lambda captions: DenseLabels(make_labels(captions), num_rows)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.data.manifest import pack_cache
+from bench.data.manifest import user_cache_folder
 from bench.data.pack import PackImages, load_pack_images
 
 
@@ -16,4 +16,4 @@ def generator() -> torch.Generator:
 @pytest.fixture(scope="session")
 def images() -> PackImages:
     """The pre-training images of the shipped pack, from the user's cache."""
-    return load_pack_images("pretrain", pack_cache())
+    return load_pack_images("pretrain", user_cache_folder())

@@ -14,7 +14,7 @@ from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import TextPadding
 from bench.interfaces.method import METHODS
-from bench.labels.subwords import SubwordIds
+from bench.labels.subwords import SubwordEncoder
 from bench.measure.costs import count_step_flops
 from bench.measure.memory import count_peak_tensor_bytes
 from bench.suites.device import DEVICE, synchronized_seconds
@@ -83,7 +83,7 @@ def test_text_tower(
     targets = METHODS["clip"].targets(change(CLIP, text_padding=padding))(captions)
     rows = torch.randperm(len(images), generator=generator)[: CLIP.training.batch_size]
     batch = targets.select(rows).to(DEVICE)
-    size = SubwordIds(CLIP.targets.subword_vocabulary).size
+    size = SubwordEncoder(CLIP.targets.subword_vocabulary).size
     text = build_text_tower(CLIP.text.text_tower, CLIP.text.context_length, size, 0).to(DEVICE)
     with torch.inference_mode():
         benchmark(text, *batch.inputs)

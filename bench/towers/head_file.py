@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench.data.targets import Tokens
 from bench.environment.files import atomic_write, prefix_errors
-from bench.labels.subwords import SubwordIds
+from bench.labels.subwords import SubwordEncoder
 from bench.towers.provenance import Provenance, get_head_path, read_safetensors_metadata
 from models.checkpoint import load_strictly, require_finite
 from models.heads import DualEncoder
@@ -45,7 +45,7 @@ class TextEncoder:
     """A text tower that was trained with an image tower, and its tokenizer."""
 
     pair: DualEncoder
-    subwords: SubwordIds
+    subwords: SubwordEncoder
     context_length: int
 
     @torch.no_grad()
@@ -142,7 +142,7 @@ def read_text_encoder(
     if not any(name.startswith("text.") for name in saved):
         return None
     settings = provenance.experiment.text
-    subwords = SubwordIds(provenance.experiment.targets.subword_vocabulary)
+    subwords = SubwordEncoder(provenance.experiment.targets.subword_vocabulary)
     text = build_text_tower(settings.text_tower, settings.context_length, subwords.size, seed=0)
     bias = 0.0 if "bias" in saved else None
     pair = DualEncoder(tower, text, initial_scale=1.0, initial_bias=bias)

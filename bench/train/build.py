@@ -26,7 +26,7 @@ from bench.experiment.auto_fields import resolve_precision_and_compile, with_res
 from bench.experiment.config import Experiment
 from bench.experiment.fields import PACK_DATA, ImageSettings, InputSettings
 from bench.interfaces.method import Method, get_method
-from bench.labels.adjectives import adjectives_of_experiment
+from bench.labels.adjectives import adjective_labels_of_experiment
 from bench.labels.subwords import encode_caption
 from bench.profilers.clock import clock
 from bench.train.augmentation import get_method_with_augmentation
@@ -129,7 +129,7 @@ def record_fields_of_stream(stream: BatchStream[Any]) -> dict[str, Any]:
         "empty_captions": stream.empty_captions,
         "loader_workers": stream.workers.count,
         "workers_reason": stream.workers.reason,
-        "adjective_labels": adjectives_of_experiment(stream.experiment) or UNSET,
+        "adjective_labels": adjective_labels_of_experiment(stream.experiment) or UNSET,
     }
 
 

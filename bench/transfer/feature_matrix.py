@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bench.data.manifest import pack_cache
+from bench.data.manifest import user_cache_folder
 from bench.environment.files import make_folders
 
 MAX_IN_MEMORY = 2**27  # numbers of a matrix in memory; 175,000 images of 768 features
@@ -25,8 +25,8 @@ def allocate_or_map_matrix(
     """
     if num_rows * num_columns <= MAX_IN_MEMORY:
         return torch.empty(num_rows, num_columns, dtype=dtype, device=device)
-    make_folders(pack_cache())
-    with NamedTemporaryFile(dir=pack_cache()) as file:
+    make_folders(user_cache_folder())
+    with NamedTemporaryFile(dir=user_cache_folder()) as file:
         os.posix_fallocate(file.fileno(), 0, num_rows * num_columns * torch.float32.itemsize)
         return torch.from_file(
             file.name, shared=True, size=num_rows * num_columns, dtype=torch.float32

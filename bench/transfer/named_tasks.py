@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bench.console.console import log
-from bench.data.manifest import CACHE, pack_cache
+from bench.data.manifest import CACHE, user_cache_folder
 from bench.interfaces.catalog import TASKS
 from bench.towers.tower_from import load_tower
 from bench.transfer.feature_extractor import make_tower_embedder
@@ -23,7 +23,7 @@ def load_task(name: str, results: Path, root: str) -> Any:
     task = TASKS[name]
     if task.layout:
         return task.load(Path(root), results / CACHE)
-    return task.load(pack_cache())
+    return task.load(user_cache_folder())
 
 
 def require_openable(results: Path, root: str, towers: Iterable[str], tasks: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import PngImagePlugin
 
-from bench.data.captions.files import read_captions
+from bench.data.captions.files import read_caption_batches
 from bench.data.decoding import decode_image
 from bench.data.subset import subset_rows
 from bench.labels.vocabulary import read_vocabulary
@@ -84,7 +84,7 @@ def _subset(path: Path) -> object:
 
 
 def _read_all(path: Path) -> int:
-    return sum(len(batch.captions) for batch in read_captions(path, None))
+    return sum(len(batch.captions) for batch in read_caption_batches(path, None))
 
 
 def parquets() -> dict[str, Case]:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from bench.data.captions.files import read_captions
+from bench.data.captions.files import read_caption_batches
 from bench.experiment.experiments import EXPERIMENTS
 from bench.labels.vocabulary import read_vocabulary
 from bench.profilers.memory import PeakMemory
@@ -61,7 +61,7 @@ READERS: dict[str, tuple[Callable[[Path], list[bytes]], Callable[[Path], object]
     "record.json": (records, read_record),
     "tower.safetensors": (tower, read_provenance),
     "vocabulary.json": (vocabulary, lambda path: read_vocabulary.__wrapped__(str(path))),
-    "captions.parquet": (parquet, lambda path: [*read_captions(path, None)]),
+    "captions.parquet": (parquet, lambda path: [*read_caption_batches(path, None)]),
 }
 
 

@@ -11,7 +11,7 @@ from bench.data.pack import PackImages
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
 from bench.experiment.settings import with_settings
-from bench.labels.subwords import SubwordIds, encode_caption
+from bench.labels.subwords import SubwordEncoder, encode_caption
 from bench.train.build import open_batch_stream
 from tests.small import small
 
@@ -63,7 +63,7 @@ def test_all_methods_read_the_same_captions(results: Path) -> None:
     )
     tokens, labels = clip.target(0), superclass.target(0)
     rows = [row for ids in tokens.groups for row in ids.tolist()]
-    start, end = SubwordIds("all").start_and_end
+    start, end = SubwordEncoder("all").start_and_end
     for caption in range(16):
         text = {*rows[int(tokens.inverse_permutation[caption])]} - {start, end, 0}
         assert {*labels.columns[labels.rows == caption].tolist()} == text

@@ -9,8 +9,8 @@ from torchvision.transforms.v2 import functional as F
 
 from bench.data.transforms import (
     ASPECT_RATIOS,
+    choose_crop_box,
     crop_and_resize,
-    crop_box,
     draw_crop_params,
     resize_crop,
 )
@@ -26,7 +26,9 @@ def draws(seed: int, images: int = 1) -> torch.Tensor:
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(st.integers(0, 2**31), SIDES, SIDES, st.floats(0.01, 1))
 def test_crop_box_lies_inside_the_image(seed: int, width: int, height: int, low: float) -> None:
-    top, left, box_height, box_width = crop_box(draws(seed)[0].tolist(), width, height, (low, 1.0))
+    top, left, box_height, box_width = choose_crop_box(
+        draws(seed)[0].tolist(), width, height, (low, 1.0)
+    )
     assert 0 <= top <= top + box_height <= height
     assert 0 <= left <= left + box_width <= width
     assert box_width > 0 < box_height
@@ -39,7 +41,7 @@ def test_crop_boxes_are_distributed_as_torchvisions(
 ) -> None:
     count = 3000
     ours = torch.tensor(
-        [crop_box(row, width, height, scale) for row in draws(0, count).tolist()]
+        [choose_crop_box(row, width, height, scale) for row in draws(0, count).tolist()]
     ).double()
     image = torch.empty(3, height, width)
     with torch.random.fork_rng():

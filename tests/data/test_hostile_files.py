@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.data.captions.choice import CaptionChoice
-from bench.data.samples import open_source
+from bench.data.samples import open_source_samples
 from bench.interfaces.data_source import SampleRequest
 from bench.profilers.memory import PeakMemory
 from tests.data.layouts import HF_IMAGE, Sample, write_saved_dataset
@@ -264,7 +264,7 @@ def _read(data: str, folder: Path) -> str | int:
     """Return the number of samples that are read, or the refusal."""
     try:
         request = SampleRequest(cache=folder / "cache", captions=CaptionChoice())
-        samples = open_source(data, request)
+        samples = open_source_samples(data, request)
         return sum(bool(samples.image(row) and samples.texts(row)) for row in range(len(samples)))
     except (ValueError, OSError) as error:
         lines = str(error).splitlines()

@@ -24,7 +24,7 @@ from bench.data.decoding import (
     decode_image,
     reduce_box,
 )
-from bench.data.transforms import crop_and_resize, crop_box, draw_crop_params, resize_crop
+from bench.data.transforms import choose_crop_box, crop_and_resize, draw_crop_params, resize_crop
 from bench.train.build import open_batch_stream
 from tests.data.shards import encode_image, make_image, write_shard
 from tests.small import small
@@ -39,7 +39,7 @@ def whole(width: int, height: int) -> Box:
 
 
 def drawn(draws: torch.Tensor) -> Callable[[int, int], Box]:
-    return partial(crop_box, draws.tolist(), scale=SCALE)
+    return partial(choose_crop_box, draws.tolist(), scale=SCALE)
 
 
 def drafted(jpeg: bytes, reduction: int) -> torch.Tensor:
@@ -116,7 +116,7 @@ def test_pixels_are_those_of_pillows_draft_and_the_same_resize(
     jpeg = encode_image(image.convert("L")) if options is None else encode_image(image, **options)
     reductions = set()
     for draws in DRAWS:
-        box = crop_box(draws.tolist(), WIDTH, HEIGHT, SCALE)
+        box = choose_crop_box(draws.tolist(), WIDTH, HEIGHT, SCALE)
         fitting = [by for by in (8, 4, 2) if min(reduce_box(box, by)[2:]) >= side]
         image, found = decode_for_crop(jpeg, drawn(draws), side)
         result = resize_crop(image, found, draws.tolist(), side, flip=True)

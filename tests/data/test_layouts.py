@@ -26,7 +26,7 @@ from bench.data.sources import arrow_tables
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import InputSettings
 from bench.interfaces.data_source import SampleRequest, Samples
-from bench.labels.counting import count_input
+from bench.labels.counting import count_label_vocabulary
 from tests.chaos.broken_images import png
 from tests.data.layouts import (
     HF_IMAGE,
@@ -162,7 +162,7 @@ def test_captions_of_every_source_can_be_counted(source: str, tmp_path: Path) ->
     data = SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS)
     (tmp_path / "captions.txt").write_text("\n".join(one.caption for one in PHOTOS))
     vocabularies = [
-        count_input(InputSettings(data=str(path)), "corenet")
+        count_label_vocabulary(InputSettings(data=str(path)), "corenet")
         for path in (data, tmp_path / "captions.txt")
     ]
     assert vocabularies[0] == vocabularies[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.data.manifest import PACK, cache_path, verify_pack
+from bench.data.manifest import PACK, decoded_part_path, verify_pack
 from bench.data.pack import PackImages, load_pack_images
 
 
@@ -39,7 +39,7 @@ def test_bit_flip_is_detected_with_the_file_name(pack: Path, tmp_path: Path) -> 
 
 def test_cached_images_equal_decoded_images(pack: Path, tmp_path: Path) -> None:
     first = load_pack_images("pretrain", tmp_path, pack)
-    assert [*tmp_path.glob("*.safetensors")] == [cache_path("pretrain", tmp_path, pack)]
+    assert [*tmp_path.glob("*.safetensors")] == [decoded_part_path("pretrain", tmp_path, pack)]
     again = load_pack_images("pretrain", tmp_path, pack)
     assert torch.equal(first.pixels, again.pixels)
     assert (first.captions, first.classes, first.keys) == (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream, augment, composite_and_normalise
 from bench.data.targets import Labels, Tokens
-from bench.data.text_layouts import allowed_lengths, choose_padding_buckets
+from bench.data.text_layouts import choose_padding_buckets, padding_widths
 from bench.experiment.fields import TextPadding
 from bench.interfaces.method import METHODS
 from tests.scoring_images import eval_transform
@@ -58,7 +58,7 @@ def test_on_a_gpu_only_loading_and_pinning_of_a_batch_is_waiting(
 
     monkeypatch.setattr("bench.data.stream.time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(batches, "load_batch_parts", lambda k: take(2.0, k))
-    monkeypatch.setattr("bench.data.stream.pin", lambda loaded: take(0.5, loaded))
+    monkeypatch.setattr("bench.data.stream.pin_tensors", lambda loaded: take(0.5, loaded))
     monkeypatch.setattr(batches, "make_batch", lambda _: take(3.0, made))
     batches.batch(0)
     assert batches.wait_seconds == seconds
@@ -120,7 +120,7 @@ def test_batch_tokens_keep_every_caption_and_its_end_token(
     batch = whole.select(rows)
     flat = torch.cat([ids.flatten() for ids in batch.groups]).tolist()
     widths = {ids.shape[1] for ids in batch.groups}
-    assert widths == {context} if padding == "packed" else widths <= {*allowed_lengths(context)}
+    assert widths == {context} if padding == "packed" else widths <= {*padding_widths(context)}
     assert len(batch.groups) <= (4 if padding == "bucketed" else 1)
     assert batch.tokens_per_caption == len(flat) / len(rows)
     for place, row in zip(batch.inverse_permutation.tolist(), rows.tolist(), strict=True):
@@ -133,7 +133,7 @@ def test_batch_tokens_keep_every_caption_and_its_end_token(
         assert batch.tokens_per_caption == context
     if padding == "longest":
         assert batch.tokens_per_caption == min(
-            w for w in allowed_lengths(context) if w >= batch.lengths.max()
+            w for w in padding_widths(context) if w >= batch.lengths.max()
         )
 
 

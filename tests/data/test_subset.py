@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.held_out import exclusion_reasons
+from bench.data.held_out import exclusion_reason_by_key
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream
 from bench.data.subset import subset_rows
@@ -106,9 +106,9 @@ def test_every_method_sees_the_pack_without_the_held_out_concepts(
         for method in DEFAULT_METHODS
     ]
     assert {stream.order.num_samples for stream in streams} == {
-        len(images) - len(exclusion_reasons())
+        len(images) - len(exclusion_reason_by_key())
     }
     (keys,) = {tuple(key for k in range(4) for key in stream.keys(k)) for stream in streams}
     assert len({*keys}) == 4 * 16
     assert {*images.keys} >= {*keys}
-    assert exclusion_reasons().keys().isdisjoint(keys)
+    assert exclusion_reason_by_key().keys().isdisjoint(keys)

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.__main__ import main
-from bench.data.manifest import pack_cache
+from bench.data.manifest import user_cache_folder
 from bench.environment.variables import (
     SMALLEST,
     read_integer_variable,
@@ -37,4 +37,4 @@ def test_user_without_a_home_is_told_to_name_a_folder(monkeypatch: pytest.Monkey
     with pytest.raises(
         ValueError, match="there is no home for ~no-such-user/caches: name a folder"
     ):
-        pack_cache()
+        user_cache_folder()

@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from bench.labels.nltk_labels import clean_as_released, find_synset
+from bench.labels.nltk_labels import clean_as_released, find_synset_key
 
 # The 45 files that WordNet's synsets were written in (lexnames(5WN)), numbered from 0, with their part of speech.
 LEXNAMES = """adj.all 3|adj.pert 3|adv.all 4|noun.Tops 1|noun.act 1|noun.animal 1|noun.artifact 1|noun.attribute 1
@@ -54,7 +54,7 @@ def words(caption: str) -> list[str]:
 
 
 def labels(caption: str) -> list[str]:
-    return [key for word in words(caption) if (key := find_synset(word))]
+    return [key for word in words(caption) if (key := find_synset_key(word))]
 
 
 def lay(wordnet: Path, cache: Path, out: Path) -> None:

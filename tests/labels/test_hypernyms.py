@@ -12,7 +12,7 @@ from bench.labels.wordnet import (
     SynsetCandidates,
     hypernyms,
     lexicon,
-    read_tsv,
+    read_compressed_tsv,
     synset_keys_of_class_name,
 )
 
@@ -23,7 +23,9 @@ RECORDED = json.loads(Path(__file__).with_name("path-similarity.json").read_text
 
 def synset_names() -> dict[str, str]:
     """Return the names of all synsets by key; the table of hypernyms has those that are no lemma's."""
-    names = {f"n{offset}": name for offset, _, *names in read_tsv(TABLE) for name in names}
+    names = {
+        f"n{offset}": name for offset, _, *names in read_compressed_tsv(TABLE) for name in names
+    }
     for label, key in enumerate(lexicon().keys):
         names[key] = lexicon().title(label)
     return names
@@ -31,8 +33,8 @@ def synset_names() -> dict[str, str]:
 
 def path_length(start: str, end: str) -> int:
     """Return the number of synsets on the shortest path over a common hypernym, with both ends."""
-    up = hypernyms().climbs(start)
-    down = hypernyms().climbs(end)
+    up = hypernyms().steps_to_hypernyms(start)
+    down = hypernyms().steps_to_hypernyms(end)
     return min(up[key] + down[key] for key in up.keys() & down.keys()) + 1
 
 
@@ -44,7 +46,8 @@ def test_every_noun_synset_has_a_unique_name_and_leads_to_entity() -> None:
     (entity,) = [key for key, above in tree.above.items() if not above]
     assert names[entity] == "entity.n.01"
     assert all(
-        entity in tree.climbs(key) for key in random.Random(0).sample(sorted(tree.above), 2_000)
+        entity in tree.steps_to_hypernyms(key)
+        for key in random.Random(0).sample(sorted(tree.above), 2_000)
     )
 
 

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
 from bench.labels import subwords
-from bench.labels.subwords import MAX_CAPTION_BYTES, SubwordIds, clean_text, repair_text, tokenizer
+from bench.labels.subwords import (
+    MAX_CAPTION_BYTES,
+    SubwordEncoder,
+    clean_like_open_clip,
+    repair_text,
+    tokenizer,
+)
 
 encode_caption = subwords.encode_caption.__wrapped__  # the tests share a cache of captions
 
@@ -22,7 +28,7 @@ def test_subwords_equal_open_clips_tokenizer() -> None:
 
 @given(st.one_of(st.text(), st.text(st.characters(max_codepoint=127))))
 def test_captions_are_cleaned_as_by_open_clip(text: str) -> None:
-    assert clean_text(text) == repair_text(text)
+    assert clean_like_open_clip(text) == repair_text(text)
 
 
 @pytest.mark.parametrize("unit", ["a", "é", "犬", "\U0001f436", "a dog "])
@@ -42,4 +48,4 @@ def test_tokenizer_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         encode_caption("".join(draw.choices(string.ascii_lowercase, k=8)))
         assert len(tokenizer().cache) <= 52
     assert encode_caption("a dog <end_of_text>") == first
-    assert SubwordIds("all").encode(["a dog"]) == [first[:2]]
+    assert SubwordEncoder("all").encode(["a dog"]) == [first[:2]]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import InputSettings
-from bench.labels.adjectives import adjectives_of_experiment
-from bench.labels.counting import count_input
-from bench.labels.labeller import Tally, get_rule, vocabulary_of_tally
+from bench.labels.adjectives import adjective_labels_of_experiment
+from bench.labels.counting import count_label_vocabulary
+from bench.labels.labeller import Tally, get_rule, make_vocabulary
 from bench.labels.vocabulary import (
     Vocabulary,
     read_vocabulary,
@@ -33,7 +33,7 @@ def vocabulary_of(counts: list[int], captions: int = 10) -> Vocabulary:
     rule = get_rule("corenet")
     padded = np.zeros(len(rule.keys), np.int64)
     padded[: len(counts)] = counts
-    return vocabulary_of_tally(rule, Tally(captions, counts=padded, caption_counts=padded))
+    return make_vocabulary(rule, Tally(captions, counts=padded, caption_counts=padded))
 
 
 def test_labels_are_in_descending_order_and_cut_by_count_and_number() -> None:
@@ -150,7 +150,7 @@ def test_log_odds_are_of_the_captions_with_a_label_which_a_caption_may_repeat(
     """Occurrences would be more than there are captions, and their odds no number."""
     texts = ["a dog, a dog and a dog", "a cat", "dogs", "two dogs"]
     path = write_captions(tmp_path / "c.txt", texts)
-    vocabulary = count_input(InputSettings(data=str(path)), "corenet")
+    vocabulary = count_label_vocabulary(InputSettings(data=str(path)), "corenet")
     counts = {label.name: (label.count, label.captions) for label in vocabulary.labels}
     assert counts == {"dog.n.01": (5, 3), "cat.n.01": (1, 1), "two.n.01": (1, 1)}
     odds = [3.5 / 1.5, 1.5 / 3.5, 1.5 / 3.5, 0.5 / 4.5]
@@ -160,13 +160,13 @@ def test_log_odds_are_of_the_captions_with_a_label_which_a_caption_may_repeat(
 def test_frequent_labels_of_adjectives_are_named(tmp_path: Path) -> None:
     texts = ["a large dress", "a small shirt", "a dress for women", "light and dog: mostly nouns"]
     path = write_captions(tmp_path / "c.txt", texts)
-    counted = count_input(InputSettings(data=str(path)), "corenet")
+    counted = count_label_vocabulary(InputSettings(data=str(path)), "corenet")
     write_vocabulary(counted, tmp_path / "v.json")
     experiment = EXPERIMENTS["catlip-tiny"]
-    large, small = adjectives_of_experiment(
+    large, small = adjective_labels_of_experiment(
         change(experiment, synset_vocabulary=str(tmp_path / "v.json"))
     )
     assert large.startswith("large.n.01 (a garment size")
     assert small.startswith("small.n.01 (the slender part of the back")
-    assert adjectives_of_experiment(experiment) == ()  # the pack's
-    assert adjectives_of_experiment(EXPERIMENTS["superclass-tiny"]) == ()
+    assert adjective_labels_of_experiment(experiment) == ()  # the pack's
+    assert adjective_labels_of_experiment(EXPERIMENTS["superclass-tiny"]) == ()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.labels.subwords import SubwordIds
+from bench.labels.subwords import SubwordEncoder
 from bench.train.build import build_train_run, open_batch_stream
 from models.heads import DualEncoder, build_open_clip_model, to_open_clip_state
 from tests.small import few_images
@@ -17,7 +17,7 @@ def test_open_clip_loads_our_weights_and_computes_our_features(method: str, resu
     experiment = few_images(method, text_padding="max_length")
     run = build_train_run(open_batch_stream(experiment, torch.device("cpu"), results))
     assert isinstance(run.model, DualEncoder)
-    size = SubwordIds(experiment.targets.subword_vocabulary).size
+    size = SubwordEncoder(experiment.targets.subword_vocabulary).size
     sides = (experiment.image.image_size, experiment.text.context_length, size)
     theirs: Any = build_open_clip_model(
         experiment.image.tower, *sides, has_bias=method == "siglip"

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bench.data.held_out import ALIKE, HELD_OUT_FILE, NAMED, SHOWN, Reason
-from bench.data.manifest import pack_cache
+from bench.data.manifest import user_cache_folder
 from bench.data.pack import PackImages, load_pack_images
 from bench.labels.wordnet import lexicon
 from bench.transfer.feature_extractor import compute_hog_and_colour, compute_raw_pixels
@@ -144,7 +144,8 @@ def find_left_out(pretrain: PackImages, twemoji: PackImages) -> dict[str, Reason
 
 if __name__ == "__main__":
     reasons = find_left_out(
-        load_pack_images("pretrain", pack_cache()), load_pack_images("twemoji", pack_cache())
+        load_pack_images("pretrain", user_cache_folder()),
+        load_pack_images("twemoji", user_cache_folder()),
     )
     with HELD_OUT_FILE.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("key", "reason"), *reasons.items()])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.data.held_out import ALIKE, SHOWN, exclusion_reasons, left_out_concepts
+from bench.data.held_out import ALIKE, SHOWN, excluded_concepts, exclusion_reason_by_key
 from bench.data.pack import PackImages, load_pack_images
 from tests.pack.held_out_concepts import (
     GROUPS,
@@ -35,7 +35,7 @@ def group_of(twemoji: PackImages) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def held_out(images: PackImages) -> set[str]:
-    return left_out_concepts(SHOWN, images.keys, images.classes)
+    return excluded_concepts(SHOWN, images.keys, images.classes)
 
 
 def test_half_of_the_concepts_of_each_group_are_held_out(
@@ -76,7 +76,9 @@ def test_pairs_that_show_or_name_a_held_out_concept_are_those_of_the_rule(
         images.keys[row]: reason
         for row, reason in find_rows_of_held_out_concepts(images, held_out).items()
     }
-    assert found == {key: reason for key, reason in exclusion_reasons().items() if reason != ALIKE}
+    assert found == {
+        key: reason for key, reason in exclusion_reason_by_key().items() if reason != ALIKE
+    }
 
 
 def test_no_pre_trained_pair_shows_or_names_a_held_out_concept(
@@ -85,7 +87,7 @@ def test_no_pre_trained_pair_shows_or_names_a_held_out_concept(
     names = re.compile(
         rf"\b({'|'.join(re.escape(concept.lower()) for concept in sorted(held_out))})\b"
     )
-    seen = [row for row, key in enumerate(images.keys) if key not in exclusion_reasons()]
+    seen = [row for row, key in enumerate(images.keys) if key not in exclusion_reason_by_key()]
     assert not [images.captions[row] for row in seen if names.search(images.captions[row].lower())]
     assert held_out.isdisjoint(images.classes[row].get("concept") for row in seen)
 
@@ -94,8 +96,12 @@ def test_near_duplicates_of_held_out_emoji_are_left_out(
     images: PackImages, twemoji: PackImages, held_out: set[str]
 ) -> None:
     """Of all that are left out, and of a sample of those that are pre-trained."""
-    alike = [row for row, key in enumerate(images.keys) if exclusion_reasons().get(key) == ALIKE]
-    seen = [row for row, key in enumerate(images.keys) if key not in exclusion_reasons()][::SAMPLED]
+    alike = [
+        row for row, key in enumerate(images.keys) if exclusion_reason_by_key().get(key) == ALIKE
+    ]
+    seen = [row for row, key in enumerate(images.keys) if key not in exclusion_reason_by_key()][
+        ::SAMPLED
+    ]
     excess = excess_over_limits(images, [*alike, *seen], twemoji, held_out)
     of_alike, of_seen = torch.tensor_split(excess, [len(alike)])
     assert of_alike.min() > -ROUNDING

@@ -1,7 +1,7 @@
 """The shipped vocabularies, counted over the pack's captions: `python -m tests.pack.vocabularies`."""
 
 from bench.experiment.fields import PACK_DATA, InputSettings
-from bench.labels.counting import count_input
+from bench.labels.counting import count_label_vocabulary
 from bench.labels.vocabulary import SHIPPED_FOLDER, Vocabulary, write_vocabulary
 
 RULES = {"pack-synsets": "corenet", "pack-subwords": "subword"}
@@ -14,7 +14,9 @@ MIN_COUNTS = {
 
 def shipped_vocabulary(name: str) -> Vocabulary:
     """Count a shipped vocabulary over the pack's captions."""
-    return count_input(InputSettings(data=PACK_DATA), RULES[name]).filtered(MIN_COUNTS[name], None)
+    return count_label_vocabulary(InputSettings(data=PACK_DATA), RULES[name]).filtered(
+        MIN_COUNTS[name], None
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from itertools import chain
 
 import pyarrow as pa
 
-from bench.data.captions.choice import Texts
+from bench.data.captions.choice import TextsByField
 from bench.data.captions.reader import REPLACED
 from bench.data.parquet_files import MAX_BATCH_BYTES, MAX_BATCH_ROWS
 
@@ -19,7 +19,7 @@ class CaptionBatch:
     num_replaced: int = 0  # captions that were not UTF-8, whose bytes were replaced
 
 
-def collect_batches(texts_of_samples: Iterable[Texts]) -> Iterator[CaptionBatch]:
+def collect_batches(texts_of_samples: Iterable[TextsByField]) -> Iterator[CaptionBatch]:
     """Collect the texts of samples into batches: a row for each text, a null for a sample without one."""
     captions = list[str | None]()
     num_characters = 0

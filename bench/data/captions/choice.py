@@ -17,7 +17,7 @@ MAX_DEVIATION = 1e-6  # of the sum of probabilities from 1
 SEEDS = 2**63  # number of values of `derive_seed`
 
 # Of a sample by field: none where it has no such field, several of a list.
-Texts = tuple[tuple[str, ...], ...]
+TextsByField = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class CaptionChoice:
         """Names of the fields; "": found by its name."""
         return tuple(field.name for field in self.fields)
 
-    def options(self, texts: Texts) -> list[tuple[str, float]]:
+    def options(self, texts: TextsByField) -> list[tuple[str, float]]:
         """Return the texts that may be read of a sample, with their weights: a field's is shared by its texts.
 
         Where no field of the sample has a probability above 0, the first one with a text is read.
@@ -56,7 +56,7 @@ class CaptionChoice:
                 return [(text, 1 / len(field_texts)) for text in field_texts]
         return []
 
-    def draw(self, texts: Texts, seed: int, row: int, epoch: int) -> str:
+    def draw(self, texts: TextsByField, seed: int, row: int, epoch: int) -> str:
         """Return one of a sample's texts, by the seed of the experiment, the sample's row and the epoch; else ""."""
         options = self.options(texts)
         if not options:

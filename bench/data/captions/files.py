@@ -14,8 +14,8 @@ from bench.data.captions.reader import CaptionFieldCounts, CaptionReader
 from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, ParquetTable
 from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
 from bench.data.tables import open_table, read_first_rows
-from bench.data.tar_samples import decode_texts, iterate_samples
-from bench.data.text_tables import TEXT_SUFFIXES, open_binary
+from bench.data.tar_samples import decode_texts, iterate_tar_samples
+from bench.data.text_tables import TEXT_SUFFIXES, open_plain_or_gzip
 from bench.environment.files import prefix_errors
 from bench.experiment.config import look_up
 
@@ -24,7 +24,7 @@ GZIP_TEXT_SUFFIXES = tuple(f"{suffix}.gz" for suffix in TEXT_SUFFIXES)
 SUFFIXES = (".parquet", *TEXT_SUFFIXES, *GZIP_TEXT_SUFFIXES, *TAR_SUFFIXES)
 
 
-def read_captions(
+def read_caption_batches(
     path: Path, caption: str | None, counts: CaptionFieldCounts | None = None
 ) -> Iterator[CaptionBatch]:
     """Read the texts of a file by a choice of captions; count them in `counts`.
@@ -51,8 +51,8 @@ def read_captions(
 
 
 def _read_tar(path: Path, reader: CaptionReader) -> Iterator[CaptionBatch]:
-    with open_binary(path) as file:
-        samples = iterate_samples(file)
+    with open_plain_or_gzip(path) as file:
+        samples = iterate_tar_samples(file)
         texts = (reader.read(decode_texts(members)) for _, members in samples)
         yield from collect_batches(texts)
 
@@ -61,7 +61,11 @@ def _read_table(path: Path, reader: CaptionReader) -> Iterator[CaptionBatch]:
     with open_table(path) as table:
         first_rows = read_first_rows(path, table.texts)
         columns = reader.find_columns(table.columns, table.texts, first_rows)
-        if isinstance(table, ParquetTable) and reader.column and table.has_text(reader.column):
+        if (
+            isinstance(table, ParquetTable)
+            and reader.column
+            and table.is_text_column(reader.column)
+        ):
             yield from _read_text_column(table, reader)
         else:
             texts = map(reader.read, table.read_rows(columns))

@@ -6,7 +6,7 @@ from itertools import chain, islice
 
 import msgspec
 
-from bench.data.captions.choice import CaptionChoice, Texts
+from bench.data.captions.choice import CaptionChoice, TextsByField
 from bench.data.columns import CAPTION_COLUMNS, KEY_COLUMNS, find_caption_columns, find_column
 from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, join_names
 
@@ -92,7 +92,7 @@ class CaptionReader:
             known = find_column(names, CAPTION_COLUMNS)
             if known is None:
                 rows = ({name: row.get(name) for name in texts} for row in first_rows)
-                known = _find_only_field(rows)
+                known = _find_only_text_field(rows)
             if not known:
                 others = join_names(texts)
                 raise ValueError(
@@ -106,7 +106,7 @@ class CaptionReader:
             self._json_field = fields[0]
         return columns
 
-    def read(self, values: Mapping[str, object]) -> Texts:
+    def read(self, values: Mapping[str, object]) -> TextsByField:
         """Return the texts of a sample by field; blank ones are left out beside others.
 
         `values` are the columns of a row, or the texts and JSON objects of a tar sample by their suffixes. Without a
@@ -120,24 +120,24 @@ class CaptionReader:
             return ((text,),)
         if self._num_unnamed:
             self._num_unnamed -= 1
-            self.counts.add_names(name for name, _ in _named_texts(values))
+            self.counts.add_names(name for name, _ in _iterate_named_texts(values))
         texts = tuple(self._read_field(name, values) for name in self.choice.names)
         if not has_visible_text(texts):
             return texts
-        return tuple(_without_blank(field_texts) for field_texts in texts)
+        return tuple(_drop_blank_texts(field_texts) for field_texts in texts)
 
     def _read_field(self, name: str, values: Mapping[str, object]) -> tuple[str, ...]:
         """Return the texts of a field, which may be in the .json of a tar sample."""
-        field = name or self.column or self._find_field(values)
-        value = _find_value(values, field)
+        field = name or self.column or self._find_caption_field(values)
+        value = _value_at_path(values, field)
         if value is None and "json" in values:
-            value = _find_value(values["json"], field)
+            value = _value_at_path(values["json"], field)
         texts = _to_texts(value)
         if texts:
             self.counts.count(field)
         return texts
 
-    def _find_field(self, values: Mapping[str, object]) -> str:
+    def _find_caption_field(self, values: Mapping[str, object]) -> str:
         """Return the field of a tar sample's caption; empty if no name is known and several may be."""
         if "txt" in values:
             return "txt"
@@ -149,7 +149,7 @@ class CaptionReader:
             name = find_column(fields, CAPTION_COLUMNS)
             self._json_field = f"json.{name}" if name else ""
         if not self._json_field:
-            self._json_field = _find_only_field([values])
+            self._json_field = _find_only_text_field([values])
         return self._json_field
 
 
@@ -158,21 +158,21 @@ def has_visible_text(texts: Iterable[Sequence[str]]) -> bool:
     return any(text.strip() for text in chain.from_iterable(texts))
 
 
-def _find_only_field(samples: Iterable[Mapping[str, object]]) -> str:
+def _find_only_text_field(samples: Iterable[Mapping[str, object]]) -> str:
     """Return the only field with texts of several words; empty if there are more, or none."""
     fields = set[str]()
     for values in samples:
-        for name, texts in _named_texts(values):
+        for name, texts in _iterate_named_texts(values):
             if any(map(SEVERAL_WORDS.search, texts)):
                 fields.add(name)
     return fields.pop() if len(fields) == 1 else ""
 
 
-def _without_blank(texts: Sequence[str]) -> tuple[str, ...]:
+def _drop_blank_texts(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(text for text in texts if text.strip())
 
 
-def _find_value(values: object, path: str) -> object:
+def _value_at_path(values: object, path: str) -> object:
     """Return the value at a path into objects, whose names may have dots; None if there is none."""
     if not isinstance(values, Mapping):
         return None
@@ -181,18 +181,18 @@ def _find_value(values: object, path: str) -> object:
     for name, value in values.items():
         prefix = f"{name}."
         if path.startswith(prefix):
-            return _find_value(value, path.removeprefix(prefix))
+            return _value_at_path(value, path.removeprefix(prefix))
     return None
 
 
 def _to_texts(value: object) -> tuple[str, ...]:
     """Return a text, or the texts of a list, that are not too long; of a conversation the answers."""
     items = value if isinstance(value, list) else [value]
-    texts = [_find_answer(item) if isinstance(item, Mapping) else item for item in items]
+    texts = [_assistant_text(item) if isinstance(item, Mapping) else item for item in items]
     return tuple(text for text in texts if isinstance(text, str) and not _is_too_long(text))
 
 
-def _find_answer(turn: Mapping[str, object]) -> object:
+def _assistant_text(turn: Mapping[str, object]) -> object:
     """Return what a model says in a turn of a conversation, as LLaVA and OpenAI write it; None for other turns."""
     if turn.get("from", turn.get("role")) in ("gpt", "assistant"):
         return turn.get("value", turn.get("content"))
@@ -204,7 +204,7 @@ def _is_too_long(text: str) -> bool:
     return len(text) > MAX_CAPTION_BYTES // 4 and len(text.encode()) > MAX_CAPTION_BYTES
 
 
-def _named_texts(values: Mapping[str, object]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _iterate_named_texts(values: Mapping[str, object]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the texts of a sample by their names, as a choice names them, without keys."""
     for suffix, value in values.items():
         fields = {suffix: value}

@@ -21,10 +21,10 @@ from bench.console.progress import show_progress
 from bench.data.columns import (
     KEY_COLUMNS,
     find_column,
-    find_image_bytes,
+    find_image_column,
     image_byte_columns,
-    iterate_values,
-    require_distinct,
+    iterate_rows,
+    require_distinct_columns,
     text_columns,
 )
 from bench.data.parquet_files import (
@@ -73,7 +73,7 @@ class ArrowSamples(IndexedSamples):
     places = (("row", pa.int64()),)
 
     def read_image(self, path: Path, row: int) -> bytes:
-        images = _map_images(path, path.stat().st_mtime_ns, self.image_column)
+        images = _map_image_column(path, path.stat().st_mtime_ns, self.image_column)
         return bytes(images[row].as_py())
 
 
@@ -93,7 +93,7 @@ class ArrowDatasets(IndexedSource):
             return [folder / Path(file.filename).name for file in state.data_files]
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
-        fill_from_arrow(path, path.stem, builder)
+        add_arrow_rows(path, path.stem, builder)
 
 
 class ParquetImages(IndexedSource):
@@ -133,16 +133,16 @@ class ParquetImages(IndexedSource):
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         name, _, _ = path.name.partition(".parquet-")
-        fill_from_arrow(path, name, builder)
+        add_arrow_rows(path, name, builder)
 
 
-def fill_from_arrow(path: Path, name: str, builder: IndexBuilder) -> None:
+def add_arrow_rows(path: Path, name: str, builder: IndexBuilder) -> None:
     """Add the rows of an Arrow file; without a column of keys the keys are the name and the row."""
     modified = path.stat().st_mtime_ns
     table = _map(path, modified)
-    sizes = pc.binary_length(_map_images(path, modified, builder.image_column)).to_pylist()
+    sizes = pc.binary_length(_map_image_column(path, modified, builder.image_column)).to_pylist()
     texts = text_columns(table.schema)
-    first_rows = iterate_values(table.select(texts).slice(0, FIRST_ROWS))
+    first_rows = iterate_rows(table.select(texts).slice(0, FIRST_ROWS))
     columns = builder.find_caption_columns(table.column_names, texts, first_rows)
     key = find_column(table.column_names, KEY_COLUMNS)
     names = list(columns)
@@ -151,7 +151,7 @@ def fill_from_arrow(path: Path, name: str, builder: IndexBuilder) -> None:
     rows: Iterable[dict[str, object]] = repeat({})
     if names:
         batches = table.select(names).to_batches()
-        rows = chain.from_iterable(iterate_values(batch) for batch in batches)
+        rows = chain.from_iterable(iterate_rows(batch) for batch in batches)
     for number, (size, row) in enumerate(zip(sizes, rows, strict=False)):
         row_key = f"{name}/{number}" if key is None else str(row[key])
         place = None if size is None else (number,)
@@ -170,15 +170,15 @@ def _map(path: Path, _modified: int) -> pa.Table:
     reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
     table = reader.read_all()
     table.validate(full=True)
-    require_distinct(table.column_names)
+    require_distinct_columns(table.column_names)
     return table
 
 
 @cache
-def _map_images(path: Path, modified: int, image_column: str | None) -> pa.ChunkedArray:
+def _map_image_column(path: Path, modified: int, image_column: str | None) -> pa.ChunkedArray:
     """Return the images of an Arrow file."""
     table = _map(path, modified)
-    images = table[find_image_bytes(table.schema, image_column)]
+    images = table[find_image_column(table.schema, image_column)]
     return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
 
 
@@ -195,7 +195,7 @@ def convert_to_arrow(paths: Sequence[Path], cache_folder: Path) -> list[Path]:
     if not missing:
         return list(targets.values())
     make_folders(cache_folder)
-    total = sum(map(_decoded_bytes, missing))
+    total = sum(map(_count_decoded_bytes, missing))
     free = shutil.disk_usage(cache_folder).free
     space = f"{total / GIB:,.1f} GiB in {cache_folder}, where {free / GIB:,.1f} GiB are free"
     if total > free:
@@ -211,7 +211,7 @@ def convert_to_arrow(paths: Sequence[Path], cache_folder: Path) -> list[Path]:
     return list(targets.values())
 
 
-def _decoded_bytes(path: Path) -> int:
+def _count_decoded_bytes(path: Path) -> int:
     """Return the bytes of a file's values before compression."""
     with prefix_errors(path, UNREADABLE), open_parquet(path) as file:
         groups = range(file.num_row_groups)

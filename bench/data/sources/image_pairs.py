@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from bench.data.columns import EMBEDDING_SUFFIXES, IMAGE_SUFFIXES
-from bench.data.paths import is_visible
+from bench.data.paths import is_visible_with_suffix
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
 from bench.data.tar_samples import Member, decode_texts, may_be_text
 from bench.environment.files import MAX_BYTES, read_limited
@@ -19,7 +19,7 @@ SUFFIXES_OF_IMAGES = tuple(f".{suffix}" for suffix in (*IMAGE_SUFFIXES, *EMBEDDI
 FileFacts = tuple[str, int, int]  # path in the folder, bytes, and time of the last change in ns
 
 
-class FileSamples(IndexedSamples):
+class ImageFileSamples(IndexedSamples):
     """Samples whose images are files of their own."""
 
     places = (("image", pa.large_binary()),)  # absolute path
@@ -32,7 +32,7 @@ class ImagePairs(IndexedSource):
     """Pairs of files whose names differ in the suffix: KEY.jpg beside KEY.txt, KEY.json or another text."""
 
     name = "pairs of files"
-    samples = FileSamples
+    samples = ImageFileSamples
 
     def recognises(self, data: str) -> bool:
         return not all(_is_image(path) for path in _iterate_paths_of_pairs(data))
@@ -95,7 +95,7 @@ def iterate_files_of_pairs(data: str) -> Iterator[FileFacts]:
 def _iterate_paths_of_pairs(root: str) -> Iterator[str]:
     """Yield the visible images below a folder, and files with the name of an image or for all images of a folder."""
     for folder, _, names in os.walk(root):
-        visible = [name for name in names if is_visible(name, ("",))]
+        visible = [name for name in names if is_visible_with_suffix(name, ("",))]
         keys = {name.rpartition(".")[0] for name in visible if _is_image(name)}
         if keys:
             keys.add(FOLDER_KEY)

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.data.columns import IMAGE_ENDINGS, KEY_COLUMNS, PATH_COLUMNS, find_column
 from bench.data.paths import UNREADABLE, digest_file_excerpts, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSource
-from bench.data.sources.image_pairs import FileSamples
+from bench.data.sources.image_pairs import ImageFileSamples
 from bench.data.tables import open_table, read_first_rows
 from bench.experiment.config import join_names, look_up
 from bench.interfaces.data_source import SampleRequest
@@ -23,7 +23,7 @@ CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of ot
 
 
 @dataclass(frozen=True, slots=True)
-class TableStart:
+class ImageTableLayout:
     """What the first rows of a table tell."""
 
     columns: list[str]
@@ -36,24 +36,24 @@ class ImageTables(IndexedSource):
     """Rows of a table; COCO's images have several captions."""
 
     name = "tables of image files"
-    samples = FileSamples
+    samples = ImageFileSamples
 
     def recognises(self, data: str) -> bool:
-        return any(_names_images(path) for path in possible_tables(data))
+        return any(_is_image_table(path) for path in find_possible_tables(data))
 
     def files(self, data: str) -> list[Path]:
-        tables = [path for path in possible_tables(data) if _names_images(path)]
+        tables = [path for path in find_possible_tables(data) if _is_image_table(path)]
         if Path(data).is_dir() and len(tables) > 1:
             names = join_names([str(path) for path in tables])
             raise ValueError(f"{data} has {len(tables)} tables of images ({names}): name one")
         return tables
 
     def identity(self, path: Path, request: SampleRequest) -> str:
-        folder = read_start(path, request.image_column).folder
+        folder = read_table_layout(path, request.image_column).folder
         return f"{digest_file_excerpts(path)} {folder} {folder.stat().st_mtime_ns}"
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
-        start = read_start(path, builder.image_column)
+        start = read_table_layout(path, builder.image_column)
         image = start.image_column
         key = find_column(start.columns, KEY_COLUMNS) or image
         texts = [name for name in start.texts if name != image]
@@ -70,7 +70,7 @@ class ImageTables(IndexedSource):
                     builder.add(row_key, row, (os.fsencode(file.path),), file.size)
 
 
-def possible_tables(data: str) -> list[Path]:
+def find_possible_tables(data: str) -> list[Path]:
     """Return the first files that may be tables of images; of a folder also those in its subfolders."""
     patterns = [data]
     if Path(data).is_dir():
@@ -79,25 +79,25 @@ def possible_tables(data: str) -> list[Path]:
     tables = sorted(chain.from_iterable(iterate_files(name, SUFFIXES) for name in patterns))
     texts = chain.from_iterable(iterate_files(name, TEXT_SUFFIXES) for name in patterns)
     paths = [*tables, *sorted(islice(texts, CHECKED_TEXTS), key=lambda path: (path.suffix, path))]
-    alone = (path for path in paths if not _is_of_image(path))
+    alone = (path for path in paths if not _has_image_beside(path))
     return list(islice(alone, CHECKED_TABLES))
 
 
-def _is_of_image(path: Path) -> bool:
+def _has_image_beside(path: Path) -> bool:
     """Return whether an image beside a file has its name."""
     return any(path.with_suffix(ending).exists() for ending in IMAGE_ENDINGS)
 
 
-def _names_images(path: Path) -> bool:
+def _is_image_table(path: Path) -> bool:
     """Return whether a file is a table with a column of image paths, and one of its first images is there."""
     try:
-        read_start(path, None)
+        read_table_layout(path, None)
     except UNREADABLE:
         return False
     return True
 
 
-def read_start(path: Path, image_column: str | None) -> TableStart:
+def read_table_layout(path: Path, image_column: str | None) -> ImageTableLayout:
     """Read the first rows of a table; ValueError if it names no image that is there.
 
     The column of images is the given one, else one with a known name, else any with paths of images.
@@ -120,15 +120,15 @@ def read_start(path: Path, image_column: str | None) -> TableStart:
             if column.lower().endswith(IMAGE_ENDINGS):
                 continue  # the first row, in place of a header
             names = [name for name in names if name.lower().endswith(IMAGE_ENDINGS)]
-        folder = _find_folder(path, names)
+        folder = _find_image_folder(path, names)
         if folder is not None:
-            return TableStart(columns, texts, column, folder)
+            return ImageTableLayout(columns, texts, column, folder)
         if names and not missing:
             missing = f"the images of its column {column!r}, such as {join_names(names[:1])}"
     raise ValueError(missing or f"a column of paths of images (there are {join_names(columns)})")
 
 
-def _find_folder(table: Path, names: Sequence[str]) -> Path | None:
+def _find_image_folder(table: Path, names: Sequence[str]) -> Path | None:
     """Return the folder that holds most of the named files; None if no folder holds any.
 
     Paths are relative to the table's own folder, to one in it or to one beside it.

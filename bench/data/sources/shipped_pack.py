@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import safe_open
 
 from bench.console.console import log
-from bench.data.manifest import PARTS, cache_path, pack_cache, pretrain_shards
+from bench.data.manifest import PARTS, decoded_part_path, pretrain_shards, user_cache_folder
 from bench.environment.circumstances import CHECKOUT
 from bench.experiment.fields import PACK_DATA
 from bench.interfaces.data_source import DataSource, SampleRequest, Samples
@@ -34,7 +34,7 @@ class ShippedPack(DataSource):
         return pretrain_shards()
 
     def open(self, _data: str, _request: SampleRequest) -> "PackSamples":
-        cache = pack_cache()
+        cache = user_cache_folder()
         decode_pack(cache, ["pretrain"])
         return PackSamples(cache)
 
@@ -71,14 +71,14 @@ class PackSamples(Samples):
 
     @cached_property
     def _texts(self) -> dict[str, Any]:
-        with safe_open(cache_path("pretrain", self._cache), framework="np") as file:
+        with safe_open(decoded_part_path("pretrain", self._cache), framework="np") as file:
             texts: dict[str, Any] = json.loads(file.metadata()["texts"])
             return texts
 
 
 def decode_pack(cache: Path, parts: Sequence[str] = PARTS) -> None:
     """Decode the pack's images in a separate process, unless these parts are in the cache; no run includes the cost."""
-    if not all(cache_path(part, cache).is_file() for part in parts):
+    if not all(decoded_part_path(part, cache).is_file() for part in parts):
         log(f"decoding the pack's images into {cache}, once")
         command = [sys.executable, "-m", "bench.data.pack", *parts]
         done = subprocess.run(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, check=False)

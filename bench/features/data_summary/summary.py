@@ -21,13 +21,13 @@ from bench.data.captions.choice import Texts, parse_caption_choice
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE
 from bench.data.sample_stream import MAX_UNDECODABLE_FRACTION
-from bench.data.samples import get_source, max_unusable, open_source
-from bench.data.subset import write_keys
+from bench.data.samples import get_source, max_unusable_samples, open_source_samples
+from bench.data.subset import write_key_file
 from bench.experiment.fields import InputSettings
 from bench.interfaces.data_source import SampleRequest, Samples
 from bench.interfaces.sections import Picture
-from bench.labels.adjectives import adjectives_among, describe_adjectives
-from bench.labels.labeller import get_rule, tally_labels, vocabulary_of_tally
+from bench.labels.adjectives import adjective_warning, frequent_adjective_labels
+from bench.labels.labeller import get_rule, make_vocabulary, tally_labels
 from bench.labels.subwords import encode_caption
 
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
@@ -108,7 +108,7 @@ class DataSummary:
         num_skipped = sum(self.skipped.values())
         num_flawed = self.flaw_counts.total()
         sentences = []
-        if num_skipped > max_unusable(self.total):
+        if num_skipped > max_unusable_samples(self.total):
             reason = f"{num_skipped:,} of {self.total:,} samples cannot be used"
             sentences.append(f"A training refuses these data: {reason}. {KEYS_REMEDY}")
         if num_flawed > MAX_UNDECODABLE_FRACTION * len(self.images):
@@ -119,7 +119,7 @@ class DataSummary:
     @property
     def label_warnings(self) -> list[str]:
         """Sentences on frequent labels whose words are mostly adjectives."""
-        warnings = [describe_adjectives(captions.adjectives) for captions in self.captions]
+        warnings = [adjective_warning(captions.adjectives) for captions in self.captions]
         return [warning for warning in warnings if warning]
 
 
@@ -140,7 +140,7 @@ def summarize_data(
     request = SampleRequest(
         cache=results / CACHE, captions=choice, image_column=inputs.image_column
     )
-    samples = open_source(data, request)
+    samples = open_source_samples(data, request)
     draw = random.Random(seed)  # noqa: S311
     all_rows = range(len(samples))
     rows = draw.sample(all_rows, min(num_images, len(samples)))
@@ -148,7 +148,7 @@ def summarize_data(
     images = _decode_sampled_images(samples, rows)
     if key_file is not None:
         flawed_keys = [samples.key(image.row) for image in images if image.flaw]
-        write_keys(key_file, samples.keys, flawed_keys)
+        write_key_file(key_file, samples.keys, flawed_keys)
     texts = _read_sampled_texts(samples, caption_rows)
     captions = []
     for number, field in enumerate(choice.names):
@@ -193,14 +193,14 @@ def count_tokens_and_nouns(field: str, texts_of_samples: Sequence[Sequence[str]]
     tokens = [EDGE_TOKENS + len(encode_caption(text)) for text in texts]
     rule = get_rule(NOUN_RULE)
     labels, tally = tally_labels(rule, pa.array(texts, pa.string()).cast(pa.binary()))
-    counted = vocabulary_of_tally(rule, tally)
+    counted = make_vocabulary(rule, tally)
     return FieldCaptions(
         field,
         np.array(per_sample),
         texts,
         np.array(tokens, np.int64),
         np.diff(labels.offsets),
-        adjectives_among(counted.labels),
+        frequent_adjective_labels(counted.labels),
     )
 
 

@@ -14,7 +14,7 @@ from bench.environment.child_processes import (
     exit_with_multiprocessing_parent,
     kill_multiprocessing_children,
 )
-from bench.labels.counting import count_file
+from bench.labels.counting import count_file_labels
 from bench.labels.labeller import Tally
 
 TallyOrError = Tally | ValueError | OSError
@@ -53,7 +53,7 @@ def count_files_in_parallel(
 def _count_or_return_error(rule: str, caption: str | None, path: Path) -> TallyOrError:
     """Return the tally of a file, or the error that the user can fix."""
     try:
-        return count_file(path, rule, caption)
+        return count_file_labels(path, rule, caption)
     except (ValueError, OSError) as error:
         return error
 

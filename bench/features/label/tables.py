@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from bench.labels.adjectives import (
     MAX_FREQUENT_LABELS,
-    adjectives_among,
-    describe_adjectives,
+    adjective_warning,
+    frequent_adjective_labels,
 )
 from bench.labels.label_rule import LabelRule
 from bench.labels.labeller import Tally
@@ -60,7 +60,7 @@ def frequent_labels_table(vocabulary: Vocabulary) -> Table:
         }
         for label in labels[:MAX_FREQUENT_LABELS]
     ]
-    note = describe_adjectives(adjectives_among(labels))
+    note = adjective_warning(frequent_adjective_labels(labels))
     if vocabulary.rule == SUBWORD:
         note = SUBWORDS_NOTE
     note = f"Of the captions read in this run.\n{note}".rstrip()

@@ -26,8 +26,8 @@ from bench.features.label.tables import (
     explanation_table,
     frequent_labels_table,
 )
-from bench.labels.counting import count_samples
-from bench.labels.labeller import Tally, get_rule, vocabulary_of_tally
+from bench.labels.counting import count_sample_labels
+from bench.labels.labeller import Tally, get_rule, make_vocabulary
 from bench.labels.vocabulary import Vocabulary
 
 MIN_BYTES_PER_PROCESS = 8 * 2**20  # of the input
@@ -92,10 +92,10 @@ class CountLabels:
             files_of_input = caption_files(settings)
             files |= dict.fromkeys(files_of_input)
             if not files_of_input:
-                total.add(count_samples(settings, self.rule))
+                total.add(count_sample_labels(settings, self.rule))
         num_failures = self._add_file_counts(list(files), total)
         seconds = time.monotonic() - start
-        vocabulary = vocabulary_of_tally(rule, total)
+        vocabulary = make_vocabulary(rule, total)
         table = captions_table(total, total.captions / seconds)
         print_tables([table, frequent_labels_table(vocabulary)], self.json)
         if num_failures:

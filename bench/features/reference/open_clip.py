@@ -29,7 +29,7 @@ from bench.experiment.fields import OptimizerKernel, OptimizerSettings
 from bench.features.reference import WARMUP_STEPS
 from bench.features.reference.timing import RAMP_STEPS, WindowTimer, batch_number_of_step
 from bench.interfaces.optimizer import weight_decay_groups
-from bench.labels.subwords import SubwordIds
+from bench.labels.subwords import SubwordEncoder
 from bench.train.build import build_train_run
 from bench.train.step import make_optimizer, torch_compile_mode
 from models import open_clip_config

@@ -131,6 +131,6 @@ def pad_superclass_captions(stream: BatchStream[Labels], batch_number: int) -> T
     """
     experiment = stream.experiment
     labels = stream.target(batch_number)
-    start, end = SubwordIds(experiment.targets.subword_vocabulary).start_and_end
+    start, end = SubwordEncoder(experiment.targets.subword_vocabulary).start_and_end
     captions = [ids.tolist() for ids in labels.columns.tensor_split(labels.starts[1:-1])]
     return Tokens.from_ids(captions, start, end, experiment.text.context_length)

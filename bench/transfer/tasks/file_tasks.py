@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.console.progress import show_progress
-from bench.data.tar_samples import iterate_samples
+from bench.data.tar_samples import iterate_tar_samples
 from bench.environment.files import prefix_errors, read_limited
 from bench.interfaces.catalog import DEFAULT_ROOT_TASK
 from bench.transfer.families import LAYOUT
@@ -122,7 +122,7 @@ def _locate_images_in_shards(shards: Sequence[Path], num_classes: int) -> Labell
     labels = []
     for shard in show_progress(shards, len(shards), f"reading {shards[0].parent}", "shards"):
         with prefix_errors(shard, (ValueError, tarfile.TarError)), shard.open("rb") as file:
-            for key, members in iterate_samples(file):
+            for key, members in iterate_tar_samples(file):
                 suffixes = [suffix for suffix in IMAGE_SUFFIXES if suffix[1:] in members]
                 if not suffixes or "cls" not in members:
                     raise ValueError(f"sample {key} has no image or no .cls member")

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
 
-from bench.data.held_out import ALIKE, SHOWN, left_out_concepts
+from bench.data.held_out import ALIKE, SHOWN, excluded_concepts
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.transforms import WHITE
 from bench.interfaces.catalog import UNSEEN_TASKS
@@ -38,10 +38,10 @@ def load_unseen_task(name: str, cache: Path) -> SingleLabelTask:
     """Load one of the two tasks on concepts that pre-training may leave out."""
     pretrain = load_pack_images("pretrain", cache)
     twemoji = load_pack_images("twemoji", cache)
-    held_out = left_out_concepts(SHOWN, pretrain.keys, pretrain.classes)
+    held_out = excluded_concepts(SHOWN, pretrain.keys, pretrain.classes)
     if name == RETRIEVAL:
         return _make_retrieval_task(pretrain, twemoji, held_out)
-    alike = left_out_concepts(ALIKE, pretrain.keys, pretrain.classes)
+    alike = excluded_concepts(ALIKE, pretrain.keys, pretrain.classes)
     return _make_subgroup_task(twemoji, held_out, alike)
 
 

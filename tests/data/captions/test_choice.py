@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bench.data.captions.choice import (
     CaptionChoice,
     CaptionField,
-    Texts,
+    TextsByField,
     parse_caption_choice,
 )
 from bench.data.captions.reader import MAX_CAPTION_BYTES, CaptionReader
@@ -111,7 +111,9 @@ def test_sample_without_a_text_has_none(text: str | None, values: dict[str, obje
     assert not any(CaptionReader(parse_caption_choice(text)).read(values))
 
 
-def drawn_slowly(choice: CaptionChoice, texts: Texts, seed: int, row: int, epoch: int) -> str:
+def drawn_slowly(
+    choice: CaptionChoice, texts: TextsByField, seed: int, row: int, epoch: int
+) -> str:
     """Draw a field among those with a text, then a text of it, from one uniform number; in exact fractions."""
     there = [
         (each, Fraction(field.probability))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bench.__main__ import main
 from bench.console.console import OK
 from bench.experiment.fields import InputSettings
-from bench.labels.counting import count_input
+from bench.labels.counting import count_label_vocabulary
 from bench.labels.labeller import Tally, get_labeller, get_rule, tally_labels
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
 from tests.cli.test_names_that_are_not_utf8 import LATIN1
@@ -59,7 +59,7 @@ def counts(folder: Path) -> dict[str, int]:
 
 
 def counted(path: Path | str) -> Vocabulary:
-    return count_input(InputSettings(data=str(path)), "corenet")
+    return count_label_vocabulary(InputSettings(data=str(path)), "corenet")
 
 
 def binary(captions: list[str | None]) -> pa.BinaryArray:

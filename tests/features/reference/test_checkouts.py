@@ -91,7 +91,7 @@ def test_padded_labels_hold_the_labels_of_ours() -> None:
     stream: Any = SimpleNamespace(experiment=experiment, target=lambda _: Labels.from_lists(labels))
     (ids,) = pad_superclass_captions(stream, 0).groups
     assert ids.shape == (3, experiment.text.context_length)
-    start_and_end = SubwordIds("all").start_and_end
+    start_and_end = SubwordEncoder("all").start_and_end
     assert [{*row} for row in ids.tolist()] == [{*row, *start_and_end, 0} for row in labels]
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.interfaces.method import METHODS
-from bench.labels.subwords import SubwordIds
+from bench.labels.subwords import SubwordEncoder
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import SynsetCandidates, hypernyms, synset_keys_of_class_name
 from bench.records.record import Record, TransferScores
@@ -87,7 +87,7 @@ def texts() -> TextEncoder:
     pair = METHODS["clip"].build_model(build_untrained_tower(experiment), experiment)
     return TextEncoder(
         pair.eval(),
-        SubwordIds(experiment.targets.subword_vocabulary),
+        SubwordEncoder(experiment.targets.subword_vocabulary),
         experiment.text.context_length,
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data.held_out import ALIKE, SHOWN, exclusion_reasons, left_out_concepts
+from bench.data.held_out import ALIKE, SHOWN, excluded_concepts, exclusion_reason_by_key
 from bench.data.pack import PackImages, load_pack_images
 from bench.interfaces.catalog import TASKS, UNSEEN_TASKS
 from bench.transfer.tasks.image_sources import ArrayImageSource
@@ -55,7 +55,7 @@ def test_subgroups_are_learned_from_concepts_that_are_neither_held_out_nor_drawn
     images: PackImages, twemoji: PackImages, tasks: dict[str, SingleLabelTask]
 ) -> None:
     held_out, alike = (
-        left_out_concepts(reason, images.keys, images.classes) for reason in (SHOWN, ALIKE)
+        excluded_concepts(reason, images.keys, images.classes) for reason in (SHOWN, ALIKE)
     )
     task, concepts = tasks[SUBGROUPS], dict[str, set[str]]()
     for name, emoji in emoji_of(task, (twemoji, range(len(twemoji)))).items():
@@ -75,7 +75,9 @@ def test_queries_and_gallery_show_the_held_out_concepts_as_different_vendors_dra
     images: PackImages, twemoji: PackImages, tasks: dict[str, SingleLabelTask]
 ) -> None:
     """None of their images is pre-trained."""
-    left_out = [row for row, key in enumerate(images.keys) if exclusion_reasons().get(key) == SHOWN]
+    left_out = [
+        row for row, key in enumerate(images.keys) if exclusion_reason_by_key().get(key) == SHOWN
+    ]
     task, keys = tasks[RETRIEVAL], dict[str, list[str]]()
     for name, emoji in emoji_of(task, (images, left_out), (twemoji, range(len(twemoji)))).items():
         part: LabelledImages = getattr(task, name)
