@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from statistics import NormalDist
 
-from bench.experiment.config import Experiment
 from bench.experiment.fields import PACK_DATA, InputSettings
 
 WEB = "web"
@@ -20,9 +19,9 @@ EDGE_TOKENS = 2  # start and end token
 MIN_WEB_LENGTH = 3  # a web caption has text
 
 
-def describe_captions(experiments: Iterable[Experiment]) -> str:
-    """Return which captions the runs of experiments read, for the notes beside their figures."""
-    descriptions = [_describe_captions(experiment.input) for experiment in experiments]
+def describe_captions(inputs_of_runs: Iterable[InputSettings]) -> str:
+    """Return which captions the runs read, for the notes beside their figures."""
+    descriptions = map(_describe_captions, inputs_of_runs)
     return "; ".join(dict.fromkeys(descriptions))
 
 
@@ -73,5 +72,5 @@ def web_length_quantiles(count: int) -> list[int]:
     """Return `count` lengths of web captions at equally spaced probabilities, ascending; they are log-normal."""
     sigma = math.log(PERCENTILE_95 / MEDIAN) / NormalDist().inv_cdf(0.95)
     normal = NormalDist(math.log(MEDIAN), sigma)
-    quantiles = [normal.inv_cdf((place + 0.5) / count) for place in range(count)]
+    quantiles = [normal.inv_cdf((index + 0.5) / count) for index in range(count)]
     return [max(MIN_WEB_LENGTH, round(math.exp(quantile))) for quantile in quantiles]

@@ -1,4 +1,4 @@
-"""Several image sizes: the side that a step draws, and the number of images before a step.
+"""The size of every step: the side of its images, which may vary, and their number.
 
 A step of smaller images has more of them, so that all steps have about as many pixels. The size depends only on seed
 and step: all ranks and all methods draw the same. Source: Mehta & Rastegari 2022, MobileViT (arXiv 2110.02178), section
@@ -8,8 +8,9 @@ The released sampler draws every step independently. Here n consecutive steps, c
 once in a random order: the probabilities are equal, but few timed steps have the sizes of a whole training.
 """
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,58 +18,70 @@ from bench.environment.seeds import IMAGE_SIZE, derive_seed
 from bench.experiment.config import Experiment
 
 
-def image_size_at(experiment: Experiment, step: int) -> int:
-    """Return the side in pixels of a step's images."""
-    sides = experiment.image.image_sizes
-    if not sides:
-        return experiment.image.image_size
-    block, place = divmod(step, len(sides))
-    return _draw_block(experiment, block)[place]
+class StepSize(NamedTuple):
+    """The size of a step's batch."""
+
+    side: int  # of the images, in pixels
+    num_images: int  # on one device
 
 
-def images_before_step(experiment: Experiment, step: int) -> int:
-    """Return the number of images on one device before a step, counted from step 0."""
-    sides = experiment.image.image_sizes
-    if not sides:
-        return step * experiment.training.batch_size
-    block, place = divmod(step, len(sides))
-    drawn_sides = _draw_block(experiment, block)[:place]
-    images_of_block = _count_images(experiment, sides)
-    return block * images_of_block + _count_images(experiment, drawn_sides)
+@dataclass(frozen=True, slots=True)
+class StepSizes:
+    """The sizes of all steps: of n sizes, each block of n consecutive steps has each once."""
+
+    sizes: tuple[StepSize, ...]
+    shuffle_seed: int | None = None  # draws the order of each block; None: the order of `sizes`
+
+    def size_at(self, step: int) -> StepSize:
+        """Return the size of a step, counted from 0."""
+        block, index = divmod(step, len(self.sizes))
+        return self._sizes_of_block(block)[index]
+
+    def images_before(self, step: int) -> int:
+        """Return the number of images on one device before a step, counted from step 0."""
+        block, index = divmod(step, len(self.sizes))
+        sizes_before = self._sizes_of_block(block)[:index]
+        return block * _count_images(self.sizes) + _count_images(sizes_before)
+
+    def nearest_step_count(self, images: int) -> int:
+        """Return the number of steps whose images on one device are nearest to a number."""
+        images_of_block = _count_images(self.sizes)
+        if len(self.sizes) == 1:
+            return round(images / images_of_block)
+        first = images // images_of_block * len(self.sizes)
+        steps = range(first, first + len(self.sizes) + 1)
+        return min(steps, key=lambda step: abs(self.images_before(step) - images))
+
+    def first_step_of_each_side(self, first: int) -> list[int]:
+        """Return the first step of each side at or after the step `first`, the largest images first."""
+        step_by_side = dict[int, int]()
+        # These steps hold a whole block, so all sizes.
+        for step in range(first, first + 2 * len(self.sizes)):
+            step_by_side.setdefault(self.size_at(step).side, step)
+        return [step_by_side[side] for side in sorted(step_by_side, reverse=True)]
+
+    def _sizes_of_block(self, block: int) -> tuple[StepSize, ...]:
+        """Return the sizes of a block of steps, in their order."""
+        if self.shuffle_seed is None:
+            return self.sizes
+        return _shuffle_sizes(self.sizes, self.shuffle_seed, block)
 
 
-def nearest_step_count(experiment: Experiment, images: int) -> int:
-    """Return the number of steps whose images on one device are nearest to a number."""
-    sides = experiment.image.image_sizes
-    if not sides:
-        return round(images / experiment.training.batch_size)
-    full_blocks = images // _count_images(experiment, sides)
-    first = full_blocks * len(sides)
-    steps = range(first, first + len(sides) + 1)
-    return min(steps, key=lambda step: abs(images_before_step(experiment, step) - images))
+def step_sizes_of(experiment: Experiment) -> StepSizes:
+    """Return the sizes of an experiment's steps, equal on all ranks."""
+    sides = experiment.image.all_image_sizes
+    sizes = tuple(StepSize(side, experiment.batch_size_for(side)) for side in sides)
+    return StepSizes(sizes, experiment.seed if len(sides) > 1 else None)
 
 
-def first_step_of_each_size(experiment: Experiment, first: int) -> list[int]:
-    """Return the first step of each size at or after a step, the largest images first."""
-    num_sizes = len(experiment.image.all_image_sizes)
-    first_steps = dict[int, int]()
-    # These steps hold a whole block, so all sizes.
-    for step in range(first, first + 2 * num_sizes):
-        first_steps.setdefault(image_size_at(experiment, step), step)
-    return [first_steps[side] for side in sorted(first_steps, reverse=True)]
-
-
-def _count_images(experiment: Experiment, sides: Iterable[int]) -> int:
-    """Return the number of images on one device in steps with images of these sides."""
-    return sum(experiment.batch_size_for(side) for side in sides)
+def _count_images(sizes: tuple[StepSize, ...]) -> int:
+    return sum(size.num_images for size in sizes)
 
 
 @lru_cache(maxsize=1024)
-def _draw_block(experiment: Experiment, block: int) -> tuple[int, ...]:
-    """Return the sides of the images of consecutive steps, one step of each size, in a random order."""
-    sides = experiment.image.image_sizes
-    num_sizes = len(sides)
-    generator = np.random.PCG64(derive_seed(experiment.seed, IMAGE_SIZE))
-    generator.advance(block * num_sizes)
-    numbers = generator.random_raw(num_sizes)
-    return tuple(sides[index] for index in numbers.argsort())
+def _shuffle_sizes(sizes: tuple[StepSize, ...], seed: int, block: int) -> tuple[StepSize, ...]:
+    """Return the sizes in the random order of a block of steps."""
+    generator = np.random.PCG64(derive_seed(seed, IMAGE_SIZE))
+    generator.advance(block * len(sizes))
+    numbers = generator.random_raw(len(sizes))
+    return tuple(sizes[index] for index in numbers.argsort())

@@ -10,12 +10,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bench.data.image_sizes import image_size_at, images_before_step
+from bench.data.image_sizes import StepSizes
 from bench.environment.seeds import AUGMENTATION, ORDER, derive_seed
-from bench.experiment.config import Experiment
 
 Numbers = npt.NDArray[np.uint64]
-StepSize = tuple[int, int]  # side of a step's images in pixels, and their number on one device
 ROUNDS = 6  # of the Feistel network
 # Of SplitMix64's mixing function.
 FIRST_MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9)
@@ -26,54 +24,38 @@ SECOND_MULTIPLIER = np.uint64(0x94D049BB133111EB)
 class SampleOrder:
     """The order of a data set's samples on one of `world_size` processes: a pure function of these fields."""
 
-    experiment: Experiment
+    seed: int
     num_samples: int  # samples of the data set
+    step_sizes: StepSizes
     rank: int = 0
     world_size: int = 1
-    # Sizes of the first steps, which later steps repeat; empty: as the experiment draws them.
-    sizes: tuple[StepSize, ...] = ()
 
     def batch_rows(self, k: int) -> Int[Tensor, " batch"]:
         """Return the samples of batch k, equally many on every rank."""
-        start, size = self._places(k)
-        return shuffled_rows(self.experiment.seed, self.num_samples, start=start, size=size)
+        positions = self._positions(k)
+        return shuffled_rows(
+            self.seed, self.num_samples, start=positions.start, size=len(positions)
+        )
 
     def batch_epochs(self, k: int) -> list[int]:
         """Return the epoch of each sample of batch k, from 0."""
-        start, size = self._places(k)
-        return [place // self.num_samples for place in range(start, start + size)]
+        return [position // self.num_samples for position in self._positions(k)]
 
     def augmentation_generator(self, k: int) -> torch.Generator:
         """Return the generator of batch k's crops, flips and colours."""
-        seed = derive_seed(self.experiment.seed, AUGMENTATION, self.rank, k)
+        seed = derive_seed(self.seed, AUGMENTATION, self.rank, k)
         return torch.Generator().manual_seed(seed)
 
     def image_size(self, k: int) -> int:
         """Return the side in pixels of batch k's images, equal on every rank."""
-        side, _ = self._size(k)
-        return side
+        return self.step_sizes.size_at(k).side
 
-    def _places(self, k: int) -> tuple[int, int]:
-        """Return the place of batch k's first sample in the sequence of epochs, and the number of its samples."""
-        _, size = self._size(k)
-        first_of_all_ranks = self._images_before(k) * self.world_size
-        return first_of_all_ranks + self.rank * size, size
-
-    def _size(self, k: int) -> StepSize:
-        """Return the side of batch k's images in pixels, and their number on one device."""
-        if self.sizes:
-            place = k % len(self.sizes)
-            return self.sizes[place]
-        side = image_size_at(self.experiment, k)
-        return side, self.experiment.batch_size_for(side)
-
-    def _images_before(self, k: int) -> int:
-        """Return the number of images on one device before batch k."""
-        if not self.sizes:
-            return images_before_step(self.experiment, k)
-        images = [size for _, size in self.sizes]
-        repeats, rest = divmod(k, len(images))
-        return repeats * sum(images) + sum(images[:rest])
+    def _positions(self, k: int) -> range:
+        """Return the positions of batch k's samples in the endless sequence of epochs."""
+        num_images = self.step_sizes.size_at(k).num_images
+        start_of_all_ranks = self.step_sizes.images_before(k) * self.world_size
+        start = start_of_all_ranks + self.rank * num_images
+        return range(start, start + num_images)
 
 
 @lru_cache(maxsize=2)  # a batch's target and its images ask for the same rows

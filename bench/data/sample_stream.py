@@ -22,8 +22,9 @@ from bench.data.decoding import (
     decode_embedding_grid,
     decode_for_crop,
 )
+from bench.data.image_sizes import StepSizes, step_sizes_of
 from bench.data.loader_workers import BatchLoader, PrefetchingLoader
-from bench.data.order import SampleOrder, StepSize
+from bench.data.order import SampleOrder
 from bench.data.samples import MIN_TOLERATED
 from bench.data.stream import Batch, BatchStream, DecodeStats
 from bench.data.subset import subset_rows
@@ -205,14 +206,15 @@ class SampleStream(BatchStream[T]):
         rank: int = 0,
         ranks: int = 1,
         workers: LoaderWorkers = NO_WORKERS,
-        sizes: tuple[StepSize, ...] = (),
+        step_sizes: StepSizes | None = None,
     ) -> None:
         super().__init__(experiment, device)
         self.workers = workers
         rows: Sequence[int] = range(len(samples))
         if experiment.input.subset:
-            rows = subset_rows(experiment, samples.keys)
-        self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
+            rows = subset_rows(experiment.input.subset, experiment.seed, samples.keys)
+        step_sizes = step_sizes or step_sizes_of(experiment)
+        self.order = SampleOrder(experiment.seed, len(rows), step_sizes, rank, ranks)
         self.target_building_seconds = 0.0
         self.num_captions = 0
         resolved = with_resolved_text_padding(experiment, device)

@@ -15,7 +15,7 @@ from bench.data.refusals import missing_part_error, unread_data_error
 from bench.data.sample_index import NO_IMAGE, IndexedSamples
 from bench.data.subset import is_key_file
 from bench.experiment.config import Experiment
-from bench.experiment.fields import SEEN_CONCEPTS, InputSettings
+from bench.experiment.fields import SEEN_CONCEPTS, InputSettings, TargetSettings
 from bench.interfaces.data_source import (
     SOURCES,
     DataSource,
@@ -141,15 +141,15 @@ def files_digest(files: Iterable[Path]) -> str:
     return sha256(digests.encode()).hexdigest()[:16]
 
 
-def inputs_digest(experiment: Experiment) -> str:
-    """Return a digest of an experiment's data, list of keys, vocabularies and teacher's file."""
-    subset = experiment.input.subset
-    names = (
-        HELD_OUT_FILE if subset == SEEN_CONCEPTS else subset,
-        experiment.targets.synset_vocabulary,
-        experiment.targets.subword_vocabulary,
-        experiment.targets.teacher,
+def inputs_digest(inputs: InputSettings, targets: TargetSettings) -> str:
+    """Return a digest of a training's data, list of keys, vocabularies and teacher's file."""
+    key_file = HELD_OUT_FILE if inputs.subset == SEEN_CONCEPTS else Path(inputs.subset or "")
+    paths = (
+        key_file,
+        Path(targets.synset_vocabulary),
+        Path(targets.subword_vocabulary),
+        Path(targets.teacher),
     )
-    files = [Path(name) for name in names if name is not None and Path(name).is_file()]
-    digests = f"{data_digest(experiment.input.data)} {files_digest(files)}"
+    files = filter(Path.is_file, paths)
+    digests = f"{data_digest(inputs.data)} {files_digest(files)}"
     return sha256(digests.encode()).hexdigest()[:16]

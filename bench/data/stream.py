@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from bench.data.order import SampleOrder, StepSize
+from bench.data.image_sizes import StepSizes, step_sizes_of
+from bench.data.order import SampleOrder
 from bench.data.pack import PackImages
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, pin_tensors, to_device
@@ -131,11 +132,12 @@ class PackStream(BatchStream[T]):
         *,
         rank: int = 0,
         ranks: int = 1,
-        sizes: tuple[StepSize, ...] = (),
+        step_sizes: StepSizes | None = None,
     ) -> None:
         super().__init__(experiment, device)
-        rows = subset_rows(experiment, images.keys)
-        self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
+        rows = subset_rows(experiment.input.subset, experiment.seed, images.keys)
+        step_sizes = step_sizes or step_sizes_of(experiment)
+        self.order = SampleOrder(experiment.seed, len(rows), step_sizes, rank, ranks)
         pixels = images.pixels
         if not isinstance(rows, range):
             pixels = pixels[torch.tensor(rows)]
@@ -161,7 +163,7 @@ class PackStream(BatchStream[T]):
         rows = to_device(self.order.batch_rows(k), self.device)
         side = self.order.image_size(k)
         generator = self.order.augmentation_generator(k)
-        images = augment(self.pixels[rows], self.experiment, side, generator)
+        images = augment_pack_images(self.pixels[rows], self.experiment.input, side, generator)
         return Batch(images, target.to(self.device))
 
     def target(self, k: int) -> T:
@@ -172,18 +174,18 @@ class PackStream(BatchStream[T]):
         return [self._keys[row] for row in rows]
 
 
-def augment(
+def augment_pack_images(
     pixels: UInt8[Tensor, "batch 4 height width"],
-    experiment: Experiment,
-    image_size: int,
+    inputs: InputSettings,
+    side: int,
     generator: torch.Generator,
 ) -> Float[Tensor, "batch 3 side side"]:
-    """Crop and scale at random, flip at random, put on a random colour, normalise."""
-    batch = len(pixels)
-    shape = [batch, 4, image_size, image_size]
-    crops = _draw_crop_flip_maps(batch, experiment.input, generator)
-    colours = torch.rand(batch, 3, 1, 1, generator=generator)
-    grid = F.affine_grid(to_device(crops, pixels.device), shape, align_corners=False)
+    """Crop, scale to `side` and flip at random, put on a random background colour, normalise."""
+    num_images = len(pixels)
+    maps = _draw_crop_flip_maps(num_images, inputs, generator)
+    colours = torch.rand(num_images, 3, 1, 1, generator=generator)
+    maps = to_device(maps, pixels.device)
+    grid = F.affine_grid(maps, [num_images, 4, side, side], align_corners=False)
     rgba = F.grid_sample(pixels.float(), grid, align_corners=False)
     return composite_and_normalise(rgba, to_device(colours, pixels.device))
 
@@ -199,13 +201,15 @@ def composite_and_normalise(
 
 
 def _draw_crop_flip_maps(
-    batch: int, inputs: InputSettings, generator: torch.Generator
-) -> Float[Tensor, "batch 2 3"]:
+    num_images: int, inputs: InputSettings, generator: torch.Generator
+) -> Float[Tensor, "images 2 3"]:
     """Draw boxes as torchvision's RandomResizedCrop does, as maps from output to input coordinates (both -1 to 1).
 
     A box that does not fit is cut to the image, where torchvision draws again.
     """
-    area_draw, ratio_draw, x_draw, y_draw, flip_draw = torch.rand(5, batch, generator=generator)
+    area_draw, ratio_draw, x_draw, y_draw, flip_draw = torch.rand(
+        5, num_images, generator=generator
+    )
     low, high = inputs.crop_scale
     area = low + (high - low) * area_draw
     min_ratio, max_ratio = ASPECT_RATIOS
@@ -214,10 +218,10 @@ def _draw_crop_flip_maps(
     ratio = torch.exp(narrow + (wide - narrow) * ratio_draw)
     width = (area * ratio).sqrt().clamp(max=1)
     height = (area / ratio).sqrt().clamp(max=1)
-    direction = torch.ones(batch)
+    direction = torch.ones(num_images)
     if inputs.flip:
         direction[flip_draw < 0.5] = -1.0  # noqa: PLR2004
-    maps = torch.zeros(batch, 2, 3)
+    maps = torch.zeros(num_images, 2, 3)
     maps[:, 0, 0] = width * direction
     maps[:, 1, 1] = height
     maps[:, 0, 2] = (2 * x_draw - 1) * (1 - width)

@@ -19,7 +19,7 @@ from bench.data.paths import UNREADABLE
 from bench.data.text_tables import open_text_table
 from bench.environment.files import atomic_write, prefix_errors
 from bench.environment.seeds import SUBSET, derive_seed
-from bench.experiment.config import Experiment, join_names
+from bench.experiment.config import join_names
 from bench.experiment.fields import RANDOM_SUBSET, SEEN_CONCEPTS
 
 Keys: TypeAlias = Sequence[str] | pa.ChunkedArray
@@ -32,9 +32,11 @@ def is_key_file(subset: str | None) -> TypeGuard[str]:
     return not subset.startswith(RANDOM_SUBSET)
 
 
-def subset_rows(experiment: Experiment, keys: Keys) -> Sequence[int]:
-    """Return the rows of the data set that an experiment uses, ascending; ValueError as `check_subset`."""
-    subset = experiment.input.subset
+def subset_rows(subset: str | None, seed: int, keys: Keys) -> Sequence[int]:
+    """Return the rows of the data set that a run with this `subset` and seed uses, ascending.
+
+    ValueError as `check_subset`.
+    """
     if subset is None:
         return range(len(keys))
     if is_key_file(subset):
@@ -47,7 +49,7 @@ def subset_rows(experiment: Experiment, keys: Keys) -> Sequence[int]:
         import torch
 
         check_subset(subset, keys)
-        generator = torch.Generator().manual_seed(derive_seed(experiment.seed, SUBSET))
+        generator = torch.Generator().manual_seed(derive_seed(seed, SUBSET))
         size = int(subset.removeprefix(RANDOM_SUBSET))
         shuffled = torch.randperm(len(keys), generator=generator)
         rows = shuffled[:size].sort().values.numpy()

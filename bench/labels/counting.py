@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import pyarrow as pa
+
 from bench.console.progress import show_progress
-from bench.data.captions.batches import CaptionBatch, collect_batches
+from bench.data.captions.batches import collect_batches
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import read_caption_batches
 from bench.data.captions.reader import CaptionFieldCounts
@@ -17,7 +19,7 @@ from bench.labels.vocabulary import Vocabulary
 
 
 def count_label_vocabulary(inputs: InputSettings, rule: str) -> Vocabulary:
-    """Count the labels of data or of caption files; ValueError or OSError if they cannot be read."""
+    """Return the vocabulary of all labels of data or of caption files; ValueError or OSError if they cannot be read."""
     files = caption_files(inputs)
     total = Tally()
     for path in files:
@@ -40,18 +42,17 @@ def count_sample_labels(inputs: InputSettings, rule: str) -> Tally:
     return _count_batch_labels(collect_batches(map(samples.texts, rows)), rule)
 
 
-def count_file_labels(path: Path, rule: str, caption: str | None) -> Tally:
-    """Count the labels of a file's captions by a choice of captions; ValueError says why it cannot be read."""
+def count_file_labels(path: Path, rule: str, caption_option: str | None) -> Tally:
+    """Count the labels of the captions that `--caption` chooses from a file; ValueError says why it cannot be read."""
     field_counts = CaptionFieldCounts()
-    total = _count_batch_labels(read_caption_batches(path, caption, field_counts), rule)
+    total = _count_batch_labels(read_caption_batches(path, caption_option, field_counts), rule)
     total.field_counts = field_counts
     return total
 
 
-def _count_batch_labels(batches: Iterable[CaptionBatch], rule: str) -> Tally:
+def _count_batch_labels(batches: Iterable[pa.BinaryArray], rule: str) -> Tally:
     total = Tally()
-    for batch in batches:
-        _, tally = tally_labels(get_rule(rule), batch.captions)
-        tally.repaired += batch.num_replaced
+    for captions in batches:
+        _, tally = tally_labels(get_rule(rule), captions)
         total.add(tally)
     return total

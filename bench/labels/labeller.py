@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.data.captions.reader import MAX_CAPTION_BYTES, CaptionFieldCounts
+from bench.data.captions.reader import MAX_CAPTION_BYTES, REPLACED, CaptionFieldCounts
 from bench.environment.files import prefix_errors
 from bench.experiment.config import look_up
 from bench.labels.label_rule import LabelRule
@@ -39,7 +39,7 @@ class Tally:
 
     captions: int = 0
     missing: int = 0  # rows without a caption, or with one that is too long
-    repaired: int = 0  # captions that are not UTF-8, and are labelled after a repair
+    repaired: int = 0  # captions with U+FFFD, as which bytes that are not UTF-8 are read
     empty: int = 0  # captions without a label
     # Occurrences of each label of the rule.
     counts: Counts = field(default_factory=lambda: np.zeros(1, np.int64))
@@ -86,7 +86,8 @@ class Labeller:
 
 def tally_labels(rule: LabelRule, captions: pa.BinaryArray) -> tuple[pa.ListArray, Tally]:
     """Return the labels of each caption, and their tally."""
-    texts, num_repaired = decode_texts(captions)
+    texts = decode_captions(captions)
+    is_repaired = pc.match_substring(texts, REPLACED)
     labels = rule.label(texts)
     numbers = labels.values.to_numpy()
     num_labels = np.diff(labels.offsets)
@@ -97,7 +98,7 @@ def tally_labels(rule: LabelRule, captions: pa.BinaryArray) -> tuple[pa.ListArra
     tally = Tally(
         captions=len(texts),
         missing=texts.null_count,
-        repaired=num_repaired,
+        repaired=pc.sum(is_repaired).as_py() or 0,
         empty=int((num_labels == 0).sum()),
         counts=np.bincount(numbers, minlength=len(rule.keys)),
         caption_counts=np.bincount(numbers_once, minlength=len(rule.keys)),
@@ -105,20 +106,18 @@ def tally_labels(rule: LabelRule, captions: pa.BinaryArray) -> tuple[pa.ListArra
     return labels, tally
 
 
-def decode_texts(captions: pa.BinaryArray) -> tuple[pa.StringArray, int]:
-    """Return captions as text, nulls for those that are too long; and the number of those that are not UTF-8."""
+def decode_captions(captions: pa.BinaryArray) -> pa.StringArray:
+    """Return captions as text, nulls for those that are too long; bytes that are not UTF-8 become U+FFFD."""
     too_long = pc.greater(pc.binary_length(captions), MAX_CAPTION_BYTES)
     captions = pc.if_else(too_long, pa.scalar(None, captions.type), captions)
     try:
-        return captions.cast(pa.string()), 0
+        return captions.cast(pa.string())
     except pa.ArrowInvalid:
         texts: list[str | None] = []
         for content in captions.to_pylist():
             text = None if content is None else content.decode(errors="replace")
             texts.append(text)
-        repaired = pa.array(texts, pa.string())
-        is_repaired = pc.not_equal(repaired.cast(pa.binary()), captions)
-        return repaired, pc.sum(is_repaired).as_py()
+        return pa.array(texts, pa.string())
 
 
 @cache

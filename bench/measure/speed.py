@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bench.data.image_sizes import images_before_step
+from bench.data.image_sizes import step_sizes_of
 from bench.environment.gpu_specs import find_datasheet_peak
 from bench.environment.slots import yield_and_wait_for_slot
 from bench.experiment.auto_fields import resolve_precision_and_compile
@@ -319,10 +319,11 @@ def _count_images_if_sizes_vary(
     """Return the number of images of each window, given its steps; empty if all images have one size."""
     if not experiment.image.image_sizes:
         return ()
+    step_sizes = step_sizes_of(experiment)
     images = []
     for steps in windows:
-        before = images_before_step(experiment, steps.start)
-        images.append(images_before_step(experiment, steps.stop) - before)
+        before = step_sizes.images_before(steps.start)
+        images.append(step_sizes.images_before(steps.stop) - before)
     return tuple(images)
 
 

@@ -141,12 +141,13 @@ def with_note_on_differences(
 
 def _describe_runs_and_captions(comparison: ComparisonRecords) -> str:
     """Return sentences on the unit of repetition of the intervals, and the captions."""
+    inputs = [experiment.input for experiment in comparison.experiments.values()]
     return (
         "Images/s: of all processes of a run together; the batch is that of each. Runs: each in fresh processes; one "
         "run gives neither an interval nor a verdict. Intervals are over these runs on this machine at this time and "
         "do not cover other machines, seeds or data. A ratio is one of geometric means over runs, so it may differ in "
         "its last digit from the ratio of the medians shown. "
-        f"Captions: {describe_captions(comparison.experiments.values())}."
+        f"Captions: {describe_captions(inputs)}."
     )
 
 

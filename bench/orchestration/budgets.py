@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping
 
 from bench.console.console import log
-from bench.data.image_sizes import images_before_step, nearest_step_count
+from bench.data.image_sizes import step_sizes_of
 from bench.experiment.config import Experiment, change
 from bench.measure.throughput import undisturbed_rates_by_experiment
 from bench.records.record import EQUAL_IMAGES, EQUAL_SECONDS, Record
@@ -42,8 +42,8 @@ def image_budgets(
         budgets[EQUAL_SECONDS] = images * speed / min(relative_speeds.values())
     whole_batches = dict[str, int]()
     for name, size in budgets.items():
-        steps = max(1, nearest_step_count(experiment, round(size / processes)))
-        whole_batches[name] = images_before_step(experiment, steps) * processes
+        steps = max(1, step_sizes.nearest_step_count(round(size / processes)))
+        whole_batches[name] = step_sizes.images_before(steps) * processes
     return whole_batches
 
 

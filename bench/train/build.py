@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from bench.console.console import log
 from bench.data.caption_lengths import match_web_lengths
-from bench.data.image_sizes import first_step_of_each_size
+from bench.data.image_sizes import StepSizes, step_sizes_of
 from bench.data.manifest import CACHE
-from bench.data.order import StepSize
 from bench.data.pack import PackImages
 from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
@@ -78,17 +77,17 @@ def open_batch_stream(
     experiment: Experiment,
     device: torch.device,
     results: Path,
-    step_sizes: tuple[StepSize, ...] = (),
+    step_sizes: StepSizes | None = None,
 ) -> BatchStream[Any]:
     """Return the stream of this rank's part of every batch of the data set, with targets for the experiment's method.
 
-    `step_sizes` are the sizes of `bench.data.order.SampleOrder`. Captions of decoded images are turned into targets
-    here, at the experiment's lengths; the others batch by batch.
+    Without `step_sizes` the steps have the sizes that the experiment draws. Captions of decoded images are turned into
+    targets here, at the experiment's lengths; the others batch by batch.
     """
     rank_arguments: dict[str, Any] = {
         "rank": world_rank(),
         "ranks": world_size(),
-        "sizes": step_sizes,
+        "step_sizes": step_sizes,
     }
     method = get_method(experiment.method)
     samples = open_samples(experiment, results / CACHE)
@@ -179,7 +178,7 @@ def steps_with_each_size_first(experiment: Experiment, num_steps: int) -> list[i
     Later steps then compile and allocate nothing new, and the memory peak is the peak of the most demanding size: large
     images have long sequences, small ones have large batches for text tower and head.
     """
-    steps = [*first_step_of_each_size(experiment, 0), *range(num_steps)]
+    steps = [*step_sizes_of(experiment).first_step_of_each_side(0), *range(num_steps)]
     return list(dict.fromkeys(steps))
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench.console.console import StopRequest, log
-from bench.data.image_sizes import images_before_step
+from bench.data.image_sizes import step_sizes_of
 from bench.data.samples import inputs_digest
 from bench.data.stream import DecodeStats
 from bench.environment.circumstances import current_commit
@@ -74,7 +74,8 @@ class CheckpointManager:
         """
         progress = TrainProgress()
         if world_rank() == 0:
-            self._data_digest = inputs_digest(run.stream.experiment)
+            experiment = run.stream.experiment
+            self._data_digest = inputs_digest(experiment.input, experiment.targets)
         if self.config.resume_from:
             path = Path(self.config.resume_from)
             saved = read_checkpoint_metadata(path)
@@ -173,7 +174,7 @@ class CheckpointManager:
             budgets=self._budgets,
             commit=self._commit,
             steps_taken=taken,
-            images=images_before_step(experiment, next_batch) * world_size(),
+            images=step_sizes_of(experiment).images_before(next_batch) * world_size(),
             processes=world_size(),
             data_digest=self._data_digest,
             seconds=progress.seconds_before + time.monotonic() - self._started,

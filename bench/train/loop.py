@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.data.image_sizes import images_before_step, nearest_step_count
+from bench.data.image_sizes import step_sizes_of
 from bench.experiment.config import Experiment
 from bench.experiment.fields import TrainingSettings
 from bench.interfaces.method import extension_method_text, get_label_method
@@ -142,6 +142,7 @@ def _run_segment(
 ) -> None:
     """Take the steps of a segment that are left; before a cool-down that others follow, keep the state of the trunk."""
     experiment = run.stream.experiment
+    step_sizes = step_sizes_of(experiment)
     while len(progress.losses) < segment.stop_step:
         max_steps = CHECK_INTERVAL
         if manager is not None:
@@ -153,7 +154,7 @@ def _run_segment(
         losses = _take_steps(run, steps, segment, manager)
         progress.losses += losses
         end = first + len(losses)
-        images = images_before_step(experiment, end) - images_before_step(experiment, first)
+        images = step_sizes.images_before(end) - step_sizes.images_before(first)
         rate = scheduled_learning_rate(experiment, segment, end - 1)
         logger.log_steps(losses, images * world_size(), rate, run.step.grad_norms)
         run.step.grad_norms.clear()

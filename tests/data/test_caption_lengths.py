@@ -76,7 +76,7 @@ def test_captions_of_shards_keep_their_lengths() -> None:
         PACK_DATA,
         "clip-vit-b16[data=own-shards]",
     )
-    assert describe_captions([shards]) == "those of own-shards"
+    assert describe_captions([shards.input]) == "those of own-shards"
     with pytest.raises(
         ValueError, match="caption_lengths='web' is for the pack alone: leave it out"
     ):

@@ -6,12 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.image_sizes import (
-    first_step_of_each_size,
-    image_size_at,
-    images_before_step,
-    nearest_step_count,
-)
+from bench.data.image_sizes import step_sizes_of
 from bench.experiment.recipes import spaced_image_sizes
 from bench.experiment.settings import with_settings
 from tests.small import small
@@ -58,8 +53,8 @@ def test_images_seen_before_a_step_sum_all_earlier_steps(
     changes: dict[str, Any], step: int
 ) -> None:
     experiment = small("catlip", **changes)
-    batches = (experiment.batch_size_for(image_size_at(experiment, k)) for k in range(step))
-    assert images_before_step(experiment, step) == sum(batches)
+    sizes = step_sizes_of(experiment)
+    assert sizes.images_before(step) == sum(sizes.size_at(k).num_images for k in range(step))
 
 
 @laws
@@ -67,25 +62,24 @@ def test_images_seen_before_a_step_sum_all_earlier_steps(
 def test_steps_for_images_are_the_nearest_whole_number(
     changes: dict[str, Any], images: int
 ) -> None:
-    experiment = small("catlip", **changes)
-    found = nearest_step_count(experiment, images)
-    assert nearest_step_count(experiment, images_before_step(experiment, found)) == found
-    apart = abs(images_before_step(experiment, found) - images)
+    sizes = step_sizes_of(small("catlip", **changes))
+    found = sizes.nearest_step_count(images)
+    assert sizes.nearest_step_count(sizes.images_before(found)) == found
+    apart = abs(sizes.images_before(found) - images)
     near = (max(0, found - 1), found + 1)
-    assert apart <= min(abs(images_before_step(experiment, step) - images) for step in near)
+    assert apart <= min(abs(sizes.images_before(step) - images) for step in near)
 
 
 @laws
 @given(CHANGES, st.integers(0, 2000))
 def test_each_image_size_is_drawn_once_per_cycle(changes: dict[str, Any], cycle: int) -> None:
     experiment = small("catlip", **changes)
-    sizes = len(experiment.image.all_image_sizes)
-    steps = range(cycle * sizes, (cycle + 1) * sizes)
-    assert sorted(image_size_at(experiment, step) for step in steps) == list(
-        experiment.image.all_image_sizes
-    )
-    seen = images_before_step(experiment, steps.stop) - images_before_step(experiment, steps.start)
-    assert seen == pytest.approx(sizes * experiment.mean_batch_size)
+    sides = experiment.image.all_image_sizes
+    sizes = step_sizes_of(experiment)
+    steps = range(cycle * len(sides), (cycle + 1) * len(sides))
+    assert sorted(sizes.size_at(step).side for step in steps) == list(sides)
+    seen = sizes.images_before(steps.stop) - sizes.images_before(steps.start)
+    assert seen == pytest.approx(len(sides) * experiment.mean_batch_size)
 
 
 @laws
@@ -94,15 +88,13 @@ def test_the_first_step_of_each_size_is_the_first_and_the_largest_comes_first(
     changes: dict[str, Any], start: int
 ) -> None:
     experiment = small("catlip", **changes)
-    found = first_step_of_each_size(experiment, start)
-    assert [image_size_at(experiment, step) for step in found] == list(
-        experiment.image.all_image_sizes
-    )[::-1]
-    for step in found:
+    sizes = step_sizes_of(experiment)
+    found = sizes.first_step_of_each_side(start)
+    sides = [sizes.size_at(step).side for step in found]
+    assert sides == list(experiment.image.all_image_sizes)[::-1]
+    for step, side in zip(found, sides, strict=True):
         assert step >= start
-        assert image_size_at(experiment, step) not in {
-            image_size_at(experiment, k) for k in range(start, step)
-        }
+        assert side not in {sizes.size_at(k).side for k in range(start, step)}
 
 
 def test_other_batch_sizes_keep_whole_cycles_of_image_sizes() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from bench.data.image_sizes import StepSize, StepSizes, step_sizes_of
 from bench.data.order import SampleOrder, permute, shuffled_rows
 from tests.small import small
 
@@ -51,7 +52,8 @@ def test_neighbours_and_epochs_are_not_correlated() -> None:
 
 
 def test_batches_of_a_billion_samples_take_little_memory() -> None:
-    order = SampleOrder(small("catlip", batch_size=256, images=10_000), LARGE, rank=3, world_size=8)
+    sizes = StepSizes((StepSize(64, 256),))
+    order = SampleOrder(0, LARGE, sizes, rank=3, world_size=8)
     order.batch_rows(0)
     tracemalloc.start()
     rows = [order.batch_rows(k) for k in range(0, 10**6, 100_000)]
@@ -67,11 +69,12 @@ def test_ranks_partition_the_sample_order(
     sizes: tuple[int, ...], batch: int, count: int, ranks: int, steps: int
 ) -> None:
     experiment = small("catlip", image_sizes=sizes, batch_size=batch, images=1000)
-    orders = [SampleOrder(experiment, count, rank, ranks) for rank in range(ranks)]
+    step_sizes = step_sizes_of(experiment)
+    orders = [SampleOrder(0, count, step_sizes, rank, ranks) for rank in range(ranks)]
     read = torch.cat([order.batch_rows(k) for k in range(steps) for order in orders])
     for epoch in torch.split(read, count)[: len(read) // count]:
         assert torch.equal(epoch.sort().values, torch.arange(count))
-    separate = SampleOrder(experiment, count)
+    separate = SampleOrder(0, count, step_sizes)
     # The same row, cut otherwise.
     row = torch.cat([separate.batch_rows(k) for k in range(steps * ranks)])
     common = min(len(row), len(read))
@@ -80,16 +83,15 @@ def test_ranks_partition_the_sample_order(
 
 @laws
 @given(
-    st.lists(st.tuples(st.integers(16, 96), st.integers(1, 40)), min_size=1, max_size=5),
+    st.lists(st.builds(StepSize, st.integers(16, 96), st.integers(1, 40)), min_size=1, max_size=5),
     st.integers(1, 4),
 )
 def test_given_sizes_repeat_and_partition_the_sample_order(
-    sizes: list[tuple[int, int]], ranks: int
+    sizes: list[StepSize], ranks: int
 ) -> None:
     count, steps = 50, 2 * len(sizes) + 1
-    orders = [
-        SampleOrder(small("catlip"), count, rank, ranks, tuple(sizes)) for rank in range(ranks)
-    ]
+    step_sizes = StepSizes(tuple(sizes))
+    orders = [SampleOrder(0, count, step_sizes, rank, ranks) for rank in range(ranks)]
     for k in range(steps):
         assert {(order.image_size(k), len(order.batch_rows(k))) for order in orders} == {
             sizes[k % len(sizes)]

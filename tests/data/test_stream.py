@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.pack import PackImages
-from bench.data.stream import PackStream, augment, composite_and_normalise
+from bench.data.stream import PackStream, augment_pack_images, composite_and_normalise
 from bench.data.targets import Labels, Tokens
 from bench.data.text_layouts import choose_padding_buckets, padding_widths
 from bench.experiment.fields import TextPadding
@@ -76,8 +76,8 @@ def test_seeds_ranks_and_steps_draw_independently(images: PackImages) -> None:
 def test_crops_stay_inside_the_image(seed: int, low: float) -> None:
     """An image of one opaque colour stays that colour wherever it is cropped: nothing from outside is mixed in."""
     pixels = torch.full((8, 4, 64, 64), 255, dtype=torch.uint8)
-    images = augment(
-        pixels, small("clip", crop_scale=(low, 1.0)), 48, torch.Generator().manual_seed(seed)
+    images = augment_pack_images(
+        pixels, small("clip", crop_scale=(low, 1.0)).input, 48, torch.Generator().manual_seed(seed)
     )
     inner = images[:, :, 1:-1, 1:-1]
     torch.testing.assert_close(inner, inner[:1, :, :1, :1].expand_as(inner), atol=1e-4, rtol=0)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.data.caption_lengths import WEB
+from bench.data.image_sizes import step_sizes_of
 from bench.data.order import SampleOrder
 from bench.data.targets import Tokens
 from bench.data.text_layouts import pack_into_rows
@@ -59,7 +60,8 @@ def test_all_batches_of_all_ranks_fit_into_the_reserved_rows(
     (reserved,) = tokens.reserved_rows.values()
     for ranks in (1, 8):
         for rank in range(ranks):
-            order = SampleOrder(experiment, len(tokens.lengths), rank, ranks)
+            sizes = step_sizes_of(experiment)
+            order = SampleOrder(experiment.seed, len(tokens.lengths), sizes, rank, ranks)
             for k in range(-(-BATCHES // ranks)):
                 assert (
                     pack_into_rows(tokens.lengths[order.batch_rows(k)].tolist(), CONTEXT)[1]

@@ -26,7 +26,7 @@ from tests.processes import started, wait_until
 from tests.small import small
 
 KILLS = 5
-DIGEST = inputs_digest(small("catlip"))
+DIGEST = inputs_digest(small("catlip").input, small("catlip").targets)
 
 
 def written(folder: Path, step: int, seed: int = 0, **changes: Any) -> Path:

@@ -170,7 +170,7 @@ def test_counted_labels_are_the_rows_of_the_head_and_a_resumed_training_refuses_
     changes = {
         "comparison": name,
         "experiment": experiment,
-        "data_digest": inputs_digest(experiment),
+        "data_digest": inputs_digest(experiment.input, experiment.targets),
     }
     written(out / "checkpoints", 2, **changes)
     before = counted.stat().st_mtime_ns

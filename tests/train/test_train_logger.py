@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from bench.data.image_sizes import step_sizes_of
 from bench.data.order import SampleOrder
 from bench.data.stream import Batch, BatchStream
 from bench.data.targets import Labels
@@ -16,7 +17,7 @@ from tests.small import small
 class Resting(BatchStream[Labels]):
     """Nobody asks it for a batch."""
 
-    order = SampleOrder(small("catlip"), 1000)
+    order = SampleOrder(0, 1000, step_sizes_of(small("catlip")))
 
     def load_batch_parts(self, k: int) -> None:
         raise NotImplementedError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bench.data.captions.batches import CaptionBatch, collect_batches
+from bench.data.captions.batches import collect_batches
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.reader import CaptionFieldCounts, CaptionReader
 from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, ParquetTable
@@ -25,13 +25,13 @@ SUFFIXES = (".parquet", *TEXT_SUFFIXES, *GZIP_TEXT_SUFFIXES, *TAR_SUFFIXES)
 
 
 def read_caption_batches(
-    path: Path, caption: str | None, counts: CaptionFieldCounts | None = None
-) -> Iterator[CaptionBatch]:
-    """Read the texts of a file by a choice of captions; count them in `counts`.
+    path: Path, caption_option: str | None, counts: CaptionFieldCounts | None = None
+) -> Iterator[pa.BinaryArray]:
+    """Read the texts that the option `--caption` chooses from a file; count them in `counts`.
 
-    ValueError names the file and the reason why it cannot be read, also if that shows late.
+    A row without a caption is null. Bytes of Parquet files are not yet validated as UTF-8. ValueError names the file and the reason why it cannot be read, also if that shows late.
     """
-    reader = CaptionReader(parse_caption_choice(caption), counts)
+    reader = CaptionReader(parse_caption_choice(caption_option), counts)
     with prefix_errors(path, UNREADABLE):
         size = path.stat().st_size
         max_bytes = MAX_DECODED_BYTES + MAX_EXPANSION * size
@@ -42,7 +42,7 @@ def read_caption_batches(
         read = _read_tar if suffix in TAR_SUFFIXES else _read_table
         num_bytes = 0
         for batch in read(path, reader):
-            num_bytes += batch.captions.nbytes
+            num_bytes += batch.nbytes
             if num_bytes > max_bytes:
                 raise ValueError(
                     f"{size:,} bytes hold over {num_bytes:,} bytes of captions, as no real captions do"
@@ -50,14 +50,14 @@ def read_caption_batches(
             yield batch
 
 
-def _read_tar(path: Path, reader: CaptionReader) -> Iterator[CaptionBatch]:
+def _read_tar(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
     with open_plain_or_gzip(path) as file:
         samples = iterate_tar_samples(file)
         texts = (reader.read(decode_texts(members)) for _, members in samples)
         yield from collect_batches(texts)
 
 
-def _read_table(path: Path, reader: CaptionReader) -> Iterator[CaptionBatch]:
+def _read_table(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
     with open_table(path) as table:
         first_rows = read_first_rows(path, table.texts)
         columns = reader.find_columns(table.columns, table.texts, first_rows)
@@ -66,18 +66,18 @@ def _read_table(path: Path, reader: CaptionReader) -> Iterator[CaptionBatch]:
             and reader.column
             and table.is_text_column(reader.column)
         ):
-            yield from _read_text_column(table, reader)
+            yield from _read_caption_column(table, reader)
         else:
             texts = map(reader.read, table.read_rows(columns))
             yield from collect_batches(texts)
 
 
-def _read_text_column(table: ParquetTable, reader: CaptionReader) -> Iterator[CaptionBatch]:
+def _read_caption_column(table: ParquetTable, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
     """Read a column with one caption in each row, without making its texts Python objects."""
     for batch in table.read_batches([reader.column]):
         captions = batch[reader.column].combine_chunks().cast(pa.binary())
         reader.counts.count(reader.column, len(captions) - captions.null_count)
-        yield CaptionBatch(captions)
+        yield captions
 
 
 def find_caption_files(name: str) -> list[Path]:

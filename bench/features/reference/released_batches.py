@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.data.order import StepSize
+from bench.data.image_sizes import StepSize, StepSizes
 from bench.data.released_labels import DenseLabels
 from bench.data.sample_stream import SampleStream
 from bench.data.stream import BatchStream
@@ -85,7 +85,7 @@ def draw_step_sizes(options: Namespace, epoch: int, num_steps: int) -> tuple[Ste
     sizes = []
     for batch in islice(sampler, num_steps):
         height, *_ = batch[0]  # of its square images
-        sizes.append((height, len(batch)))
+        sizes.append(StepSize(height, len(batch)))
     return tuple(sizes)
 
 
@@ -114,7 +114,7 @@ def open_corenet_stream(
         fields["head_rows"] = values["model.classification.n_classes"]
     if experiment.input.data == PACK_DATA:
         device = torch.device("cpu")
-    return open_batch_stream(change(experiment, **fields), device, results, sizes)
+    return open_batch_stream(change(experiment, **fields), device, results, StepSizes(sizes))
 
 
 def make_batch_function(

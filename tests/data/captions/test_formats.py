@@ -29,7 +29,7 @@ LINES = st.lists(
 
 def texts_of(path: Path, column: str | None = None) -> list[str | None]:
     captions = chain.from_iterable(
-        batch.captions.to_pylist() for batch in read_caption_batches(path, column)
+        batch.to_pylist() for batch in read_caption_batches(path, column)
     )
     return [None if caption is None else caption.decode() for caption in captions]
 
@@ -64,7 +64,7 @@ def test_batches_hold_every_row_once_in_order(
     captions = [f"caption {row}" for row in range(50)]
     path = write_captions(tmp_path / f"c.{suffix}", captions)
     read = list(read_caption_batches(path, None))
-    assert [text for batch in read for text in batch.captions.to_pylist()] == [
+    assert [text for batch in read for text in batch.to_pylist()] == [
         text.encode() for text in captions
     ]
     assert len(read) >= 7
@@ -73,14 +73,12 @@ def test_batches_hold_every_row_once_in_order(
 def test_long_captions_end_a_batch_early(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(batches, "MAX_BATCH_BYTES", 1000)
     path = write_captions(tmp_path / "c.txt", ["x" * 300] * 10)
-    assert [len(batch.captions) for batch in read_caption_batches(path, None)] == [4, 4, 2]
+    assert [len(batch) for batch in read_caption_batches(path, None)] == [4, 4, 2]
     monkeypatch.setattr("bench.data.parquet_files.MAX_BATCH_BYTES", 1000)
     pq.write_table(
         pa.table({"text": [str(row) * 300 for row in range(10)]}), tmp_path / "c.parquet"
     )
-    assert [
-        len(batch.captions) for batch in read_caption_batches(tmp_path / "c.parquet", None)
-    ] == [2] * 5
+    assert [len(batch) for batch in read_caption_batches(tmp_path / "c.parquet", None)] == [2] * 5
 
 
 @pytest.mark.parametrize(
@@ -155,9 +153,7 @@ def test_images_beside_captions_do_not_make_batches_small(tmp_path: Path) -> Non
     pq.write_table(
         pa.table(beside), tmp_path / "c.parquet", compression="zstd", use_dictionary=False
     )
-    assert [
-        len(batch.captions) for batch in read_caption_batches(tmp_path / "c.parquet", None)
-    ] == [400]
+    assert [len(batch) for batch in read_caption_batches(tmp_path / "c.parquet", None)] == [400]
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(
         open_samples(experiment_from("catlip-tiny", [f"data={data}"]), tmp_path)
     experiment = experiment_from("catlip-tiny", [f"subset={keys}", f"data={data}"])
     opened = open_samples(experiment, tmp_path)
-    usable = {opened.key(row) for row in subset_rows(experiment, opened.keys)}
+    usable = {opened.key(row) for row in subset_rows(experiment.input.subset, 0, opened.keys)}
     assert usable == {key for key, (_, text) in samples.items() if text is not None} - {"01"}
 
 

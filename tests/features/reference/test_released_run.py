@@ -18,7 +18,7 @@ import torch
 import yaml
 from torch import nn
 
-from bench.data.order import StepSize
+from bench.data.image_sizes import StepSize
 from bench.data.stream import BatchStream
 from bench.environment.circumstances import current_commit
 from bench.experiment.config import Experiment, change, differing_field_values
