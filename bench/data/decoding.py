@@ -1,10 +1,10 @@
-"""Encoded images and embeddings to tensors. Size limits are enforced by the header; every failure has a class."""
+"""Encoded images and embeddings to tensors. Size limits are enforced by the header; every failure has a reason."""
 
 import io
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import simplejpeg
@@ -14,7 +14,6 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 T = TypeVar("T")
-Box = tuple[int, int, int, int]  # top, left, height and width in pixels
 Pixels = UInt8[Tensor, "3 height width"]
 JPEG_REDUCTIONS = (8, 4, 2)  # denominators of libjpeg's scaled decoding, the fastest first
 MAX_PIXELS = 25 * 10**6  # open_clip's limit; decoding takes up to 450 MiB (WebP)
@@ -47,8 +46,17 @@ TRANSPOSES = {
 }
 
 
+class Box(NamedTuple):
+    """A rectangle of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
 class UnusableImageError(Exception):
-    """An image that cannot be decoded; the message is its class."""
+    """An image that cannot be decoded; the message is the reason, by which unusable images are counted."""
 
 
 def decode_image(encoded: bytes) -> Pixels:
@@ -56,14 +64,14 @@ def decode_image(encoded: bytes) -> Pixels:
 
     Raises UnusableImageError.
     """
-    pixels, _ = decode_for_crop(encoded, lambda width, height: (0, 0, height, width), MAX_PIXELS)
+    pixels, _ = decode_for_crop(encoded, lambda width, height: Box(0, 0, height, width), MAX_PIXELS)
     return pixels
 
 
 def decode_for_crop(
-    encoded: bytes, crop_box: Callable[[int, int], Box], side: int
+    encoded: bytes, crop_box: Callable[[int, int], Box], min_side: int
 ) -> tuple[Pixels, Box]:
-    """Decode a JPEG at the smallest of 1/8, 1/4, 1/2 and 1/1 of its size at which a crop is not under `side` each way.
+    """Decode a JPEG at the smallest of 1/8, 1/4, 1/2 and 1/1 of its size whose crop has `min_side` pixels each way.
 
     `crop_box` returns the crop by the image's width and height. Return the pixels and the crop in them, its edges
     rounded. What is no JPEG, is CMYK, is turned by EXIF or is damaged is decoded as by `decode_image`. Raises
@@ -71,18 +79,18 @@ def decode_for_crop(
     """
     size = _upright_jpeg_size(encoded)
     if size is not None:
-        reduction, box = _choose_reduction(crop_box(*size), side)
+        reduction, box = _choose_jpeg_reduction(crop_box(*size), min_side)
         with suppress(ValueError):
             return _decode_jpeg(encoded, *size, reduction), box
     pixels = _open_and_decode(encoded, _decode_with_pillow)
     return pixels, crop_box(pixels.shape[2], pixels.shape[1])
 
 
-def _choose_reduction(box: Box, side: int) -> tuple[int, Box]:
-    """Return the largest reduction at which a box is not under `side` each way, and the box at this size."""
+def _choose_jpeg_reduction(box: Box, min_side: int) -> tuple[int, Box]:
+    """Return the largest reduction at which a box has `min_side` pixels each way, and the box at this reduction."""
     for reduction in JPEG_REDUCTIONS:
         reduced = reduce_box(box, reduction)
-        if min(reduced[2:]) >= side:
+        if min(reduced.height, reduced.width) >= min_side:
             return reduction, reduced
     return 1, box
 
@@ -115,16 +123,15 @@ def _upright_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
 
 def reduce_box(box: Box, reduction: int) -> Box:
     """Return a box in an image of 1/`reduction` of the size, its edges rounded to whole pixels."""
-    top, left, height, width = box
-    new_top = round(top / reduction)
-    new_left = round(left / reduction)
-    new_bottom = round((top + height) / reduction)
-    new_right = round((left + width) / reduction)
-    return new_top, new_left, new_bottom - new_top, new_right - new_left
+    top = round(box.top / reduction)
+    left = round(box.left / reduction)
+    bottom = round((box.top + box.height) / reduction)
+    right = round((box.left + box.width) / reduction)
+    return Box(top, left, bottom - top, right - left)
 
 
 def _open_and_decode(encoded: bytes, decode: Callable[[Image.Image], T]) -> T:
-    """Decode an image of accepted size and format; every failure is an UnusableImageError of a known class."""
+    """Decode an image of accepted size and format; every failure is an UnusableImageError with a known reason."""
     if not encoded:
         raise UnusableImageError(EMPTY)
     if encoded.startswith(JPEG_START):

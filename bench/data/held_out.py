@@ -24,15 +24,15 @@ def exclusion_reason_by_key() -> dict[str, str]:
 
 
 def excluded_concepts(
-    reason: Reason, keys: Iterable[str], classes: Iterable[Mapping[str, str]]
+    reason: Reason, pack_keys: Iterable[str], pack_classes: Iterable[Mapping[str, str]]
 ) -> set[str]:
-    """Return the concepts with an emoji that is left out for a reason, given the pack's pairs for pre-training.
+    """Return the concepts of the pack's pairs that are left out for a reason; "shown": the held-out concepts.
 
-    Those that are "shown" are the held-out concepts.
+    `pack_keys` and `pack_classes` are the keys and the classes of the pack's pairs for pre-training.
     """
     reasons = exclusion_reason_by_key()
     concepts = set()
-    for key, class_names in zip(keys, classes, strict=True):
+    for key, class_names in zip(pack_keys, pack_classes, strict=True):
         if reasons.get(key) == reason and "concept" in class_names:
             concepts.add(class_names["concept"])
     return concepts

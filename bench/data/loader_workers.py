@@ -25,7 +25,7 @@ FORKSERVER_PRELOAD = ["bench.data.worker_imports"]
 
 @runtime_checkable
 class BatchLoader(Protocol[B_co]):
-    """Loads batch k; it is handed to the workers."""
+    """Loads batch k, or returns the error that a person can mend; it is pickled for the workers."""
 
     def __getitem__(self, k: int) -> B_co | Exception: ...
 
@@ -33,16 +33,16 @@ class BatchLoader(Protocol[B_co]):
 class PrefetchingLoader(Generic[B_co]):
     """Returns batch k while workers load k + 1, k + 2, …; a k out of sequence restarts the workers there.
 
-    Each worker loads `prefetched` batches ahead. It forks from a process that has imported `module`. With `pin_memory`,
-    a thread calls `pin_memory` of the batches that the workers hand over.
+    The workers fork from a process that has imported `preloaded_module`. With `pin_memory`, a thread calls `pin_memory`
+    of the batches that the workers hand over.
     """
 
     def __init__(
         self,
         loader: BatchLoader[B_co],
-        workers: int,
-        prefetched: int,
-        module: str,
+        num_workers: int,
+        batches_per_worker: int,
+        preloaded_module: str,
         *,
         pin_memory: bool = False,
     ) -> None:
@@ -51,10 +51,10 @@ class PrefetchingLoader(Generic[B_co]):
             cast("Any", loader),
             batch_size=None,
             sampler=self._numbers,
-            num_workers=workers,
-            prefetch_factor=prefetched,
+            num_workers=num_workers,
+            prefetch_factor=batches_per_worker,
             pin_memory=pin_memory,
-            multiprocessing_context=_worker_context(module),
+            multiprocessing_context=_start_worker_context(preloaded_module),
             worker_init_fn=_init_worker,
             persistent_workers=True,
             generator=torch.Generator(),  # otherwise each start would draw from the model's generator
@@ -115,14 +115,14 @@ class _WorkerContext(ForkServerContext):
         return _BatchQueue(maxsize, ctx=self.get_context())
 
 
-def _worker_context(module: str) -> _WorkerContext:
-    """Return the context of the workers, and start the process from which they fork.
+def _start_worker_context(preloaded_module: str) -> _WorkerContext:
+    """Start the process from which workers fork, and return their context.
 
     That process and the workers block the signals that end a training: SLURM signals every process of a job step, and
     the training may need more batches before it can save its state.
     """
     context = _WorkerContext()
-    context.set_forkserver_preload([*FORKSERVER_PRELOAD, module])
+    context.set_forkserver_preload([*FORKSERVER_PRELOAD, preloaded_module])
     resource_tracker.ensure_running()  # comes first, because its start unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODE_BY_SIGNAL)
     try:

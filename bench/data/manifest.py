@@ -13,21 +13,21 @@ PARTS = ("pretrain", "twemoji")  # that are decoded; no task shows the other sha
 CACHE = "cache"  # folder of indexes of shards and of tasks' images, below the results folder
 
 
-def verify_pack(folder: Path = PACK) -> None:
+def verify_pack(pack: Path = PACK) -> None:
     """Check every file against the manifest; ValueError names a missing or corrupted file."""
-    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest = json.loads((pack / "manifest.json").read_bytes())
     for name, listed in manifest["files"].items():
-        path = folder / name
-        is_intact = path.is_file() and sha256(path.read_bytes()).hexdigest() == listed["sha256"]
-        if not is_intact:
+        path = pack / name
+        digest = sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        if digest != listed["sha256"]:
             raise ValueError(
-                f"{path} is missing or corrupted; bring it back with: git checkout -- {folder}"
+                f"{path} is missing or corrupted; bring it back with: git checkout -- {pack}"
             )
 
 
-def pretrain_shards(folder: Path = PACK) -> list[Path]:
+def pretrain_shards(pack: Path = PACK) -> list[Path]:
     """Return the shards for pre-training, in the order of their images."""
-    return sorted((folder / "pretrain").glob("*.tar.gz"))
+    return sorted((pack / "pretrain").glob("*.tar.gz"))
 
 
 def read_shard_members(shard: Path) -> dict[str, bytes]:
@@ -37,7 +37,7 @@ def read_shard_members(shard: Path) -> dict[str, bytes]:
 
 
 def user_cache_folder() -> Path:
-    """Return the folder of the pack's decoded images in the user's cache; all results folders share it.
+    """Return the folder of the user's cache, which all results folders share: of the decoded pack and of indexes.
 
     ValueError if the user has no home.
     """
@@ -50,8 +50,8 @@ def user_cache_folder() -> Path:
         ) from None
 
 
-def decoded_part_path(part: str, cache: Path, folder: Path = PACK) -> Path:
-    """Return the cache file of a part's decoded images, named by a digest of the pack and of its decoding."""
+def decoded_part_path(part: str, cache_folder: Path, pack: Path = PACK) -> Path:
+    """Return the cache file of the decoded images of a part, named by a digest of the pack and of its decoding."""
     decoding = Path(__file__).with_name("pack.py").read_bytes() + version("pillow").encode()
-    digest = sha256((folder / "manifest.json").read_bytes() + decoding).hexdigest()
-    return cache / f"{part}-{digest[:16]}.safetensors"
+    digest = sha256((pack / "manifest.json").read_bytes() + decoding).hexdigest()
+    return cache_folder / f"{part}-{digest[:16]}.safetensors"

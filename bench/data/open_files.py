@@ -26,13 +26,13 @@ def _open(path: Path, _version: str) -> _OpenFile:
     return _OpenFile(path)
 
 
-def read_at(path: Path, version: str, offset: int, size: int) -> bytes:
-    """Read bytes of a file; ValueError if it has become shorter.
+def read_at(path: Path, file_version: str, offset: int, size: int) -> bytes:
+    """Read `size` bytes of a file from `offset` on; ValueError if it has become shorter.
 
-    A file that was replaced has another `version`, and is opened anew.
+    A file that was replaced has another `file_version`, and is opened anew.
     """
     # This reference keeps it open while another thread replaces it in the cache.
-    file = _open(path, version)
+    file = _open(path, file_version)
     content = os.pread(file.descriptor, size, offset)
     if len(content) != size:
         raise ValueError(f"{path} has become shorter since training began")

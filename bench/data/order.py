@@ -59,15 +59,15 @@ class SampleOrder:
 
 
 @lru_cache(maxsize=2)  # a batch's target and its images ask for the same rows
-def shuffled_rows(seed: int, count: int, *, start: int, size: int) -> Int[Tensor, " size"]:
-    """Return `size` rows of the endless sequence of shuffled epochs of `count` rows, from position `start` on."""
+def shuffled_rows(seed: int, num_rows: int, *, start: int, size: int) -> Int[Tensor, " size"]:
+    """Return `size` rows of the endless sequence of shuffled epochs of `num_rows` rows, from position `start` on."""
     rows = []
     while size:
-        epoch, position = divmod(start, count)
-        length = min(size, count - position)
+        epoch, position = divmod(start, num_rows)
+        length = min(size, num_rows - position)
         positions = np.arange(position, position + length, dtype=np.uint64)
         key = derive_seed(seed, ORDER, epoch)
-        rows.append(permute(positions, count, key))
+        rows.append(permute(positions, num_rows, key))
         start += length
         size -= length
     joined = np.concatenate(rows).astype(np.int64)
@@ -75,7 +75,7 @@ def shuffled_rows(seed: int, count: int, *, start: int, size: int) -> Int[Tensor
 
 
 def permute(values: Numbers, count: int, key: int) -> Numbers:
-    """Return the places of values from 0 to `count` - 1 in a random permutation, without making the permutation.
+    """Return the positions of values from 0 to `count` - 1 in a random permutation, without making the permutation.
 
     It is a Feistel network on pairs of digits (left, right) with left below ceil(sqrt(count)), so that memory depends
     on the number of values alone. A result above `count` - 1 is permuted again until it is below (cycle walking).

@@ -35,22 +35,22 @@ class PackImages:
 
     pixels: UInt8[Tensor, "images 4 64 64"]
     captions: tuple[str, ...]
-    classes: tuple[dict[str, str], ...]  # class by name of the classification
+    classes: tuple[dict[str, str], ...]  # of an image: its class by the name of the classification
     keys: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.keys)
 
 
-def load_pack_images(part: str, cache: Path, folder: Path = PACK) -> PackImages:
+def load_pack_images(part: str, cache_folder: Path, pack: Path = PACK) -> PackImages:
     """Return the images of a part ("pretrain", or a transfer shard's name), from the cache if possible.
 
     A changed pack, or another decoding of it, has another cache file. The first call verifies the pack.
     """
-    path = decoded_part_path(part, cache, folder)
+    path = decoded_part_path(part, cache_folder, pack)
     if not path.is_file():
-        verify_pack(folder)
-        images = _decode_part(part, folder)
+        verify_pack(pack)
+        images = _decode_part(part, pack)
         texts = {"captions": images.captions, "classes": images.classes, "keys": images.keys}
         with atomic_write(path) as temporary:
             # In place: `save_file` would replace the locked file.
@@ -64,10 +64,11 @@ def load_pack_images(part: str, cache: Path, folder: Path = PACK) -> PackImages:
     )
 
 
-def _decode_part(part: str, folder: Path) -> PackImages:
+def _decode_part(part: str, pack: Path) -> PackImages:
     """Decode the images of a part in the order of its shards."""
-    is_pretraining = part == "pretrain"
-    shards = pretrain_shards(folder) if is_pretraining else [folder / f"transfer/{part}.tar.gz"]
+    shards = [pack / f"transfer/{part}.tar.gz"]
+    if part == "pretrain":
+        shards = pretrain_shards(pack)
     keys = []
     pixels = []
     texts = []

@@ -32,7 +32,7 @@ class ParquetTable:
         self._path = path
         self._file = file
 
-    def is_text_column(self, column: str) -> bool:
+    def has_one_text_per_row(self, column: str) -> bool:
         """Return whether a column has one text in each row."""
         kind = self._file.schema_arrow.field(column).type
         if pa.types.is_dictionary(kind):
@@ -86,19 +86,19 @@ def _decode_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _max_value_bytes(
-    encoded: pq.ParquetFile, group: int, columns: Sequence[str], total: int, size: int
+    encoded: pq.ParquetFile, group: int, columns: Sequence[str], group_bytes: int, file_bytes: int
 ) -> int:
     """Return the bytes of the longest value in the dictionaries of a row group, or a bound where they cannot be read.
 
-    The group has `total` bytes before compression, the file `size`.
+    The group has `group_bytes` before compression, the file `file_bytes`.
     """
     try:
         first = next(encoded.iter_batches(1, row_groups=[group], columns=columns), None)
     except (OSError, pa.ArrowNotImplementedError):
         # The values are differences from the ones before: one is no longer than all differences of its page.
-        if total > MAX_EXPANSION * size:
-            return total
-        return min(total, PAGE_BYTES)
+        if group_bytes > MAX_EXPANSION * file_bytes:
+            return group_bytes
+        return min(group_bytes, PAGE_BYTES)
     longest = 0
     if first is None:
         return longest

@@ -26,7 +26,7 @@ DIGEST_BYTES = 2**16  # read at each of three places of a file
 
 
 def iterate_files(data: str, suffixes: Sequence[str] = ("",)) -> Iterator[Path]:
-    """Yield visible files with one of these endings: below a folder, those of a glob, or the file itself."""
+    """Yield the visible files with one of these endings: below a folder, of a glob, or the file itself."""
     for name in _iterate_names(data):
         path = Path(name)
         if is_visible_with_suffix(path.name, suffixes) and path.is_file():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from shlex import quote
+from typing import NamedTuple
 
 from bench.console.console import PROGRAM, UserError, escape_unprintable
 from bench.data.columns import CAPTION_COLUMNS, IMAGE_ENDINGS, find_column
@@ -16,7 +17,7 @@ from bench.environment.circumstances import CHECKOUT
 COUNTED_FILES = 10_000  # of data; the others are not looked at
 EXAMPLES = quote(str(CHECKOUT / "docs" / "extensions"))
 URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "link")
-# Commands name {file}, its {folder} and {suffix}, and {stem}: the file without its suffix.
+# In commands {stem} is the file without its suffix.
 UNTAR = f"mkdir {{stem}} && tar -xf {{file}} -C {{stem}} && {PROGRAM} data {{stem}}"
 SQLITE = f"{PROGRAM} --extension {EXAMPLES}/sqlite_rows.py data {{file}}"
 TOKENS = r"(printf 'image\tcaption\n'; sed 's/#[0-9]*//' {file}) > {stem}.tsv"
@@ -25,67 +26,79 @@ DOWNLOAD = (
     "--output_format webdataset --output_folder shards"
 )
 READER = "an extension that reads them: change the queries of the example for SQLite"
-FORMATS = "images in a format that is read (jpg, jpeg, png, webp, gif)"
 HEADER = "a header with the names of the columns"
-# Endings of files, what is missing, and the next command.
-REMEDIES = (
-    ((".zip",), "files outside of an archive", "unzip -q {file} -d {stem}"),
-    ((".tar.gz", ".tgz"), "tars that are not compressed", "gunzip {file}"),
-    ((".tar",), "image and caption of a sample that follow one another", UNTAR),
-    (
-        (".bmp", ".tif", ".tiff", ".avif", ".heic"),
-        FORMATS,
+
+
+class Remedy(NamedTuple):
+    """What data lack, and the command that helps; it names {file}, its {folder} and {suffix}, and {stem}."""
+
+    missing: str
+    command: str
+
+
+# By endings of files.
+REMEDIES = {
+    (".zip",): Remedy("files outside of an archive", "unzip -q {file} -d {stem}"),
+    (".tar.gz", ".tgz"): Remedy("tars that are not compressed", "gunzip {file}"),
+    (".tar",): Remedy("image and caption of a sample that follow one another", UNTAR),
+    (".bmp", ".tif", ".tiff", ".avif", ".heic"): Remedy(
+        "images in a format that is read (jpg, jpeg, png, webp, gif)",
         "magick mogrify -format png {folder}/*{suffix}",
     ),
-    ((".sqlite",), "the example of an extension that reads SQLite", SQLITE),
-    ((".mdb", ".h5", ".hdf5"), READER, f"cp {EXAMPLES}/sqlite_rows.py my_source.py"),
-    ((".token",), HEADER, TOKENS),
-)
+    (".sqlite",): Remedy("the example of an extension that reads SQLite", SQLITE),
+    (".mdb", ".h5", ".hdf5"): Remedy(READER, f"cp {EXAMPLES}/sqlite_rows.py my_source.py"),
+    (".token",): Remedy(HEADER, TOKENS),
+}
 
 
 def unread_data_error(data: str, readable_folder: str | None) -> UserError:
     """Return the error for data that no source reads; one of its folders may be readable."""
     paths = list(islice(iterate_files(data), COUNTED_FILES))
-    counts = Counter(compound_suffix(path) for path in paths).most_common(3)
-    held = ", ".join(f"{count:,} {suffix}" for suffix, count in counts)
-    there = f"data={data} holds {held or 'no file'}; no data source reads it"
+    counts = Counter(compound_suffix(path) for path in paths)
+    files = [f"{count:,} {suffix}" for suffix, count in counts.most_common(3)]
+    reason = f"data={data} holds {', '.join(files) or 'no file'}; no data source reads it"
     if readable_folder is None:
-        return missing_part_error(there, data, paths)
+        return missing_part_error(reason, data, paths)
     command = f"{PROGRAM} data {quote(readable_folder)}"
-    return _to_error(there, "the name of one of its folders", command)
+    return _to_error(reason, "the name of one of its folders", command)
 
 
-def missing_part_error(there: str, data: str, paths: Sequence[Path]) -> UserError:
-    """Return the error for files by their endings, else by the first table or image."""
-    for endings, missing, command in REMEDIES:
+def missing_part_error(reason: str, data: str, paths: Sequence[Path]) -> UserError:
+    """Return an error that says what the files of data lack, by their endings, else by the first table or image."""
+    for endings, remedy in REMEDIES.items():
         for path in paths:
             if path.name.lower().endswith(endings):
-                return _to_error(there, missing, _fill(command, path))
+                return _to_error(reason, remedy.missing, _fill_command(remedy.command, path))
     tables = find_possible_tables(data)
     images = sorted(path for path in paths if path.suffix.lower() in IMAGE_ENDINGS)
     if images and (not tables or tables[0].suffix == ".txt"):
-        missing = "captions: a text beside each image, or one for a folder"
-        return _to_error(there, missing, _fill("echo 'a dog' > {folder}/caption.txt", images[0]))
+        command = _fill_command("echo 'a dog' > {folder}/caption.txt", images[0])
+        return _to_error(reason, "captions: a text beside each image, or one for a folder", command)
     if tables:
-        return _to_error(there, *_mend_table(tables[0]))
+        remedy = _find_table_remedy(tables[0])
+        return _to_error(reason, remedy.missing, remedy.command)
     missing = "what a data source reads: the layouts of docs/data.md"
-    return _to_error(there, missing, f"cp {EXAMPLES}/zipped_pairs.py my_source.py")
+    return _to_error(reason, missing, f"cp {EXAMPLES}/zipped_pairs.py my_source.py")
 
 
-def _to_error(there: str, missing: str, command: str) -> UserError:
-    lines = [there, f"missing: {missing}", f"next: {command}   # docs/data.md"]
-    return UserError("\n".join(escape_unprintable(line) for line in lines))
+def _to_error(reason: str, missing: str, command: str) -> UserError:
+    lines = [reason, f"missing: {missing}", f"next: {command}   # docs/data.md"]
+    return UserError("\n".join(map(escape_unprintable, lines)))
 
 
-def _fill(command: str, path: Path, **columns: str) -> str:
-    """Return a command with the names of a file and of columns."""
-    stem = path.with_suffix("")
-    names = {"file": path, "folder": path.parent, "stem": stem, "suffix": path.suffix, **columns}
-    return command.format(**{name: quote(str(value)) for name, value in names.items()})
+def _fill_command(command: str, path: Path, **columns: str) -> str:
+    """Return a command with the quoted names of a file and of columns."""
+    return command.format(
+        file=quote(str(path)),
+        folder=quote(str(path.parent)),
+        stem=quote(str(path.with_suffix(""))),
+        suffix=quote(path.suffix),
+        **{name: quote(value) for name, value in columns.items()},
+    )
 
 
-def _mend_table(path: Path) -> tuple[str, str]:
-    """Return what a table lacks whose images are not found, and the command that helps."""
+def _find_table_remedy(path: Path) -> Remedy:
+    """Return what a table lacks whose images are not found; its command names the table."""
     columns = list[str]()
     reason = ""
     try:
@@ -96,14 +109,16 @@ def _mend_table(path: Path) -> tuple[str, str]:
     except UNREADABLE as error:
         reason = str(error).partition("\n")[0]
     if not columns:
-        return f"a table that can be read ({reason})", _fill("head -c 500 {file}", path)
-    header = ["image" if name.endswith(IMAGE_ENDINGS) else "caption" for name in columns]
-    if "image" in header:
+        command = _fill_command("head -c 500 {file}", path)
+        return Remedy(f"a table that can be read ({reason})", command)
+    if any(name.endswith(IMAGE_ENDINGS) for name in columns):
+        header = ["image" if name.endswith(IMAGE_ENDINGS) else "caption" for name in columns]
         names = ("\\t" if path.suffix == ".tsv" else ",").join(header)
-        return HEADER, _fill(f"sed -i '1i {names}' {{file}}", path)
+        return Remedy(HEADER, _fill_command(f"sed -i '1i {names}' {{file}}", path))
     url = find_column(columns, URL_COLUMNS)
     if url is None:
-        return reason, _fill("ln -s IMAGES {folder}/images", path)
+        return Remedy(reason, _fill_command("ln -s IMAGES {folder}/images", path))
     caption = find_column(columns, CAPTION_COLUMNS) or "CAPTION"
-    command = _fill(DOWNLOAD, path, url=url, caption=caption, format=path.suffix[1:])
-    return f"the images of the column {url}", command
+    kind = path.suffix.removeprefix(".")
+    command = _fill_command(DOWNLOAD, path, url=url, caption=caption, format=kind)
+    return Remedy(f"the images of the column {url}", command)

@@ -16,10 +16,10 @@ class LazyLabels(NoTextMixin):
     """Labels that are computed from the captions of a batch when it is loaded."""
 
     texts: Sequence[str]
-    label: Callable[[str], list[int]]
+    label_caption: Callable[[str], list[int]]
 
     def select(self, rows: BatchRows) -> Labels:
-        return Labels.from_lists([self.label(self.texts[row]) for row in rows.tolist()])
+        return Labels.from_lists([self.label_caption(self.texts[row]) for row in rows.tolist()])
 
     def to(self, _: torch.device) -> "LazyLabels":
         return self
@@ -27,7 +27,7 @@ class LazyLabels(NoTextMixin):
 
 @dataclass(frozen=True, slots=True)
 class DenseLabels(NoTextMixin):
-    """Labels whose batches are rows of 0 and 1, one per caption, as wide as the classification head."""
+    """Labels as dense rows of 0 and 1, one per caption of a batch, as wide as the classification head."""
 
     labels: Labels | LazyLabels
     width: int

@@ -38,7 +38,7 @@ from bench.environment.files import (
 from bench.experiment.config import join_names
 from bench.interfaces.data_source import DataSource, SampleRequest, Samples
 
-INDEX_FORMAT = 9  # raise it when the same file gives another index
+INDEX_FORMAT = 10  # raise it when the same file gives another index
 COLUMNS = (
     ("key", pa.large_string()),
     ("file", pa.int64()),  # number of the file of the data
@@ -47,7 +47,7 @@ COLUMNS = (
 NO_IMAGE = "no image"
 TOO_LARGE = f"image larger than {MAX_BYTES // 2**20} MiB"
 
-Places = tuple[tuple[str, pa.DataType], ...]  # columns that say where an image is
+ImagePlaceColumns = tuple[tuple[str, pa.DataType], ...]  # names and types
 
 
 def image_suffixes(request: SampleRequest) -> tuple[str, ...]:
@@ -58,9 +58,9 @@ def image_suffixes(request: SampleRequest) -> tuple[str, ...]:
 
 
 class IndexSummary(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What an index says of the data."""
+    """Counts of usable and unusable samples, stored beside an index."""
 
-    counts: CaptionFieldCounts
+    fields: CaptionFieldCounts  # of captions
     skipped: dict[str, int] = {}  # samples that cannot be used, by what they lack
     empty_captions: int = 0  # of usable samples
     replaced_captions: int = 0  # usable samples with a caption that is not UTF-8
@@ -73,9 +73,9 @@ class IndexBuilder:
         self.image_column = request.image_column
         self.suffixes = image_suffixes(request)
         self.needs_captions = request.needs_captions
-        self.contents = IndexSummary(counts=CaptionFieldCounts())
-        self.file = 0  # number of the file that is read
-        self.reader = CaptionReader(request.captions, self.contents.counts)
+        self.summary = IndexSummary(fields=CaptionFieldCounts())
+        self.file_number = 0  # of the file that is read
+        self.reader = CaptionReader(request.captions, self.summary.fields)
         self._schema = schema
         self._writer = writer  # of an Arrow file
         self._no_texts: TextsByField = ((),) * len(request.captions.fields)
@@ -85,54 +85,53 @@ class IndexBuilder:
     def find_caption_columns(
         self,
         names: Sequence[str],
-        texts: Sequence[str],
+        text_columns: Sequence[str],
         first_rows: Iterable[Mapping[str, object]],
     ) -> list[str]:
         """Return the columns of a table that hold the captions, as `CaptionReader.find_columns`."""
         if not self.needs_captions:
             return []
-        return self.reader.find_columns(names, texts, first_rows)
+        return self.reader.find_columns(names, text_columns, first_rows)
 
     def add(
         self,
         key: str,
         values: Mapping[str, object],
-        place: tuple[Any, ...] | None,
-        size: int = 0,
+        image_place: tuple[Any, ...] | None,
+        image_bytes: int = 0,
     ) -> None:
-        """Add the next sample; `CaptionReader.read` takes its captions from the values.
+        """Add the next sample, or count what it lacks; `CaptionReader.read` takes its captions from the values.
 
-        `place` has the values of the places' columns, None where there is no image; `size` is the image's in bytes.
+        `image_place` has the values of `IndexedSamples.place_columns`; None: the sample has no image.
         """
         texts = self.reader.read(values) if self.needs_captions else self._no_texts
         flaw = ""
-        if place is None:
+        if image_place is None:
             flaw = NO_IMAGE
         elif self.needs_captions and not any(texts):
             flaw = NO_CAPTION
-        elif size > MAX_BYTES:
+        elif image_bytes > MAX_BYTES:
             flaw = TOO_LARGE
-        contents = self.contents
+        summary = self.summary
         if flaw:
-            contents.skipped[flaw] = contents.skipped.get(flaw, 0) + 1
+            summary.skipped[flaw] = summary.skipped.get(flaw, 0) + 1
             return
         if self.needs_captions and not has_visible_text(texts):
-            contents.empty_captions += 1
+            summary.empty_captions += 1
         if any(REPLACED in text for text in chain.from_iterable(texts)):
-            contents.replaced_captions += 1
+            summary.replaced_captions += 1
         valid_key = key.encode("utf-8", "replace").decode()
-        self._rows.append((valid_key, self.file, texts, *(place or ())))
+        self._rows.append((valid_key, self.file_number, texts, *(image_place or ())))
         self._num_characters += sum(map(len, chain.from_iterable(texts)))
         if len(self._rows) == MAX_BATCH_ROWS or self._num_characters > MAX_BATCH_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Write the collected rows."""
-        types = self._schema.types
-        columns: list[tuple[Any, ...]] = [()] * len(types)
-        if self._rows:
-            columns = list(zip(*self._rows, strict=True))
-        arrays = [pa.array(values, kind) for values, kind in zip(columns, types, strict=True)]
+        arrays = []
+        for index, kind in enumerate(self._schema.types):
+            values = [row[index] for row in self._rows]
+            arrays.append(pa.array(values, kind))
         self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self._rows = []
         self._num_characters = 0
@@ -146,13 +145,14 @@ class IndexedSamples(Samples):
     index: Path
     image_column: str | None = None
 
-    places: ClassVar[Places]  # the arguments of `read_image` after the file
+    # Columns that say where in its file an image is: the arguments of `read_image` after the path.
+    place_columns: ClassVar[ImagePlaceColumns]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.paths, self.index, self.image_column)
 
     def read_image(self, path: Path, *place: Any) -> bytes:
-        """Read an image of a file by its place."""
+        """Read an encoded image of a file; `place` has the values of `place_columns`."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -171,7 +171,7 @@ class IndexedSamples(Samples):
 
     def image(self, row: int) -> bytes:
         path = self.paths[self.table["file"][row].as_py()]
-        place = [self.table[name][row].as_py() for name, _ in self.places]
+        place = [self.table[name][row].as_py() for name, _ in self.place_columns]
         return self.read_image(path, *place)
 
     @property
@@ -185,30 +185,30 @@ class IndexedSamples(Samples):
             return pa.ipc.open_file(pa.memory_map(str(self.index))).read_all()
 
     @cached_property
-    def contents(self) -> IndexSummary:
-        """What the index says of the data."""
+    def summary(self) -> IndexSummary:
+        """Counts of usable and unusable samples, read from the index."""
         path = self.index.with_suffix(".json")
         with prefix_errors(f"{path}: no index of samples, remove it", UNREADABLE):
             return decode_json(read_limited(path), IndexSummary)
 
     @property
     def skipped(self) -> dict[str, int]:
-        return self.contents.skipped
+        return self.summary.skipped
 
     @property
     def empty_captions(self) -> int:
-        return self.contents.empty_captions
+        return self.summary.empty_captions
 
     @property
     def caption_field(self) -> str:
-        return join_names(list(self.contents.counts.samples))
+        return join_names(list(self.summary.fields.samples))
 
     def notes(self) -> list[str]:
         """Return the notes of all sources, which captions are read, and how many are not UTF-8."""
         samples, *others = super().notes()
-        if self.contents.counts.samples:
-            others.insert(0, self.contents.counts.describe())
-        replaced = self.contents.replaced_captions
+        if self.summary.fields.samples:
+            others.insert(0, self.summary.fields.describe())
+        replaced = self.summary.replaced_captions
         if replaced:
             reason = "have a caption that is not UTF-8; its other bytes are read as U+FFFD"
             others.append(f"{replaced:,} of {self.total:,} samples {reason}: {UTF8_REMEDY}")
@@ -221,43 +221,44 @@ class IndexedSource(DataSource):
     samples: ClassVar[type[IndexedSamples]]
     options = ("--caption", "--image")
 
-    def fill(self, path: Path, builder: IndexBuilder) -> None:
-        """Add the samples of a file, in order; ValueError or OSError."""
+    def add_samples(self, path: Path, builder: IndexBuilder) -> None:
+        """Add the samples of a file to an index, in order; ValueError or OSError."""
         raise NotImplementedError
 
-    def indexed(self, data: str, _cache: Path) -> list[Path]:
-        """Return the files or folders that are read."""
+    def paths_to_index(self, data: str, _cache_folder: Path) -> list[Path]:
+        """Return the files or folders from which an index is made."""
         return self.files(data)
 
-    def identity(self, path: Path, _request: SampleRequest) -> str:
-        """Return a text that changes when the index has to be made again."""
+    def fingerprint(self, path: Path, _request: SampleRequest) -> str:
+        """Return a text that changes when the index of a file has to be made again."""
         return f"{path.name} {digest_file_excerpts(path)}"
 
     def open(self, data: str, request: SampleRequest) -> IndexedSamples:
         """Index the files unless they are indexed, and open their samples; ValueError names a damaged file."""
-        paths = self.indexed(data, request.cache)
-        kinds = f"{image_suffixes(request)} {request.needs_captions}"
-        identities = [self.identity(path, request) for path in paths]
-        made_of = "\n".join([*request.captions.names, kinds, self.name, *identities])
-        digest = sha256(made_of.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+        paths = self.paths_to_index(data, request.cache)
+        contents = f"{image_suffixes(request)} {request.needs_captions}"
+        fingerprints = [self.fingerprint(path, request) for path in paths]
+        lines = [*request.captions.names, contents, self.name, *fingerprints]
+        made_of = "\n".join(lines).encode("utf-8", "surrogateescape")
+        digest = sha256(made_of).hexdigest()[:24]
         index = request.cache / f"samples{INDEX_FORMAT}-{digest}.arrow"
         if not index.with_suffix(".json").is_file():
             self.write_index(paths, index, request)
         samples = self.samples(tuple(paths), index, request.image_column)
         if request.needs_captions:
-            samples.contents.counts.require(request.captions)
+            samples.summary.fields.require_fields(request.captions)
         return samples
 
     def write_index(self, paths: Sequence[Path], index: Path, request: SampleRequest) -> None:
         """Read files and write their index; ValueError names a file that cannot be read."""
-        schema = pa.schema([*COLUMNS, *self.samples.places])
+        schema = pa.schema([*COLUMNS, *self.samples.place_columns])
         with atomic_write(index) as temporary, pa.ipc.new_file(temporary, schema) as writer:
             builder = IndexBuilder(request, schema, writer)
             paths_with_bar = show_progress(paths, len(paths), "reading data", "files")
             for number, path in enumerate(paths_with_bar):
-                builder.file = number
+                builder.file_number = number
                 with prefix_errors(path, UNREADABLE):
-                    self.fill(path, builder)
+                    self.add_samples(path, builder)
             builder.flush()
         with atomic_write(index.with_suffix(".json")) as temporary:
-            temporary.write_bytes(msgspec.json.encode(builder.contents))
+            temporary.write_bytes(msgspec.json.encode(builder.summary))

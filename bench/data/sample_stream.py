@@ -159,7 +159,7 @@ class SampleLoader(Generic[T]):
             return decode_embedding_grid(encoded, channels, side)
         drawn = draws.tolist()
         min_side = side if inputs.jpeg_decoding == "reduced" else MAX_PIXELS
-        box_of_size = partial(choose_crop_box, drawn, scale=inputs.crop_scale)
+        box_of_size = partial(choose_crop_box, drawn, area_range=inputs.crop_scale)
         image, box = decode_for_crop(encoded, box_of_size, min_side)
         return resize_crop(image, box, drawn, side, flip=inputs.flip)
 
@@ -181,7 +181,7 @@ def _target_maker(loader: SampleLoader[Any]) -> Any:
     choice = parse_caption_choice(experiment.input.caption)
     longest = []
     for row in range(0, len(samples), step):
-        texts = [text for text, _ in choice.options(samples.texts(row))]
+        texts = [text for text, _ in choice.weighted_texts(samples.texts(row))]
         longest.append(max(texts, key=len, default=""))
     sizes = [experiment.batch_size_for(side) for side in experiment.image.all_image_sizes]
     reserved = make(Captions.from_texts(longest)).captions.rows_to_reserve(sizes)

@@ -22,15 +22,15 @@ Images = Float[Tensor, "batch 3 height width"]
 SquarePixels = UInt8[Tensor, "3 side side"]
 
 
-def draw_crop_params(images: int, generator: torch.Generator) -> Float[Tensor, "images draws"]:
+def draw_crop_params(num_images: int, generator: torch.Generator) -> Float[Tensor, "images draws"]:
     """Draw all numbers that an image's crop may need, so that no image's size affects the draws of others."""
-    return torch.rand(images, 4 * MAX_TRIES + 1, generator=generator)
+    return torch.rand(num_images, 4 * MAX_TRIES + 1, generator=generator)
 
 
 def crop_and_resize(
     image: Pixels,
     draws: CropParams,
-    scale: tuple[float, float],
+    area_range: tuple[float, float],
     side: int,
     *,
     flip: bool,
@@ -38,7 +38,8 @@ def crop_and_resize(
     """Crop and scale (bilinear, antialiased) an image by its draws; with `flip`, mirror half of the images."""
     drawn = draws.tolist()
     height, width = image.shape[1:]
-    return resize_crop(image, choose_crop_box(drawn, width, height, scale), drawn, side, flip=flip)
+    box = choose_crop_box(drawn, width, height, area_range)
+    return resize_crop(image, box, drawn, side, flip=flip)
 
 
 def resize_crop(
@@ -53,10 +54,10 @@ def resize_crop(
 
     The channels of a pixel stay adjacent, as decoders and the scaling have them.
     """
-    top, left, height, width = box
-    channels_last = image.permute(1, 2, 0)
-    crop = channels_last[top : top + height, left : left + width].contiguous()
-    scaled: Tensor = F.resize_image(crop.permute(2, 0, 1), [side, side], antialias=True)
+    rows = image[:, box.top : box.top + box.height]
+    crop = rows[:, :, box.left : box.left + box.width]
+    channels_last = crop.permute(1, 2, 0).contiguous()
+    scaled: Tensor = F.resize_image(channels_last.permute(2, 0, 1), [side, side], antialias=True)
     is_mirrored = flip and draws[-1] < 0.5  # noqa: PLR2004
     return scaled.flip(-1) if is_mirrored else scaled
 
@@ -69,21 +70,22 @@ def resize_and_crop_centre(image: Pixels, side: int, resize_over_crop: float = 1
     height, width = image.shape[1:]
     longest = MAX_ASPECT_RATIO * min(height, width)
     centre = F.center_crop(image, [min(height, longest), min(width, longest)])
-    scaled = F.resize(centre, [round(side * resize_over_crop)], antialias=True)
+    shorter_side = round(side * resize_over_crop)
+    scaled = F.resize(centre, [shorter_side], antialias=True)
     cropped: Tensor = F.center_crop(scaled, [side, side])
     return cropped
 
 
 def choose_crop_box(
-    draws: Sequence[float], width: int, height: int, scale: tuple[float, float]
+    draws: Sequence[float], width: int, height: int, area_range: tuple[float, float]
 ) -> Box:
-    """Return top, left, height and width in pixels of the first drawn box that fits.
+    """Return the first drawn box that fits into an image of this width and height in pixels.
 
-    A box's fraction of the image's area is uniform in `scale`, its aspect ratio log-uniform in ASPECT_RATIOS. If none
-    fits, the box is the image, its longer side cropped centrally to the bounds of the ratio. Source: torchvision,
+    A box's fraction of the image's area is uniform in `area_range`, its aspect ratio log-uniform in ASPECT_RATIOS. If
+    none fits, the box is the image, its longer side cropped centrally to the bounds of the ratio. Source: torchvision,
     transforms/v2/_geometry.py, RandomResizedCrop.make_params.
     """
-    low, high = scale
+    low, high = area_range
     min_ratio, max_ratio = ASPECT_RATIOS
     narrow = math.log(min_ratio)
     wide = math.log(max_ratio)
@@ -97,14 +99,14 @@ def choose_crop_box(
         if 0 < box_width <= width and 0 < box_height <= height:
             top = int(top_draw * (height - box_height + 1))
             left = int(left_draw * (width - box_width + 1))
-            return top, left, box_height, box_width
+            return Box(top, left, box_height, box_width)
     widest = max(1, round(height * max_ratio))
     highest = max(1, round(width / min_ratio))
     box_width = min(width, widest)
     box_height = min(height, highest)
     top = (height - box_height) // 2
     left = (width - box_width) // 2
-    return top, left, box_height, box_width
+    return Box(top, left, box_height, box_width)
 
 
 def normalise(rgb: Images) -> Images:
@@ -113,9 +115,7 @@ def normalise(rgb: Images) -> Images:
     return (rgb - mean) / std
 
 
-def denormalise(
-    images: Images,
-) -> Images:
+def denormalise(images: Images) -> Images:
     """Return normalised images in the range 0 to 1."""
     mean, std = _mean_and_std(images.device)
     return images * std + mean

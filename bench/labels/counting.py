@@ -25,7 +25,7 @@ def count_label_vocabulary(inputs: InputSettings, rule: str) -> Vocabulary:
     for path in files:
         total.add(count_file_labels(path, rule, inputs.caption))
     if files:
-        total.field_counts.require(parse_caption_choice(inputs.caption))
+        total.field_counts.require_fields(parse_caption_choice(inputs.caption))
     else:
         total = count_sample_labels(inputs, rule)
     return make_vocabulary(get_rule(rule), total)

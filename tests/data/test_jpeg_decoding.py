@@ -35,11 +35,11 @@ WIDTH, HEIGHT = 333, 250  # no multiples of 8
 
 
 def whole(width: int, height: int) -> Box:
-    return 0, 0, height, width
+    return Box(0, 0, height, width)
 
 
 def drawn(draws: torch.Tensor) -> Callable[[int, int], Box]:
-    return partial(choose_crop_box, draws.tolist(), scale=SCALE)
+    return partial(choose_crop_box, draws.tolist(), area_range=SCALE)
 
 
 def drafted(jpeg: bytes, reduction: int) -> torch.Tensor:
@@ -95,7 +95,7 @@ def test_pixels_are_those_of_torchvision_and_of_pillows_draft(kind: str) -> None
 def test_reduced_box_is_the_same_region_to_half_a_pixel(
     top: int, left: int, height: int, width: int, reduction: int
 ) -> None:
-    new_top, new_left, new_height, new_width = reduce_box((top, left, height, width), reduction)
+    new_top, new_left, new_height, new_width = reduce_box(Box(top, left, height, width), reduction)
     for edge, new in (
         *((top, new_top), (top + height, new_top + new_height)),
         *((left, new_left), (left + width, new_left + new_width)),

@@ -16,13 +16,13 @@ EXPECTED = (
 MAX_DEVIATION = 1e-6  # of the sum of probabilities from 1
 SEEDS = 2**63  # number of values of `derive_seed`
 
-# Of a sample by field: none where it has no such field, several of a list.
+# Texts of a sample by field of the choice: none where it has no such field, several of a list.
 TextsByField = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionField:
-    """A place of captions, and how often they are read."""
+    """A field of samples that holds captions, and the probability that its captions are read."""
 
     name: str = ""  # of a tar member, a column, or a path into an object ("json.llava"); empty: found by its name
     probability: float = 1.0  # of being drawn; 0: only for samples that have no other
@@ -30,7 +30,7 @@ class CaptionField:
 
 @dataclass(frozen=True, slots=True)
 class CaptionChoice:
-    """The fields in which captions are; by default one, found by its name."""
+    """The fields from which captions are drawn; by default one, found by its name."""
 
     fields: tuple[CaptionField, ...] = (CaptionField(),)
 
@@ -39,8 +39,8 @@ class CaptionChoice:
         """Names of the fields; "": found by its name."""
         return tuple(field.name for field in self.fields)
 
-    def options(self, texts: TextsByField) -> list[tuple[str, float]]:
-        """Return the texts that may be read of a sample, with their weights: a field's is shared by its texts.
+    def weighted_texts(self, texts: TextsByField) -> list[tuple[str, float]]:
+        """Return the texts of a sample that may be drawn, with weights: the texts of a field share its probability.
 
         Where no field of the sample has a probability above 0, the first one with a text is read.
         """
@@ -57,21 +57,21 @@ class CaptionChoice:
         return []
 
     def draw(self, texts: TextsByField, seed: int, row: int, epoch: int) -> str:
-        """Return one of a sample's texts, by the seed of the experiment, the sample's row and the epoch; else ""."""
-        options = self.options(texts)
+        """Draw one of a sample's texts by the experiment's seed, the sample's row and the epoch; "" if it has none."""
+        options = self.weighted_texts(texts)
         if not options:
             return ""
-        place = 0
+        index = 0
         if len(options) > 1:
             ends = list(accumulate(weight for _, weight in options))
             fraction = derive_seed(seed, CAPTION, row, epoch) / SEEDS
-            place = bisect_right(ends, fraction * ends[-1])
-        text, _ = options[min(place, len(options) - 1)]
+            index = bisect_right(ends, fraction * ends[-1])
+        text, _ = options[min(index, len(options) - 1)]
         return text
 
 
 def parse_caption_choice(text: str | None) -> CaptionChoice:
-    """Return the choice that a text states; None: one field, found by its name. ValueError for another text."""
+    """Parse the value of `--caption`; None: one field, found by its name. ValueError for another text."""
     if text is None:
         return CaptionChoice()
     names = []

@@ -29,7 +29,8 @@ def read_caption_batches(
 ) -> Iterator[pa.BinaryArray]:
     """Read the texts that the option `--caption` chooses from a file; count them in `counts`.
 
-    A row without a caption is null. Bytes of Parquet files are not yet validated as UTF-8. ValueError names the file and the reason why it cannot be read, also if that shows late.
+    A row without a caption is null. Bytes of Parquet files are not validated as UTF-8. ValueError names the file and
+    the reason why it cannot be read, also if that shows late.
     """
     reader = CaptionReader(parse_caption_choice(caption_option), counts)
     with prefix_errors(path, UNREADABLE):
@@ -64,7 +65,7 @@ def _read_table(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
         if (
             isinstance(table, ParquetTable)
             and reader.column
-            and table.is_text_column(reader.column)
+            and table.has_one_text_per_row(reader.column)
         ):
             yield from _read_caption_column(table, reader)
         else:

@@ -20,7 +20,7 @@ REPLACED = "\ufffd"  # in a text that was not UTF-8
 
 
 class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How many samples have a text in each field that is read, and the names of texts for messages."""
+    """The number of samples with a text in each field that is read, and the names of texts for messages."""
 
     samples: dict[str, int] = {}  # with a text, by field
     names: dict[str, None] = {}  # of texts in the first samples
@@ -53,7 +53,7 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
             sentence += f"; not read: {join_names(others)} (others with --caption)"
         return sentence
 
-    def require(self, choice: CaptionChoice) -> None:
+    def require_fields(self, choice: CaptionChoice) -> None:
         """Raise ValueError for a field of the choice that no sample has."""
         missing = [name for name in choice.names if name and not self.samples.get(name)]
         if missing or not self.samples:
@@ -78,23 +78,24 @@ class CaptionReader:
     def find_columns(
         self,
         names: Sequence[str],
-        texts: Sequence[str],
+        text_columns: Sequence[str],
         first_rows: Iterable[Mapping[str, object]],
     ) -> list[str]:
-        """Return the columns of a table that `read` takes; ValueError lists the columns if one is missing.
+        """Return the columns of a table that `read` needs; ValueError lists the columns if one is missing.
 
-        `texts` are the columns that may hold captions.
+        `names` are all columns, `text_columns` those that may hold captions.
         """
-        self.counts.add_names(name for name in texts if name.lower() not in KEY_COLUMNS)
+        texts = [name for name in text_columns if name.lower() not in KEY_COLUMNS]
+        self.counts.add_names(texts)
         self._num_unnamed = 0
         fields = self.choice.names
         if fields == ("",):
             known = find_column(names, CAPTION_COLUMNS)
             if known is None:
-                rows = ({name: row.get(name) for name in texts} for row in first_rows)
+                rows = ({name: row.get(name) for name in text_columns} for row in first_rows)
                 known = _find_only_text_field(rows)
             if not known:
-                others = join_names(texts)
+                others = join_names(text_columns)
                 raise ValueError(
                     f"no column has a name known for captions (there are {others}): name it with --caption"
                 )
@@ -193,7 +194,7 @@ def _to_texts(value: object) -> tuple[str, ...]:
 
 
 def _assistant_text(turn: Mapping[str, object]) -> object:
-    """Return what a model says in a turn of a conversation, as LLaVA and OpenAI write it; None for other turns."""
+    """Return the text of a model's turn in a conversation, as LLaVA and OpenAI write it; None for other turns."""
     if turn.get("from", turn.get("role")) in ("gpt", "assistant"):
         return turn.get("value", turn.get("content"))
     return None

@@ -55,22 +55,22 @@ CONVERTED_ROWS = 64  # of a Parquet file in memory at once: each may be an image
 SPLIT = re.compile(r"(.+)-\d{5}-of-\d{5}")  # names of the hub's files
 
 
-class DataFile(msgspec.Struct, frozen=True):
-    """A file of a saved data set."""
+class SavedFile(msgspec.Struct, frozen=True):
+    """An Arrow file of a saved data set."""
 
     filename: str
 
 
-class State(msgspec.Struct, frozen=True):
-    """What `datasets` says of a saved data set."""
+class SavedDatasetState(msgspec.Struct, frozen=True):
+    """The state.json of a data set that `datasets` saved."""
 
-    data_files: list[DataFile] = msgspec.field(name="_data_files")
+    data_files: list[SavedFile] = msgspec.field(name="_data_files")
 
 
 class ArrowSamples(IndexedSamples):
     """The usable rows of Arrow files."""
 
-    places = (("row", pa.int64()),)
+    place_columns = (("row", pa.int64()),)
 
     def read_image(self, path: Path, row: int) -> bytes:
         images = _map_image_column(path, path.stat().st_mtime_ns, self.image_column)
@@ -78,7 +78,7 @@ class ArrowSamples(IndexedSamples):
 
 
 class ArrowDatasets(IndexedSource):
-    """Rows of Arrow files."""
+    """A folder that `datasets` saved: rows of Arrow files with the bytes of images."""
 
     name = "saved datasets"
     samples = ArrowSamples
@@ -89,15 +89,15 @@ class ArrowDatasets(IndexedSource):
     def files(self, data: str) -> list[Path]:
         folder = Path(data).absolute()
         with prefix_errors(folder / STATE):
-            state = decode_json(read_limited(folder / STATE), State)
+            state = decode_json(read_limited(folder / STATE), SavedDatasetState)
             return [folder / Path(file.filename).name for file in state.data_files]
 
-    def fill(self, path: Path, builder: IndexBuilder) -> None:
+    def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         add_arrow_rows(path, path.stem, builder)
 
 
 class ParquetImages(IndexedSource):
-    """Rows of Parquet files."""
+    """Rows of Parquet files with the bytes of images, which are converted once to Arrow files."""
 
     name = "Parquet files of images"
     has_caption_files = True
@@ -125,22 +125,23 @@ class ParquetImages(IndexedSource):
             raise ValueError(f"{data} has several splits: name the files of one, as {glob}")
         return paths
 
-    def identity(self, path: Path, _request: SampleRequest) -> str:
+    def fingerprint(self, path: Path, _request: SampleRequest) -> str:
         return path.name  # of an Arrow file, whose name has the digest of its Parquet file
 
-    def indexed(self, data: str, cache: Path) -> list[Path]:
-        return convert_to_arrow(self.files(data), cache)
+    def paths_to_index(self, data: str, cache_folder: Path) -> list[Path]:
+        return convert_to_arrow(self.files(data), cache_folder)
 
-    def fill(self, path: Path, builder: IndexBuilder) -> None:
+    def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         name, _, _ = path.name.partition(".parquet-")
         add_arrow_rows(path, name, builder)
 
 
-def add_arrow_rows(path: Path, name: str, builder: IndexBuilder) -> None:
-    """Add the rows of an Arrow file; without a column of keys the keys are the name and the row."""
-    modified = path.stat().st_mtime_ns
-    table = _map(path, modified)
-    sizes = pc.binary_length(_map_image_column(path, modified, builder.image_column)).to_pylist()
+def add_arrow_rows(path: Path, key_prefix: str, builder: IndexBuilder) -> None:
+    """Add the rows of an Arrow file to an index; without a column of keys the keys are the prefix and the row."""
+    modified_ns = path.stat().st_mtime_ns
+    table = _map_table(path, modified_ns)
+    images = _map_image_column(path, modified_ns, builder.image_column)
+    sizes = pc.binary_length(images).to_pylist()
     texts = text_columns(table.schema)
     first_rows = iterate_rows(table.select(texts).slice(0, FIRST_ROWS))
     columns = builder.find_caption_columns(table.column_names, texts, first_rows)
@@ -153,14 +154,14 @@ def add_arrow_rows(path: Path, name: str, builder: IndexBuilder) -> None:
         batches = table.select(names).to_batches()
         rows = chain.from_iterable(iterate_rows(batch) for batch in batches)
     for number, (size, row) in enumerate(zip(sizes, rows, strict=False)):
-        row_key = f"{name}/{number}" if key is None else str(row[key])
-        place = None if size is None else (number,)
-        builder.add(row_key, row, place, size or 0)
+        row_key = f"{key_prefix}/{number}" if key is None else str(row[key])
+        image_place = None if size is None else (number,)
+        builder.add(row_key, row, image_place, size or 0)
 
 
 @cache
-def _map(path: Path, _modified: int) -> pa.Table:
-    """Return the rows of an Arrow file or stream, which is mapped into memory.
+def _map_table(path: Path, _modified_ns: int) -> pa.Table:
+    """Map an Arrow file or stream into memory and return its rows.
 
     ValueError for damaged offsets, which would end the process, and for two columns of one name.
     """
@@ -175,15 +176,15 @@ def _map(path: Path, _modified: int) -> pa.Table:
 
 
 @cache
-def _map_image_column(path: Path, modified: int, image_column: str | None) -> pa.ChunkedArray:
-    """Return the images of an Arrow file."""
-    table = _map(path, modified)
+def _map_image_column(path: Path, modified_ns: int, image_column: str | None) -> pa.ChunkedArray:
+    """Return the encoded images of an Arrow file, mapped into memory."""
+    table = _map_table(path, modified_ns)
     images = table[find_image_column(table.schema, image_column)]
     return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
 
 
 def convert_to_arrow(paths: Sequence[Path], cache_folder: Path) -> list[Path]:
-    """Write Parquet files as Arrow files in the cache, unless they are there; say before how large they will be.
+    """Write Parquet files as Arrow files in the cache, unless they are there, and return these; log their size before.
 
     ValueError names a damaged file, or says that the disk has too little space.
     """
@@ -207,7 +208,7 @@ def convert_to_arrow(paths: Sequence[Path], cache_folder: Path) -> list[Path]:
         with lock_path.open("ab") as lock, hold_lock(lock, wait=True):
             if not target.is_file():  # another process of the machine may have written it
                 with prefix_errors(path, UNREADABLE):
-                    _convert(path, target)
+                    _convert_file(path, target)
     return list(targets.values())
 
 
@@ -218,7 +219,7 @@ def _count_decoded_bytes(path: Path) -> int:
         return sum(file.metadata.row_group(number).total_byte_size for number in groups)
 
 
-def _convert(path: Path, target: Path) -> None:
+def _convert_file(path: Path, target: Path) -> None:
     """Write the rows of a Parquet file as an Arrow file; ValueError for a damaged file, or one that expands much."""
     limit = MAX_DECODED_BYTES + MAX_EXPANSION * path.stat().st_size
     num_bytes = 0

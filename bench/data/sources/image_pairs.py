@@ -22,7 +22,7 @@ FileFacts = tuple[str, int, int]  # path in the folder, bytes, and time of the l
 class ImageFileSamples(IndexedSamples):
     """Samples whose images are files of their own."""
 
-    places = (("image", pa.large_binary()),)  # absolute path
+    place_columns = (("image", pa.large_binary()),)  # absolute path
 
     def read_image(self, path: Path, image: bytes) -> bytes:
         return read_limited(path / os.fsdecode(image), MAX_BYTES)
@@ -44,15 +44,15 @@ class ImagePairs(IndexedSource):
         files = iterate_files_of_pairs(data)
         return _digest(f"{name} {size}" for name, size, _ in files)
 
-    def indexed(self, data: str, _cache: Path) -> list[Path]:
+    def paths_to_index(self, data: str, _cache_folder: Path) -> list[Path]:
         return [Path(data).absolute()]
 
-    def identity(self, path: Path, _request: SampleRequest) -> str:
+    def fingerprint(self, path: Path, _request: SampleRequest) -> str:
         files = iterate_files_of_pairs(str(path))
         digest = _digest(f"{name} {size} {time}" for name, size, time in files)
         return f"{path} {digest}"
 
-    def fill(self, path: Path, builder: IndexBuilder) -> None:
+    def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         files_by_key = dict[str, dict[str, tuple[str, int]]]()  # name and bytes by suffix
         for name, size, _ in iterate_files_of_pairs(str(path)):
             key, _, suffix = name.rpartition(".")

@@ -48,11 +48,11 @@ class ImageTables(IndexedSource):
             raise ValueError(f"{data} has {len(tables)} tables of images ({names}): name one")
         return tables
 
-    def identity(self, path: Path, request: SampleRequest) -> str:
+    def fingerprint(self, path: Path, request: SampleRequest) -> str:
         folder = read_table_layout(path, request.image_column).folder
         return f"{digest_file_excerpts(path)} {folder} {folder.stat().st_mtime_ns}"
 
-    def fill(self, path: Path, builder: IndexBuilder) -> None:
+    def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         start = read_table_layout(path, builder.image_column)
         image = start.image_column
         key = find_column(start.columns, KEY_COLUMNS) or image

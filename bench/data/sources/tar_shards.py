@@ -14,7 +14,7 @@ from bench.interfaces.data_source import SampleRequest
 class TarSamples(IndexedSamples):
     """The usable samples of shards."""
 
-    places = (("offset", pa.int64()), ("size", pa.int64()))  # in bytes
+    place_columns = (("offset", pa.int64()), ("size", pa.int64()))  # in bytes
 
     def read_image(self, path: Path, offset: int, size: int) -> bytes:
         """Read a sample's encoded image or embeddings; ValueError if the shard has become shorter."""
@@ -34,10 +34,10 @@ class TarShards(IndexedSource):
     def files(self, data: str) -> list[Path]:
         return sorted(iterate_files(data, (".tar",)), key=Path.as_posix)
 
-    def identity(self, path: Path, _request: SampleRequest) -> str:
+    def fingerprint(self, path: Path, _request: SampleRequest) -> str:
         return digest_file_excerpts(path)
 
-    def fill(self, path: Path, builder: IndexBuilder) -> None:
+    def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         with path.open("rb") as file:
             for key, members in iterate_tar_samples(file):
                 texts = decode_texts(members)
