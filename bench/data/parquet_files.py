@@ -28,7 +28,7 @@ class ParquetTable:
 
     def __init__(self, path: Path, file: pq.ParquetFile) -> None:
         self.columns = require_distinct_columns(file.schema_arrow.names)
-        self.texts = text_columns(file.schema_arrow)
+        self.text_columns = text_columns(file.schema_arrow)
         self._path = path
         self._file = file
 

@@ -103,7 +103,7 @@ def _find_table_remedy(path: Path) -> Remedy:
     reason = ""
     try:
         with open_table(path) as table:
-            list(islice(table.read_rows(table.texts), FIRST_ROWS))
+            list(islice(table.read_rows(table.text_columns), FIRST_ROWS))
             columns = table.columns
         read_table_layout(path, None)
     except UNREADABLE as error:

@@ -43,8 +43,8 @@ def subset_rows(subset: str | None, seed: int, keys: Keys) -> Sequence[int]:
         is_used = _is_in(keys, _read_known_keys(subset, keys))
         rows = pc.indices_nonzero(is_used).to_numpy()
     elif subset == SEEN_CONCEPTS:
-        is_used = pc.invert(_is_in(keys, list(exclusion_reason_by_key())))
-        rows = pc.indices_nonzero(is_used).to_numpy()
+        is_excluded = _is_in(keys, list(exclusion_reason_by_key()))
+        rows = pc.indices_nonzero(pc.invert(is_excluded)).to_numpy()
     else:
         import torch
 
@@ -58,7 +58,7 @@ def subset_rows(subset: str | None, seed: int, keys: Keys) -> Sequence[int]:
 
 
 def check_subset(subset: str, keys: Keys) -> None:
-    """Raise ValueError for more rows than the data set has, a file without a key column, and keys of no sample."""
+    """Raise ValueError if a subset cannot be drawn: too many rows, a file without a key column, or unknown keys."""
     if is_key_file(subset):
         _read_known_keys(subset, keys)
     elif subset != SEEN_CONCEPTS:
@@ -70,7 +70,8 @@ def check_subset(subset: str, keys: Keys) -> None:
 def _read_known_keys(subset: str, keys: Keys) -> list[str]:
     """Return the keys that a file lists; ValueError as `read_key_file`, and for keys that no sample has."""
     listed = read_key_file(Path(subset))
-    unknown = _to_array(listed).filter(pc.invert(_is_in(listed, keys)))
+    is_unknown = pc.invert(_is_in(listed, keys))
+    unknown = _to_array(listed).filter(is_unknown)
     if len(unknown):
         example = join_names([unknown[0].as_py()])
         raise ValueError(
@@ -80,7 +81,7 @@ def _read_known_keys(subset: str, keys: Keys) -> list[str]:
 
 
 def read_key_file(path: Path) -> list[str]:
-    """Return the keys that a file lists; ValueError if it is no csv file with a key column and keys."""
+    """Return the keys that a csv file lists, sorted; ValueError if it has no key column or no keys."""
     if not path.is_file():
         raise ValueError(
             f"subset={path}: no such file; expected a csv file of keys or {RANDOM_SUBSET}N"
@@ -97,9 +98,9 @@ def read_key_file(path: Path) -> list[str]:
     return sorted(keys)
 
 
-def write_key_file(path: Path, keys: Keys, left_out: Sequence[str]) -> None:
-    """Write keys of samples, but those left out, into a csv file that `subset` takes; OSError if it cannot."""
-    is_kept = pc.invert(_is_in(keys, left_out))
+def write_key_file(path: Path, keys: Keys, excluded_keys: Sequence[str]) -> None:
+    """Write keys of samples, but the excluded ones, into a csv file that `subset` takes; OSError if it cannot."""
+    is_kept = pc.invert(_is_in(keys, excluded_keys))
     kept_keys = _to_array(keys).filter(is_kept)
     table = pa.table({KEY_COLUMNS[0]: kept_keys})
     with atomic_write(path) as temporary:
@@ -107,6 +108,7 @@ def write_key_file(path: Path, keys: Keys, left_out: Sequence[str]) -> None:
 
 
 def _is_in(keys: Keys, others: Keys) -> pa.ChunkedArray:
+    """Return for each key whether it is one of others."""
     return pc.is_in(_to_array(keys), value_set=_to_array(others))
 
 

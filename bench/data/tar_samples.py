@@ -29,11 +29,11 @@ class Member:
 
     offset: int  # of the content in the archive, in bytes
     size: int  # bytes
-    content: bytes  # of what may be a text, else empty
+    content: bytes  # of a member that may be a text, else empty
 
 
 def find_image_member(members: Mapping[str, Member], suffixes: Sequence[str]) -> Member | None:
-    """Return a sample's image: the first with one of the suffixes, else with a compound one, such as image.jpg."""
+    """Return a sample's image: the member with the first of the suffixes, else one with a compound one (image.jpg)."""
     for suffix in suffixes:
         if suffix in members:
             return members[suffix]
@@ -43,11 +43,8 @@ def find_image_member(members: Mapping[str, Member], suffixes: Sequence[str]) ->
     return None
 
 
-def decode_texts(members: Mapping[str, Member]) -> dict[str, object]:
-    """Return the texts and the objects of .json members by suffix, which a choice of captions reads.
-
-    A .json that holds no object is left out, and what is no text by its suffix or its content.
-    """
+def decode_sample_texts(members: Mapping[str, Member]) -> dict[str, object]:
+    """Return a sample's texts and JSON objects by suffix; others than texts are left out by suffix or content."""
     values = dict[str, object]()
     for suffix, member in members.items():
         kind = _last_suffix(suffix)
@@ -73,7 +70,7 @@ def _last_suffix(suffix: str) -> str:
     return suffix.rpartition(".")[2]
 
 
-def iterate_tar_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
+def iterate_tar_samples(archive: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
     """Yield each sample's key and its members by lower-case suffix, up to the archive's end mark.
 
     Hidden files are skipped, as in webdataset. Raises ValueError or tarfile.TarError for an archive that is truncated,
@@ -82,7 +79,7 @@ def iterate_tar_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, M
     key = ""
     members = dict[str, Member]()
     text_bytes = 0
-    for name, member in _iterate_members(file):
+    for name, member in _iterate_members(archive):
         folder, slash, base = name.rpartition("/")
         stem, _, suffix = base.partition(".")
         if not stem:
@@ -142,7 +139,7 @@ class _BoundedHeader(tarfile.TarInfo):
 
 
 def _iterate_members(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
-    """Yield all files, under names that are valid Unicode."""
+    """Yield the name, as valid Unicode, and the member of each file of an archive."""
     with tarfile.open(fileobj=file, mode="r:", tarinfo=_BoundedHeader) as tar:
         while (header := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header
@@ -163,7 +160,7 @@ def _iterate_members(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
 
 
 def _read_text_content(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
-    """Return the content of what may be a caption, and no bytes of other members."""
+    """Return the content of a member that may be a text; empty for all others."""
     if not may_be_text(name, header.size):
         return b""
     content = cast("IO[bytes]", tar.extractfile(header)).read()

@@ -40,7 +40,7 @@ class TextTable:
     rows: Iterator[dict[str, Any]]
 
     @property
-    def texts(self) -> list[str]:
+    def text_columns(self) -> list[str]:
         """Columns that may hold texts."""
         return self.columns
 
@@ -51,7 +51,7 @@ class TextTable:
 
 @contextmanager
 def open_plain_or_gzip(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file, plain or gzipped."""
+    """Open a file of bytes, which are decompressed by its suffix .gz or .tgz."""
     with path.open("rb") as raw:
         if path.suffix.lower() in COMPRESSED:
             unpacked = gzip.GzipFile(fileobj=raw)
@@ -88,7 +88,7 @@ def open_text_table(path: Path) -> Iterator[TextTable]:
 
 
 def _has_header_line(file: io.BufferedReader) -> bool:
-    """Return whether a text begins with a header that has columns with names known for images and for captions."""
+    """Return whether a text begins with a header: column names known for paths of images and for captions."""
     line = file.peek(1).removeprefix(UTF8_MARK).partition(b"\n")[0]
     names = set(re.split(r'[,;|\t" \r]+', line.decode("utf-8", "replace").lower()))
     return not (names.isdisjoint(PATH_COLUMNS) or names.isdisjoint(CAPTION_COLUMNS))

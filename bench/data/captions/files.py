@@ -14,7 +14,7 @@ from bench.data.captions.reader import CaptionFieldCounts, CaptionReader
 from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, ParquetTable
 from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
 from bench.data.tables import open_table, read_first_rows
-from bench.data.tar_samples import decode_texts, iterate_tar_samples
+from bench.data.tar_samples import decode_sample_texts, iterate_tar_samples
 from bench.data.text_tables import TEXT_SUFFIXES, open_plain_or_gzip
 from bench.environment.files import prefix_errors
 from bench.experiment.config import look_up
@@ -54,14 +54,14 @@ def read_caption_batches(
 def _read_tar(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
     with open_plain_or_gzip(path) as file:
         samples = iterate_tar_samples(file)
-        texts = (reader.read(decode_texts(members)) for _, members in samples)
+        texts = (reader.read(decode_sample_texts(members)) for _, members in samples)
         yield from collect_batches(texts)
 
 
 def _read_table(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
     with open_table(path) as table:
-        first_rows = read_first_rows(path, table.texts)
-        columns = reader.find_columns(table.columns, table.texts, first_rows)
+        first_rows = read_first_rows(path, table.text_columns)
+        columns = reader.find_columns(table.columns, table.text_columns, first_rows)
         if (
             isinstance(table, ParquetTable)
             and reader.column

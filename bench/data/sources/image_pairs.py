@@ -1,22 +1,34 @@
 """Folders of images with captions in files of the same name, or in one file for all images of a folder."""
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from bench.data.columns import EMBEDDING_SUFFIXES, IMAGE_SUFFIXES
+from bench.data.columns import IMAGE_ENDINGS
 from bench.data.paths import is_visible_with_suffix
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
-from bench.data.tar_samples import Member, decode_texts, may_be_text
+from bench.data.tar_samples import Member, decode_sample_texts, may_be_text
 from bench.environment.files import MAX_BYTES, read_limited
 from bench.interfaces.data_source import SampleRequest
 
 FOLDER_KEY = "caption"  # name of the files, caption.txt or caption.json, that serve all images of their folder
-SUFFIXES_OF_IMAGES = tuple(f".{suffix}" for suffix in (*IMAGE_SUFFIXES, *EMBEDDING_SUFFIXES))
-FileFacts = tuple[str, int, int]  # path in the folder, bytes, and time of the last change in ns
+SUFFIXES_OF_IMAGES = (*IMAGE_ENDINGS, ".npy")
+
+
+class PairFile(NamedTuple):
+    """A file of a pair."""
+
+    name: str  # path below the folder of the data
+    num_bytes: int
+    modified_ns: int  # time of the last change
+
+
+FilesBySuffix = dict[str, PairFile]
 
 
 class ImageFileSamples(IndexedSamples):
@@ -35,71 +47,80 @@ class ImagePairs(IndexedSource):
     samples = ImageFileSamples
 
     def recognises(self, data: str) -> bool:
-        return not all(_is_image(path) for path in _iterate_paths_of_pairs(data))
+        return not all(_is_image(path) for path in _iterate_pair_paths(data))
 
     def files(self, _data: str) -> list[Path]:
         return []  # `digest` looks at them
 
     def digest(self, data: str) -> str:
-        files = iterate_files_of_pairs(data)
-        return _digest(f"{name} {size}" for name, size, _ in files)
+        files = iterate_pair_files(data)
+        return _digest_lines(f"{file.name} {file.num_bytes}" for file in files)
 
     def paths_to_index(self, data: str, _cache_folder: Path) -> list[Path]:
         return [Path(data).absolute()]
 
     def fingerprint(self, path: Path, _request: SampleRequest) -> str:
-        files = iterate_files_of_pairs(str(path))
-        digest = _digest(f"{name} {size} {time}" for name, size, time in files)
-        return f"{path} {digest}"
+        files = iterate_pair_files(str(path))
+        lines = (f"{file.name} {file.num_bytes} {file.modified_ns}" for file in files)
+        return f"{path} {_digest_lines(lines)}"
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
-        files_by_key = dict[str, dict[str, tuple[str, int]]]()  # name and bytes by suffix
-        for name, size, _ in iterate_files_of_pairs(str(path)):
-            key, _, suffix = name.rpartition(".")
-            files_by_key.setdefault(key, {})[suffix.lower()] = (name, size)
-        for key, files in sorted(files_by_key.items()):
-            images = [files[suffix] for suffix in builder.suffixes if suffix in files]
-            if not images:
+        files_by_key = defaultdict[str, FilesBySuffix](dict)
+        for file in iterate_pair_files(str(path)):
+            key, _, suffix = file.name.rpartition(".")
+            files_by_key[key][suffix.lower()] = file
+        for key in sorted(files_by_key):
+            files = files_by_key[key]
+            image = next((files[suffix] for suffix in builder.suffixes if suffix in files), None)
+            if image is None:
                 continue
             texts = {}
             if builder.needs_captions:
                 folder, slash, _ = key.rpartition("/")
                 files_of_folder = files_by_key.get(folder + slash + FOLDER_KEY, {})
                 texts = _read_texts(path, files) or _read_texts(path, files_of_folder)
-            image, size = images[0]
-            builder.add(key, texts, (os.fsencode(path / image),), size)
+            image_place = (os.fsencode(path / image.name),)
+            builder.add(key, texts, image_place, image.num_bytes)
 
 
-def _read_texts(folder: Path, files: dict[str, tuple[str, int]]) -> dict[str, object]:
-    """Return the texts of files, which are given by their suffixes, as of a tar sample."""
+def _read_texts(folder: Path, files: FilesBySuffix) -> dict[str, object]:
+    """Return the texts of files by suffix, as of a tar sample."""
     members = {}
-    for suffix, (name, size) in files.items():
-        if may_be_text(name, size):
-            members[suffix] = Member(0, size, read_limited(folder / name))
-    return decode_texts(members)
+    for suffix, file in files.items():
+        if may_be_text(file.name, file.num_bytes):
+            content = read_limited(folder / file.name)
+            members[suffix] = Member(0, file.num_bytes, content)
+    return decode_sample_texts(members)
 
 
-def _digest(lines: Iterator[str]) -> str:
+def _digest_lines(lines: Iterable[str]) -> str:
+    """Return a digest of lines in any order."""
     text = "\n".join(sorted(lines))
     return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def iterate_files_of_pairs(data: str) -> Iterator[FileFacts]:
-    """Yield the files of `_iterate_paths_of_pairs`."""
-    root = str(Path(data))
-    for path in _iterate_paths_of_pairs(root):
-        status = os.stat(path)  # noqa: PTH116 - there may be millions
-        yield path.removeprefix(f"{root}/"), status.st_size, status.st_mtime_ns
-
-
-def _iterate_paths_of_pairs(root: str) -> Iterator[str]:
+def iterate_pair_files(data: str) -> Iterator[PairFile]:
     """Yield the visible images below a folder, and files with the name of an image or for all images of a folder."""
+    root = str(Path(data))
+    for path in _iterate_pair_paths(root):
+        status = os.stat(path)  # noqa: PTH116 - there may be millions
+        yield PairFile(path.removeprefix(f"{root}/"), status.st_size, status.st_mtime_ns)
+
+
+def _iterate_pair_paths(root: str) -> Iterator[str]:
+    """Yield the paths of `iterate_pair_files`."""
     for folder, _, names in os.walk(root):
         visible = [name for name in names if is_visible_with_suffix(name, ("",))]
-        keys = {name.rpartition(".")[0] for name in visible if _is_image(name)}
+        keys = {_drop_suffix(name) for name in visible if _is_image(name)}
         if keys:
             keys.add(FOLDER_KEY)
-        yield from (f"{folder}/{name}" for name in visible if name.rpartition(".")[0] in keys)
+        for name in visible:
+            if _drop_suffix(name) in keys:
+                yield f"{folder}/{name}"
+
+
+def _drop_suffix(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _is_image(name: str) -> bool:

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
-from itertools import chain, islice
+from itertools import chain, filterfalse, islice
 from pathlib import Path
 
 from bench.data.columns import IMAGE_ENDINGS, KEY_COLUMNS, PATH_COLUMNS, find_column
@@ -24,12 +24,12 @@ CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of ot
 
 @dataclass(frozen=True, slots=True)
 class ImageTableLayout:
-    """What the first rows of a table tell."""
+    """Where a table names its images and their texts, found in its first rows."""
 
     columns: list[str]
-    texts: list[str]  # columns that may hold texts
-    image_column: str
-    folder: Path  # to which paths are relative
+    text_columns: list[str]  # that may hold texts
+    image_column: str  # of paths
+    folder: Path  # to which these paths are relative
 
 
 class ImageTables(IndexedSource):
@@ -53,43 +53,45 @@ class ImageTables(IndexedSource):
         return f"{digest_file_excerpts(path)} {folder} {folder.stat().st_mtime_ns}"
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
-        start = read_table_layout(path, builder.image_column)
-        image = start.image_column
-        key = find_column(start.columns, KEY_COLUMNS) or image
-        texts = [name for name in start.texts if name != image]
-        first_rows = read_first_rows(path, texts)
-        captions = builder.find_caption_columns(start.columns, texts, first_rows)
+        layout = read_table_layout(path, builder.image_column)
+        image = layout.image_column
+        key = find_column(layout.columns, KEY_COLUMNS) or image
+        text_columns = [name for name in layout.text_columns if name != image]
+        first_rows = read_first_rows(path, text_columns)
+        captions = builder.find_caption_columns(layout.columns, text_columns, first_rows)
         columns = list(dict.fromkeys([image, key, *captions]))
         with open_table(path) as table:
             for row in table.read_rows(columns):
                 row_key = str(row.get(key))
-                file = find_image_file(start.folder, str(row.get(image) or ""))
+                image_name = str(row.get(image) or "")
+                file = find_image_file(layout.folder, image_name)
                 if file is None:
                     builder.add(row_key, row, None)
                 else:
-                    builder.add(row_key, row, (os.fsencode(file.path),), file.size)
+                    image_place = (os.fsencode(file.path),)
+                    builder.add(row_key, row, image_place, file.num_bytes)
 
 
 def find_possible_tables(data: str) -> list[Path]:
-    """Return the first files that may be tables of images; of a folder also those in its subfolders."""
+    """Return the first files that may be tables of images: of a folder, those in it and in its subfolders."""
     patterns = [data]
     if Path(data).is_dir():
         folder = escape(str(Path(data).absolute()))
         patterns = [f"{folder}/*", f"{folder}/*/*"]
-    tables = sorted(chain.from_iterable(iterate_files(name, SUFFIXES) for name in patterns))
+    tables = chain.from_iterable(iterate_files(name, SUFFIXES) for name in patterns)
     texts = chain.from_iterable(iterate_files(name, TEXT_SUFFIXES) for name in patterns)
-    paths = [*tables, *sorted(islice(texts, CHECKED_TEXTS), key=lambda path: (path.suffix, path))]
-    alone = (path for path in paths if not _has_image_beside(path))
-    return list(islice(alone, CHECKED_TABLES))
+    first_texts = sorted(islice(texts, CHECKED_TEXTS), key=lambda path: (path.suffix, path))
+    paths = chain(sorted(tables), first_texts)
+    return list(islice(filterfalse(_has_image_beside, paths), CHECKED_TABLES))
 
 
 def _has_image_beside(path: Path) -> bool:
-    """Return whether an image beside a file has its name."""
+    """Return whether an image beside a file has its name: the file holds its caption."""
     return any(path.with_suffix(ending).exists() for ending in IMAGE_ENDINGS)
 
 
 def _is_image_table(path: Path) -> bool:
-    """Return whether a file is a table with a column of image paths, and one of its first images is there."""
+    """Return whether a file is a table with a column of paths to images that exist."""
     try:
         read_table_layout(path, None)
     except UNREADABLE:
@@ -98,20 +100,20 @@ def _is_image_table(path: Path) -> bool:
 
 
 def read_table_layout(path: Path, image_column: str | None) -> ImageTableLayout:
-    """Read the first rows of a table; ValueError if it names no image that is there.
+    """Find the images of a table by its first rows; ValueError if it names no image that exists.
 
     The column of images is the given one, else one with a known name, else any with paths of images.
     """
     with open_table(path) as table:
         columns = table.columns
-        texts = table.texts
+        text_columns = table.text_columns
     known = find_column(columns, PATH_COLUMNS)
     if image_column is not None:
         candidates = [look_up(image_column, dict(zip(columns, columns, strict=True)), "column")]
     elif known is not None:
-        candidates = list(dict.fromkeys([known, *texts]))
+        candidates = list(dict.fromkeys([known, *text_columns]))
     else:
-        candidates = texts
+        candidates = text_columns
     rows = list(read_first_rows(path, candidates))
     missing = ""
     for column in candidates:
@@ -122,13 +124,13 @@ def read_table_layout(path: Path, image_column: str | None) -> ImageTableLayout:
             names = [name for name in names if name.lower().endswith(IMAGE_ENDINGS)]
         folder = _find_image_folder(path, names)
         if folder is not None:
-            return ImageTableLayout(columns, texts, column, folder)
+            return ImageTableLayout(columns, text_columns, column, folder)
         if names and not missing:
             missing = f"the images of its column {column!r}, such as {join_names(names[:1])}"
     raise ValueError(missing or f"a column of paths of images (there are {join_names(columns)})")
 
 
-def _find_image_folder(table: Path, names: Sequence[str]) -> Path | None:
+def _find_image_folder(table: Path, image_names: Sequence[str]) -> Path | None:
     """Return the folder that holds most of the named files; None if no folder holds any.
 
     Paths are relative to the table's own folder, to one in it or to one beside it.
@@ -137,7 +139,8 @@ def _find_image_folder(table: Path, names: Sequence[str]) -> Path | None:
     most_images = 0
     for parent in (table.parent, table.parent.parent):
         for folder in (parent, *sorted(parent.glob("[!.]*/"))):
-            num_images = sum(find_image_file(folder, name) is not None for name in names)
+            files = [find_image_file(folder, name) for name in image_names]
+            num_images = len(files) - files.count(None)
             if num_images > most_images:
                 best_folder = folder
                 most_images = num_images
@@ -146,14 +149,14 @@ def _find_image_folder(table: Path, names: Sequence[str]) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file that a table names."""
+    """An image file that a table names."""
 
     path: str
-    size: int  # bytes
+    num_bytes: int
 
 
 def find_image_file(folder: Path, name: str) -> ImageFile | None:
-    """Return a file that a table names; a relative path has to stay below the folder."""
+    """Return an image file that a table names; None unless it exists, or if a relative path leaves the folder."""
     path = os.path.normpath(name)
     if path.startswith(os.pardir):
         return None

@@ -7,7 +7,7 @@ import pyarrow as pa
 from bench.data.open_files import read_at
 from bench.data.paths import digest_file_excerpts, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
-from bench.data.tar_samples import decode_texts, find_image_member, iterate_tar_samples
+from bench.data.tar_samples import decode_sample_texts, find_image_member, iterate_tar_samples
 from bench.interfaces.data_source import SampleRequest
 
 
@@ -40,7 +40,7 @@ class TarShards(IndexedSource):
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         with path.open("rb") as file:
             for key, members in iterate_tar_samples(file):
-                texts = decode_texts(members)
+                texts = decode_sample_texts(members)
                 image = find_image_member(members, builder.suffixes)
                 if image is None:
                     builder.add(key, texts, None)
