@@ -21,14 +21,14 @@ WARNING = (
 )
 
 
-def frequent_adjective_labels(labels: Sequence[VocabularyLabel]) -> tuple[str, ...]:
-    """Return the names and glosses of those of the ten most frequent labels whose words are mostly adjectives.
+def frequent_adjective_labels(labels_by_count: Sequence[VocabularyLabel]) -> tuple[str, ...]:
+    """Return "name (gloss)" of those of the ten most frequent labels whose words are mostly adjectives.
 
-    `labels` are in descending order of their counts. Words are those that WordNet's tagged texts use more often as
-    adjectives than as nouns.
+    `labels_by_count` are in descending order of their counts. Mostly adjectives are words that WordNet's tagged texts
+    use more often as adjectives than as nouns.
     """
     names = []
-    for label in labels[:MAX_FREQUENT_LABELS]:
+    for label in labels_by_count[:MAX_FREQUENT_LABELS]:
         lemma, _, sense = label.name.partition(".")
         if sense == "n.01" and lemma in _read_adjective_lemmas():
             names.append(f"{label.name} ({label.gloss})")
@@ -36,7 +36,7 @@ def frequent_adjective_labels(labels: Sequence[VocabularyLabel]) -> tuple[str, .
 
 
 def adjective_labels_of_experiment(experiment: Experiment) -> tuple[str, ...]:
-    """Return `frequent_adjective_labels` the labels of an experiment's vocabulary of synsets, if it has one."""
+    """Return `frequent_adjective_labels` of an experiment's vocabulary of synsets; none if it has none."""
     if vocabulary_field(experiment) != "synset_vocabulary":
         return ()
     name = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)

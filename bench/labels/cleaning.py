@@ -54,7 +54,7 @@ def repair_text(text: str) -> str:
 
 
 def _repair_unless_control_chars(line: str, *, has_entities: bool) -> str | None:
-    """Repair a line; None if it contains controls."""
+    """Repair a line, and decode its entities with `has_entities`; None if it contains control characters."""
     while True:
         before = line
         if has_entities and "&" in line:
@@ -75,7 +75,8 @@ def _remove_tags(text: str) -> str:
     lines = []
     for line in text.split("\n"):
         end = line.rfind(">") + 1
-        lines.append(TAG.sub("", line[:end]) + line[end:])
+        without_tags = TAG.sub("", line[:end])
+        lines.append(without_tags + line[end:])
     return "\n".join(lines)
 
 

@@ -32,7 +32,7 @@ def count_label_vocabulary(inputs: InputSettings, rule: str) -> Vocabulary:
 
 
 def count_sample_labels(inputs: InputSettings, rule: str) -> Tally:
-    """Count the labels of all texts of the samples of data; their index lies in the user's cache."""
+    """Count the labels of all texts of the samples of a data source; their index lies in the user's cache."""
     choice = parse_caption_choice(inputs.caption)
     request = SampleRequest(
         cache=user_cache_folder(), captions=choice, image_column=inputs.image_column

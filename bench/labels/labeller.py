@@ -33,18 +33,23 @@ def get_rule(name: str) -> LabelRule:
     return PaperRule() if name == "paper" else CorenetRule()
 
 
+def _zero_counts() -> Counts:
+    """Return the counts of no captions: a single zero, which is broadcast when others are added."""
+    return np.zeros(1, np.int64)
+
+
 @dataclass(slots=True)
 class Tally:
-    """Counts of labelled captions; tallies can be added."""
+    """Counts of labelled captions and of the labels of one rule."""
 
     captions: int = 0
     missing: int = 0  # rows without a caption, or with one that is too long
     repaired: int = 0  # captions with U+FFFD, as which bytes that are not UTF-8 are read
     empty: int = 0  # captions without a label
     # Occurrences of each label of the rule.
-    counts: Counts = field(default_factory=lambda: np.zeros(1, np.int64))
+    counts: Counts = field(default_factory=_zero_counts)
     # Captions with each label.
-    caption_counts: Counts = field(default_factory=lambda: np.zeros(1, np.int64))
+    caption_counts: Counts = field(default_factory=_zero_counts)
     # Texts that the files have, by field.
     field_counts: CaptionFieldCounts = field(default_factory=CaptionFieldCounts)
 
@@ -55,13 +60,12 @@ class Tally:
         self.repaired += other.repaired
         self.empty += other.empty
         self.field_counts.add(other.field_counts)
-        # The single zero of a tally of no captions is broadcast.
         self.counts = self.counts + other.counts
         self.caption_counts = self.caption_counts + other.caption_counts
 
 
 class Labeller:
-    """A rule with the column that a vocabulary has for each label."""
+    """Labels texts by a rule: returns the columns of a vocabulary, which are the rows of a classification head."""
 
     def __init__(self, rule: LabelRule, vocabulary: Vocabulary) -> None:
         column_of = {key: column for column, key in enumerate(vocabulary.keys)}
@@ -71,10 +75,11 @@ class Labeller:
                 f"the vocabulary has labels that the rule {rule.name!r} never gives: {min(unknown)}, …"
             )
         self._rule = rule
-        self._columns = np.array([column_of.get(key, -1) for key in rule.keys])
+        columns = [column_of.get(key, -1) for key in rule.keys]
+        self._columns = np.array(columns)
 
     def label_texts(self, captions: Sequence[str]) -> list[list[int]]:
-        """Return the columns of each caption, without labels of no column."""
+        """Return the vocabulary's columns of each caption's labels; labels outside the vocabulary are left out."""
         labels = self._rule.label(pa.array(captions, pa.string()))
         columns = self._columns[labels.values.to_numpy()]
         has_column = columns >= 0
@@ -91,17 +96,17 @@ def tally_labels(rule: LabelRule, captions: pa.BinaryArray) -> tuple[pa.ListArra
     labels = rule.label(texts)
     numbers = labels.values.to_numpy()
     num_labels = np.diff(labels.offsets)
+    num_keys = len(rule.keys)
     rows = np.repeat(np.arange(len(texts)), num_labels)
     # Pairs of caption and label as one number; a caption may repeat a label.
-    pairs = np.unique(rows * len(rule.keys) + numbers)
-    numbers_once = pairs % len(rule.keys)
+    pairs = np.unique(rows * num_keys + numbers)
     tally = Tally(
         captions=len(texts),
         missing=texts.null_count,
         repaired=pc.sum(is_repaired).as_py() or 0,
         empty=int((num_labels == 0).sum()),
-        counts=np.bincount(numbers, minlength=len(rule.keys)),
-        caption_counts=np.bincount(numbers_once, minlength=len(rule.keys)),
+        counts=np.bincount(numbers, minlength=num_keys),
+        caption_counts=np.bincount(pairs % num_keys, minlength=num_keys),
     )
     return labels, tally
 
@@ -113,7 +118,7 @@ def decode_captions(captions: pa.BinaryArray) -> pa.StringArray:
     try:
         return captions.cast(pa.string())
     except pa.ArrowInvalid:
-        texts: list[str | None] = []
+        texts = list[str | None]()
         for content in captions.to_pylist():
             text = None if content is None else content.decode(errors="replace")
             texts.append(text)
@@ -122,13 +127,13 @@ def decode_captions(captions: pa.BinaryArray) -> pa.StringArray:
 
 @cache
 def get_labeller(rule: str, vocabulary: str) -> Labeller:
-    """Return the labeller of a rule and of a vocabulary's name or path, loaded once per process."""
+    """Return the labeller of a rule's name and a vocabulary's name or path, loaded once per process."""
     with prefix_errors(vocabulary):
         return Labeller(get_rule(rule), read_vocabulary(vocabulary))
 
 
 def make_vocabulary(rule: LabelRule, tally: Tally) -> Vocabulary:
-    """Return the labels that occur, by descending count; the tally has one count per label of the rule.
+    """Return the vocabulary of the labels that occur in a tally of this rule, by descending count.
 
     Ties are broken by the synset's offset or the subword's id.
     """
@@ -142,5 +147,6 @@ def make_vocabulary(rule: LabelRule, tally: Tally) -> Vocabulary:
             gloss=rule.gloss(number),
         )
         labels.append(label)
-    labels.sort(key=lambda label: (-label.count, int(label.key.lstrip("n"))))
+    labels.sort(key=lambda label: int(label.key.lstrip("n")))
+    labels.sort(key=lambda label: label.count, reverse=True)
     return Vocabulary(rule=rule.name, captions=tally.captions, labels=tuple(labels))

@@ -12,7 +12,8 @@ from urllib.parse import unquote
 
 from ftfy import fix_text
 
-Tag = Callable[[list[str]], list[tuple[str, str]]]  # tokens of a caption to pairs of token and tag
+TaggedToken = tuple[str, str]  # token and tag
+Tagger = Callable[[list[str]], list[TaggedToken]]  # of the tokens of a caption
 TAGGER_WEIGHTS = "averaged_perceptron_tagger_eng"
 
 
@@ -23,20 +24,21 @@ class NltkLabeller:
     later versions read its weights again in each `pos_tag`.
     """
 
-    def __init__(self, vocabulary: list[str], tag: Tag | None = None) -> None:
+    def __init__(self, vocabulary: list[str], tagger: Tagger | None = None) -> None:
         """Take the synsets of the labels, and a tagger or None for NLTK's; ValueError names what must be installed."""
         self._vocabulary = vocabulary
         with explain_missing_nltk("labels=nltk", f"wordnet punkt_tab {TAGGER_WEIGHTS}"):
             from nltk.tokenize import word_tokenize
 
-            self._tag = tag or load_tagger()
+            self._tagger = tagger or load_tagger()
             self._tokenize = word_tokenize
             self("a dog")  # reads the data
 
     def __call__(self, caption: str) -> list[int]:
         """Return the labels of a caption as positions in the vocabulary, in the order of its words, with repeats."""
         labels = []
-        for word, _ in self._tag(self._tokenize(clean_as_released(caption))):
+        tokens = self._tokenize(clean_as_released(caption))
+        for word, _ in self._tagger(tokens):
             key = find_synset_key(word)
             if key is not None and key in self._vocabulary:  # two searches of a list, as there
                 labels.append(self._vocabulary.index(key))
@@ -52,7 +54,7 @@ def clean_as_released(caption: str) -> str:
 
 
 def find_synset_key(word: str) -> str | None:
-    """Return the synset of a token, such as n2084071, or None."""
+    """Return the key of a token's synset, such as n2084071; None if it is no noun with a synset of its name."""
     from nltk.corpus import wordnet
     from nltk.corpus.reader.wordnet import WordNetError
     from nltk.stem import WordNetLemmatizer
@@ -62,26 +64,28 @@ def find_synset_key(word: str) -> str | None:
         synset = wordnet.synset(f"{lemma}.n.01")
     except (WordNetError, ValueError):  # no such noun; a token such as "."
         return None
-    return f"{synset.pos()}{synset.offset()}" if synset.name() == f"{lemma}.n.01" else None
+    if synset.name() != f"{lemma}.n.01":
+        return None
+    return f"{synset.pos()}{synset.offset()}"
 
 
-def load_tagger() -> Tag:
+def load_tagger() -> Tagger:
     """Load NLTK's averaged perceptron tagger."""
     from nltk.tag.perceptron import PerceptronTagger
 
-    tag: Tag = PerceptronTagger().tag
-    return tag
+    tagger: Tagger = PerceptronTagger().tag
+    return tagger
 
 
 @contextmanager
-def explain_missing_nltk(user: str, data: str) -> Iterator[None]:
+def explain_missing_nltk(feature: str, nltk_data: str) -> Iterator[None]:
     """Raise ValueError with the remedy where NLTK or some of its data is not installed."""
     try:
         yield
     except ImportError as error:
-        raise ValueError(f"{user} needs NLTK: pip install -e '.[paper]'") from error
+        raise ValueError(f"{feature} needs NLTK: pip install -e '.[paper]'") from error
     except LookupError as error:
-        remedy = f"python -m nltk.downloader {data}"
+        remedy = f"python -m nltk.downloader {nltk_data}"
         raise ValueError(
-            f"{user} needs data of NLTK that no Python package contains: {remedy}"
+            f"{feature} needs data of NLTK that no Python package contains: {remedy}"
         ) from error

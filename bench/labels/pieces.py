@@ -42,7 +42,7 @@ UNKNOWN: Labels = (NOT_A_LABEL,)
 
 
 class PieceLabeller:
-    """A cache of the labels of pieces."""
+    """Labels pieces and tokens, and caches their labels."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
@@ -51,24 +51,27 @@ class PieceLabeller:
 
     def label_pieces(self, pieces: Sequence[str]) -> list[Labels | None]:
         """Return the labels of each piece; None if they depend on its neighbours."""
-        labels_by_piece = list(map(self._pieces.get, pieces, repeat(UNKNOWN)))
-        for index, labels in enumerate(labels_by_piece):
+        labels_of_pieces = list(map(self._pieces.get, pieces, repeat(UNKNOWN)))
+        for index, labels in enumerate(labels_of_pieces):
             if labels is UNKNOWN:
-                labels_by_piece[index] = self._label_piece(pieces[index])
-                _cache_entry(self._pieces, pieces[index], labels_by_piece[index])
-        return labels_by_piece
+                piece = pieces[index]
+                labels_of_pieces[index] = self._label_piece(piece)
+                _cache_entry(self._pieces, piece, labels_of_pieces[index])
+        return labels_of_pieces
 
     def label_word(self, word: str) -> int:
         """Return a token's label, or NOT_A_LABEL."""
         label = self._words.get(word)
         if label is None:
-            label = self._lexicon.label_of.get(self._lexicon.lemma(word), NOT_A_LABEL)
+            lemma = self._lexicon.lemma(word)
+            label = self._lexicon.label_of.get(lemma, NOT_A_LABEL)
             _cache_entry(self._words, word, label)
         return label
 
     def label_tokens(self, tokens: list[str]) -> Labels:
         """Return the labels of the tokens that have one, in their order."""
-        return tuple(label for label in map(self.label_word, tokens) if label != NOT_A_LABEL)
+        labels = map(self.label_word, tokens)
+        return tuple(label for label in labels if label != NOT_A_LABEL)
 
     def _label_piece(self, piece: str) -> Labels | None:
         """Label a piece, by the fastest way that is certain; None if its labels depend on its neighbours."""

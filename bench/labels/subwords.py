@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from open_clip.tokenizer import SimpleTokenizer, get_clean_fn
 
@@ -23,7 +22,7 @@ repair_text = get_clean_fn("lower")  # with ftfy, which takes a third of the tim
 
 @cache
 def tokenizer() -> SimpleTokenizer:
-    """Return open_clip's tokenizer, which repairs only texts that may need it; it caches the words it has encoded."""
+    """Return CLIP's tokenizer of open_clip, which repairs only texts that may need it; it caches encoded words."""
     created = SimpleTokenizer()
     created.clean_fn = clean_like_open_clip
     return created
@@ -53,7 +52,7 @@ class SubwordRule:
 
     def __init__(self) -> None:
         self._subwords = tokenizer().decoder
-        self.keys: Sequence[str] = [str(number) for number in range(len(self._subwords))]
+        self.keys: Sequence[str] = list(map(str, range(len(self._subwords))))
 
     def title(self, label: int) -> str:
         """Return the subword; `</w>` ends a word."""
@@ -71,7 +70,7 @@ class SubwordRule:
 
 
 class SubwordEncoder:
-    """Consecutive ids for subwords: for all of the tokenizer's, or for a vocabulary counted on a data set.
+    """Encodes captions as consecutive ids: of all subwords of the tokenizer, or of a vocabulary counted on a data set.
 
     The order of the tokenizer's ids is kept, so that the end token has the largest id in both and open_clip's pooling
     (`argmax`) finds it. Id 0 pads.
@@ -91,9 +90,10 @@ class SubwordEncoder:
             tokenizer_ids = sorted({0, self.start, self.end, *label_ids})
         self.size = len(tokenizer_ids)
         # Id of each tokenizer id; -1: left out.
-        self.id_map: npt.NDArray[np.int64] = np.full(self.end + 1, -1)
+        self.id_map = np.full(self.end + 1, -1)
         self.id_map[tokenizer_ids] = range(self.size)
-        self.start_and_end = (int(self.id_map[self.start]), int(self.id_map[self.end]))
+        start, end = self.id_map[[self.start, self.end]].tolist()
+        self.start_and_end: tuple[int, int] = (start, end)
 
     def encode(self, captions: Iterable[str]) -> list[list[int]]:
         """Return the captions' ids without start and end token; subwords outside the vocabulary are left out."""

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from bench.labels.cleaning import clean_caption
 from bench.labels.label_rule import LABEL_LISTS
-from bench.labels.nltk_labels import TAGGER_WEIGHTS, Tag, explain_missing_nltk, load_tagger
+from bench.labels.nltk_labels import TAGGER_WEIGHTS, Tagger, explain_missing_nltk, load_tagger
 from bench.labels.pieces import PieceLabeller
 from bench.labels.tokens import tokenize_caption
 from bench.labels.wordnet import NOT_A_LABEL, lexicon
@@ -57,7 +57,7 @@ class CorenetRule:
         return self._pieces.label_word(token)
 
     def _label_slice(self, captions: pa.StringArray) -> pa.ListArray:
-        """Return the labels of captions, which are the concatenated labels of their pieces.
+        """Return the labels of some captions: the concatenated labels of their pieces.
 
         Captions with a piece whose labels depend on its neighbours are labelled as a whole.
         """
@@ -79,7 +79,8 @@ class CorenetRule:
             tokens = tokenize_caption(text)
             row_labels.append(self._pieces.label_tokens(tokens))
         order = np.arange(len(captions))
-        order[rows] = len(captions) + np.arange(len(rows))
+        # Rows that were labelled as a whole follow the others.
+        order[rows] = np.arange(len(captions), len(captions) + len(rows))
         all_labels = pa.concat_arrays([labels, pa.array(row_labels, LABEL_LISTS)])
         return all_labels.take(pa.array(order))
 
@@ -89,11 +90,11 @@ class PaperRule(CorenetRule):
 
     name = "paper"
 
-    def __init__(self, tag: Tag | None = None) -> None:
+    def __init__(self, tagger: Tagger | None = None) -> None:
         """Take a tagger, or load NLTK's; ValueError names the package or the weights to install."""
         super().__init__()
         with explain_missing_nltk("--rule paper", TAGGER_WEIGHTS):
-            self._tag = tag or load_tagger()
+            self._tagger = tagger or load_tagger()
 
     def label(self, captions: pa.StringArray) -> pa.ListArray:
         """Label captions, with order and repeats as in the released rule."""
@@ -107,7 +108,7 @@ class PaperRule(CorenetRule):
         if all(label == NOT_A_LABEL for label in labels):
             return []
         nouns = []
-        for label, (_, tag) in zip(labels, self._tag(tokens), strict=True):
+        for label, (_, tag) in zip(labels, self._tagger(tokens), strict=True):
             # The Penn Treebank's tags of nouns are NN, NNS, NNP and NNPS.
             if label != NOT_A_LABEL and tag.startswith("NN"):
                 nouns.append(label)

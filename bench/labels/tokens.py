@@ -60,7 +60,7 @@ class PunktParameters(
 
 @cache
 def punkt_parameters() -> PunktParameters:
-    """Return the shipped parameters, read once per process."""
+    """Return the shipped parameters of Punkt for English, read once per process."""
     return msgspec.json.decode((PACK / "punkt-english.json").read_bytes(), type=PunktParameters)
 
 
@@ -112,6 +112,7 @@ def _sentence_bounds(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _bounds_before_closing_marks(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of sentences; closing marks after a sentence's end begin the next one."""
     start = 0
     for match, context in _iterate_end_candidates(text):
         if _has_sentence_end(context):
@@ -121,12 +122,13 @@ def _bounds_before_closing_marks(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _iterate_end_candidates(text: str) -> Iterator[tuple[Any, str]]:
-    """Yield each candidate with the word that it ends and the text after it; of several in one word the last."""
+    """Yield the match of each candidate, and the word that it ends with the text after it; of a word the last one."""
     last: Any = None
     start = 0  # bounds of the word before the last candidate
     stop = 0
     for match in SENTENCE_END_CANDIDATE.finditer(text):
-        space = max(text.rfind(character, stop, match.start()) for character in SPACES) - stop
+        spaces = [text.rfind(character, stop, match.start()) for character in SPACES]
+        space = max(spaces) - stop
         word_start = space + stop + 1 if space > 0 else start
         if last and stop <= word_start:
             yield last, text[start:stop] + last[0] + last["after"]
@@ -147,7 +149,7 @@ def _has_sentence_end(context: str) -> bool:
 
 
 def _ends_sentence(token: str, following: str) -> bool:
-    """Return whether a token of lower-case text ends a sentence, given the following token."""
+    """Return whether Punkt ends a sentence after a token of lower-case text, given the following token."""
     seems_to_end = _seems_to_end_sentence(token)
     if not token.endswith("."):
         return seems_to_end
@@ -185,16 +187,16 @@ def _seems_to_end_sentence(token: str) -> bool:
 
 
 class Substitution(NamedTuple):
-    """A substitution that inserts spaces."""
+    """A substitution that inserts spaces around tokens."""
 
-    # The rule is skipped if the text has none of these characters; empty: it is never skipped.
+    # Skipped if the text has none of these characters; empty: never skipped.
     needs: frozenset[str]
     pattern: Any
     replacement: str
 
 
 def _rule(needs: str, pattern: str, replacement: str, engine: ModuleType = regex) -> Substitution:
-    """Compile a rule; NLTK reads the patterns of contractions with re, and all others with regex."""
+    """Compile a substitution; NLTK reads the patterns of contractions with re, and all others with regex."""
     return Substitution(frozenset(needs), engine.compile(pattern), replacement)
 
 

@@ -64,26 +64,29 @@ class Vocabulary(
     @cached_property
     def digest(self) -> str:
         """Hash of the rule and the keys: vocabularies that give labels equal columns have equal digests."""
-        return sha256("\n".join((self.rule, *self.keys)).encode()).hexdigest()[:16]
+        text = "\n".join((self.rule, *self.keys))
+        return sha256(text.encode()).hexdigest()[:16]
 
     def filtered(self, min_count: int, size: int | None) -> "Vocabulary":
         """Keep the labels with at least `min_count` occurrences, and the first `size` of these."""
-        labels = tuple(label for label in self.labels if label.count >= min_count)[:size]
-        return replace(self, labels=labels)
+        frequent = [label for label in self.labels if label.count >= min_count]
+        return replace(self, labels=tuple(frequent[:size]))
 
 
-def default_min_count(captions: int) -> int:
-    """Return the smallest count of a synset in a vocabulary of `captions` captions; from 500,000 on it is CatLIP's."""
-    return min(MIN_COUNT, max(1, int(captions * MIN_COUNT_SHARE)))
+def default_min_count(num_captions: int) -> int:
+    """Return how often a synset must occur to be kept: CatLIP's 500, or less for fewer than 500,000 captions."""
+    return min(MIN_COUNT, max(1, int(num_captions * MIN_COUNT_SHARE)))
 
 
 def vocabulary_field(experiment: Experiment) -> str | None:
-    """Return the field that names the vocabulary of the method's captions; None if it reads no captions."""
-    return get_method(experiment.method).vocabulary_field if reads_captions(experiment) else None
+    """Return the name of the field that names the method's vocabulary; None if it has none or reads no captions."""
+    if not reads_captions(experiment):
+        return None
+    return get_method(experiment.method).vocabulary_field
 
 
 def count_synset_head_rows(targets: TargetSettings) -> int:
-    """Return the number of rows of a classifier of synsets."""
+    """Return the number of rows of CatLIP's head: one per synset of its vocabulary, or `head_rows`."""
     if targets.synset_vocabulary == DATACOMP_VOCABULARY:
         return resolve_head_rows(targets, DATACOMP_SYNSETS)
     return resolve_head_rows(targets, len(read_vocabulary(targets.synset_vocabulary).labels))

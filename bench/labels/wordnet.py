@@ -69,8 +69,8 @@ class Lexicon:
                     bases.append(word.removesuffix(suffix) + replacement)
         else:
             return word
-        nouns = [form for form in (word, *bases) if form in self.label_of]
-        return min(nouns, key=len) if nouns else word
+        nouns = filter(self.label_of.__contains__, (word, *bases))
+        return min(nouns, key=len, default=word)
 
     def title(self, label: int) -> str:
         """Return a synset's name: `dog.n.01`."""
@@ -97,13 +97,14 @@ def read_compressed_tsv(path: Path) -> Iterator[list[str]]:
 
 
 class Hypernyms:
-    """All noun synsets by key (`n2084071`) with their direct hypernyms, also of synsets that are instances."""
+    """The direct hypernyms of all noun synsets by key (`n2084071`), and the first synset of each noun lemma."""
 
     def __init__(self) -> None:
         self.above: dict[str, tuple[str, ...]] = {}  # keys of the direct hypernyms
         self.first_sense: dict[str, str] = {}  # the most frequent synset of each noun lemma
         for offset, above_offsets, *_ in read_compressed_tsv(PACK / "wordnet30-hypernyms.tsv.xz"):
-            self.above[f"n{offset}"] = tuple(f"n{above}" for above in above_offsets.split())
+            keys = [f"n{above}" for above in above_offsets.split()]
+            self.above[f"n{offset}"] = tuple(keys)
         # The first synset of each lemma that is not a label, in the order of the lemmas.
         other_senses = read_compressed_tsv(PACK / "wordnet30-senses.tsv.xz")
         for lemma, label in lexicon().label_of.items():
@@ -127,7 +128,7 @@ class Hypernyms:
 
 
 class SynsetCandidates:
-    """Candidate synsets in an order: of equally similar ones the first is taken."""
+    """Finds the candidate that is nearest to a synset; of equally similar ones the first."""
 
     def __init__(self, keys: Iterable[str], tree: Hypernyms) -> None:
         self._tree = tree
