@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import cast
 
 import pyarrow as pa
 
@@ -69,14 +68,14 @@ def find_caption_columns(names: Sequence[str], fields: Iterable[str]) -> list[st
 
     A field "meta.alt" that is no column is in the column "meta". ValueError lists the columns if one is missing.
     """
-    columns = {name: name for name in names}
-    matches = dict[str, None]()
+    columns_of_fields = dict[str, None]()
     for field in fields:
-        name = field
-        while name not in columns and "." in name:
-            name = name.rpartition(".")[0]
-        matches[look_up(name, columns, "column")] = None
-    return list(matches)
+        column = field
+        while column not in names and "." in column:
+            column, _, _ = column.rpartition(".")
+        look_up(column, dict.fromkeys(names), "column")
+        columns_of_fields[column] = None
+    return list(columns_of_fields)
 
 
 def require_distinct_columns(names: Sequence[str]) -> list[str]:
@@ -98,17 +97,19 @@ def text_columns(schema: pa.Schema) -> list[str]:
 
 
 def iterate_rows(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, object]]:
-    """Yield the rows of a batch by column; bytes of texts that are not UTF-8 become U+FFFD."""
+    """Yield the values of each row of a batch by column; bytes of texts that are not UTF-8 become U+FFFD."""
     names = batch.schema.names
-    columns = [_decode_column(column) for column in batch.columns]
-    return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
+    columns = map(_decode_column, batch.columns)
+    for row in zip(*columns, strict=True):
+        yield dict(zip(names, row, strict=True))
 
 
-def _decode_column(column: pa.Array | pa.ChunkedArray) -> Sequence[object]:
+def _decode_column(column: pa.Array | pa.ChunkedArray) -> list[object]:
+    """Return the values of a column, bytes as texts."""
     if column.type not in TEXT_TYPES:
-        return cast("Sequence[object]", column.to_pylist())
-    texts = column.cast(pa.large_binary()).to_pylist()
-    return [None if text is None else text.decode("utf-8", "replace") for text in texts]
+        return list[object](column.to_pylist())
+    contents = column.cast(pa.large_binary()).to_pylist()
+    return [None if content is None else content.decode("utf-8", "replace") for content in contents]
 
 
 def image_byte_columns(schema: pa.Schema) -> list[str]:
@@ -128,7 +129,8 @@ def find_image_column(schema: pa.Schema, name: str | None) -> str:
     """Return the named column of images, else the only one, or one of a known name; else ValueError."""
     columns = image_byte_columns(schema)
     if name is not None:
-        return look_up(name, dict(zip(columns, columns, strict=True)), "column of images")
+        look_up(name, dict.fromkeys(columns), "column of images")
+        return name
     known = find_column(columns, IMAGE_COLUMNS)
     if known is not None:
         return known

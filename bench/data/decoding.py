@@ -1,6 +1,7 @@
 """Encoded images and embeddings to tensors. Size limits are enforced by the header; every failure has a reason."""
 
 import io
+import math
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -64,8 +65,12 @@ def decode_image(encoded: bytes) -> Pixels:
 
     Raises UnusableImageError.
     """
-    pixels, _ = decode_for_crop(encoded, lambda width, height: Box(0, 0, height, width), MAX_PIXELS)
+    pixels, _ = decode_for_crop(encoded, _whole_image, MAX_PIXELS)
     return pixels
+
+
+def _whole_image(width: int, height: int) -> Box:
+    return Box(0, 0, height, width)
 
 
 def decode_for_crop(
@@ -101,8 +106,9 @@ def _decode_jpeg(encoded: bytes, width: int, height: int, reduction: int) -> UIn
     The pixels are those of torchvision and of Pillow's `Image.draft`, which use the same library with the same settings
     and take longer.
     """
-    lengths = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
-    pixels = simplejpeg.decode_jpeg(encoded, "RGB", **lengths)
+    min_height = math.ceil(height / reduction)
+    min_width = math.ceil(width / reduction)
+    pixels = simplejpeg.decode_jpeg(encoded, "RGB", min_height=min_height, min_width=min_width)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -151,7 +157,8 @@ def _open_and_decode(encoded: bytes, decode: Callable[[Image.Image], T]) -> T:
         except Image.DecompressionBombError:
             raise UnusableImageError(TOO_LARGE) from None
         except Exception as error:  # noqa: BLE001 - the decoders' exceptions for broken bytes are not documented
-            is_short = any(word in str(error).lower() for word in ("truncated", "incomplete"))
+            message = str(error).lower()
+            is_short = "truncated" in message or "incomplete" in message
             raise UnusableImageError(TRUNCATED if is_short else CORRUPTED) from None
 
 

@@ -19,7 +19,8 @@ class LazyLabels(NoTextMixin):
     label_caption: Callable[[str], list[int]]
 
     def select(self, rows: BatchRows) -> Labels:
-        return Labels.from_lists([self.label_caption(self.texts[row]) for row in rows.tolist()])
+        texts = [self.texts[row] for row in rows.tolist()]
+        return Labels.from_lists(list(map(self.label_caption, texts)))
 
     def to(self, _: torch.device) -> "LazyLabels":
         return self
@@ -33,12 +34,6 @@ class DenseLabels(NoTextMixin):
     width: int
     # None: a data set, whose rows are made batch by batch.
     values: Int[Tensor, "captions labels"] | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that are copied to the device."""
-        assert self.values is not None
-        return self.values.nbytes
 
     def select(self, rows: BatchRows) -> "DenseLabels":
         if self.values is not None:

@@ -162,17 +162,19 @@ class IndexedSamples(Samples):
         return str(self.keys[row])
 
     def texts(self, row: int) -> TextsByField:
-        fields = self.table["texts"][row].as_py()
-        return tuple(tuple(field_texts) for field_texts in fields)
+        return tuple(map(tuple, self._value("texts", row)))
 
     def caption(self, row: int) -> str:
         texts = chain.from_iterable(self.texts(row))
         return next(texts, "")
 
     def image(self, row: int) -> bytes:
-        path = self.paths[self.table["file"][row].as_py()]
-        place = [self.table[name][row].as_py() for name, _ in self.place_columns]
-        return self.read_image(path, *place)
+        file_number = self._value("file", row)
+        place = [self._value(name, row) for name, _ in self.place_columns]
+        return self.read_image(self.paths[file_number], *place)
+
+    def _value(self, column: str, row: int) -> Any:
+        return self.table[column][row].as_py()
 
     @property
     def keys(self) -> pa.ChunkedArray:
@@ -182,7 +184,8 @@ class IndexedSamples(Samples):
     def table(self) -> pa.Table:
         """The usable samples; its pages are shared by all processes."""
         with prefix_errors(f"{self.index}: no index of samples, remove it", UNREADABLE):
-            return pa.ipc.open_file(pa.memory_map(str(self.index))).read_all()
+            source = pa.memory_map(str(self.index))
+            return pa.ipc.open_file(source).read_all()
 
     @cached_property
     def summary(self) -> IndexSummary:

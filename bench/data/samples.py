@@ -42,8 +42,9 @@ def get_source(data: str) -> DataSource:
     """Return the source that reads data; UserError says what is missing, and the next command."""
     source = find_source(data)
     if source is None:
-        folders = sorted(map(str, Path(data).glob("[!.]*/")))[:CHECKED_FOLDERS]
-        raise unread_data_error(data, next(filter(find_source, folders), None))
+        folders = sorted(map(str, Path(data).glob("[!.]*/")))
+        readable_folders = filter(find_source, folders[:CHECKED_FOLDERS])
+        raise unread_data_error(data, next(readable_folders, None))
     return source
 
 

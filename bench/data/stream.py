@@ -3,7 +3,6 @@
 Batches of the shipped pack are shuffled by epoch, cropped, flipped, and put on a random background colour.
 """
 
-import math
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -21,7 +20,7 @@ from bench.data.order import SampleOrder
 from bench.data.pack import PackImages
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, pin_tensors, to_device
-from bench.data.transforms import ASPECT_RATIOS, WHITE, normalise
+from bench.data.transforms import LOG_ASPECT_RATIOS, WHITE, normalise
 from bench.environment.cores import LoaderWorkers
 from bench.experiment.config import Experiment
 from bench.experiment.fields import InputSettings
@@ -43,8 +42,8 @@ class Batch(Generic[T]):
         if count == 1:
             return [self]
         parts = []
-        for rows in torch.arange(len(self.images)).chunk(count):
-            images = self.images[rows[0] : rows[-1] + 1]
+        all_rows = torch.arange(len(self.images))
+        for rows, images in zip(all_rows.chunk(count), self.images.chunk(count), strict=True):
             parts.append(Batch(images, self.target.select(rows)))
         return parts
 
@@ -212,18 +211,16 @@ def _draw_crop_flip_maps(
     )
     low, high = inputs.crop_scale
     area = low + (high - low) * area_draw
-    min_ratio, max_ratio = ASPECT_RATIOS
-    narrow = math.log(min_ratio)
-    wide = math.log(max_ratio)
+    narrow, wide = LOG_ASPECT_RATIOS
     ratio = torch.exp(narrow + (wide - narrow) * ratio_draw)
     width = (area * ratio).sqrt().clamp(max=1)
     height = (area / ratio).sqrt().clamp(max=1)
     direction = torch.ones(num_images)
     if inputs.flip:
         direction[flip_draw < 0.5] = -1.0  # noqa: PLR2004
-    maps = torch.zeros(num_images, 2, 3)
-    maps[:, 0, 0] = width * direction
-    maps[:, 1, 1] = height
-    maps[:, 0, 2] = (2 * x_draw - 1) * (1 - width)
-    maps[:, 1, 2] = (2 * y_draw - 1) * (1 - height)
-    return maps
+    x_shift = (2 * x_draw - 1) * (1 - width)
+    y_shift = (2 * y_draw - 1) * (1 - height)
+    zeros = torch.zeros(num_images)
+    x_map = torch.stack([width * direction, zeros, x_shift], dim=1)
+    y_map = torch.stack([zeros, height, y_shift], dim=1)
+    return torch.stack([x_map, y_map], dim=1)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import chain
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +19,6 @@ from bench.data.text_layouts import (
 from bench.experiment.fields import TextPadding
 
 MAX_BUCKETS = 4
-TargetType = TypeVar("TargetType", bound="Target")
 BatchRows = Int[Tensor, " batch"]  # of the data set
 PerCaption = Int[Tensor, " captions"]
 PerLabel = Int[Tensor, " positives"]
@@ -46,13 +45,13 @@ class Target(Protocol):
     def captions(self) -> "Tokens | None":
         """Captions that a text tower embeds; None if no text is computed."""
 
-    def select(self: TargetType, rows: BatchRows) -> TargetType:
+    def select(self, rows: BatchRows) -> Self:
         """Return the items of a batch."""
 
-    def with_captions(self: TargetType, captions: "Tokens") -> TargetType:
+    def with_captions(self, captions: "Tokens") -> Self:
         """Return the same target with other captions, if text is computed."""
 
-    def to(self: TargetType, device: torch.device) -> TargetType:
+    def to(self, device: torch.device) -> Self:
         """Move to a device asynchronously."""
 
 
@@ -62,7 +61,7 @@ class NoTextMixin:
     __slots__ = ()
     captions = None
 
-    def with_captions(self: TargetType, _: "Tokens") -> TargetType:
+    def with_captions(self, _: "Tokens") -> Self:
         return self
 
 
@@ -94,9 +93,10 @@ class Tokens:
         padding: TextPadding = "bucketed",
     ) -> "Tokens":
         """Add start and end token to each caption; longer captions are truncated before the end token."""
-        sequences = [(start, *caption[: context_length - 2], end) for caption in captions]
+        max_words = context_length - 2
+        sequences = [(start, *caption[:max_words], end) for caption in captions]
         all_ids = list(chain.from_iterable(sequences))
-        lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
+        lengths = torch.tensor(list(map(len, sequences)), dtype=torch.int64)
         ids = torch.zeros(len(captions), context_length, dtype=torch.int64)
         has_token = torch.arange(context_length) < lengths[:, None]
         ids[has_token] = torch.tensor(all_ids, dtype=torch.int64)
@@ -146,10 +146,11 @@ class Tokens:
         order = lengths.argsort(stable=True)
         sorted_rows = rows[order]
         sorted_lengths = lengths[order]
+        group_sizes = self._group_sizes(lengths, ids.shape[1])
         groups = []
         widths = []  # of the captions
         first = 0
-        for width, size in self._group_sizes(lengths, ids.shape[1]).items():
+        for width, size in group_sizes.items():
             group_rows = sorted_rows[first : first + size]
             groups.append(ids[group_rows, :width])
             widths.append(torch.full((size,), width))
@@ -183,12 +184,19 @@ class Tokens:
         num_tokens_before = lengths.cumsum(0) - lengths
         position = torch.arange(len(caption)) - num_tokens_before[caption]
         place = starts[caption] + position
-        packed = torch.zeros(num_rows, width, dtype=torch.int64)
-        packed.view(-1)[place] = ids[rows[caption], position]
+        packed = torch.zeros(num_rows * width, dtype=torch.int64)
+        packed[place] = ids[rows[caption], position]
         positions = torch.zeros_like(packed)
-        positions.view(-1)[place] = position
+        positions[place] = position
         ends = starts + lengths - 1
-        return Tokens((packed,), lengths, ends, captions, self.padding, positions)
+        return Tokens(
+            groups=(packed.view(num_rows, width),),
+            lengths=lengths,
+            ends=ends,
+            inverse_permutation=captions,
+            padding=self.padding,
+            positions=positions.view(num_rows, width),
+        )
 
     def with_captions(self, captions: "Tokens") -> "Tokens":
         return captions
@@ -232,23 +240,13 @@ class Labels(NoTextMixin):
     columns: PerLabel
     starts: Int[Tensor, " captions_and_1"]  # offset of each image's pairs
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that are copied to the device."""
-        return self.rows.nbytes + self.columns.nbytes
-
     @classmethod
     def from_lists(cls, labels: Sequence[Sequence[int]]) -> "Labels":
         """Return the pairs of lists of labels; a repeated label counts once."""
-        counts = list[int]()
-        columns = list[int]()
-        for row in labels:
-            distinct = dict.fromkeys(row)
-            counts.append(len(distinct))
-            columns += distinct
-        return cls._from_counts(
-            torch.tensor(counts, dtype=torch.int64), torch.tensor(columns, dtype=torch.int64)
-        )
+        distinct_labels = [list(dict.fromkeys(row)) for row in labels]
+        counts = torch.tensor(list(map(len, distinct_labels)), dtype=torch.int64)
+        columns = list(chain.from_iterable(distinct_labels))
+        return cls._from_counts(counts, torch.tensor(columns, dtype=torch.int64))
 
     @classmethod
     def _from_counts(cls, counts: PerCaption, columns: PerLabel) -> "Labels":
@@ -267,7 +265,9 @@ class Labels(NoTextMixin):
         return self._from_counts(counts, columns)
 
     def to(self, device: torch.device) -> "Labels":
-        return Labels(to_device(self.rows, device), to_device(self.columns, device), self.starts)
+        rows = to_device(self.rows, device)
+        columns = to_device(self.columns, device)
+        return Labels(rows, columns, self.starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,13 +282,17 @@ class TokensAndLabels:
         return self.tokens
 
     def select(self, rows: BatchRows) -> "TokensAndLabels":
-        return TokensAndLabels(self.tokens.select(rows), self.labels.select(rows))
+        tokens = self.tokens.select(rows)
+        labels = self.labels.select(rows)
+        return TokensAndLabels(tokens, labels)
 
     def with_captions(self, captions: Tokens) -> "TokensAndLabels":
         return TokensAndLabels(captions, self.labels)
 
     def to(self, device: torch.device) -> "TokensAndLabels":
-        return TokensAndLabels(self.tokens.to(device), self.labels.to(device))
+        tokens = self.tokens.to(device)
+        labels = self.labels.to(device)
+        return TokensAndLabels(tokens, labels)
 
 
 @dataclass(frozen=True, slots=True)

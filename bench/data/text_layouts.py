@@ -35,10 +35,10 @@ def choose_padding_buckets(
         for inner_ends in combinations(range(1, len(needed)), num_inner_ends):
             ends = (0, *inner_ends, len(needed))
             groups = _count_by_group(needed, ends)
-            tokens = sum(width * count for width, count in groups.items())
-            candidates.append((tokens, ends))
-    _, best_ends = min(candidates)
-    return _count_by_group(needed, best_ends)
+            num_tokens = sum(width * count for width, count in groups.items())
+            candidates.append((num_tokens, ends, groups))
+    _, _, best_groups = min(candidates)  # no two have equal ends
+    return best_groups
 
 
 def _count_by_group(needed: Sequence[tuple[int, int]], ends: Sequence[int]) -> dict[int, int]:

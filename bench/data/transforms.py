@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from bench.data.decoding import Box, Pixels
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # bounds of a crop's width / height, torchvision's default
+LOG_ASPECT_RATIOS = (math.log(3 / 4), math.log(4 / 3))
 MAX_TRIES = 10  # boxes drawn before the fallback, as in torchvision
 MAX_ASPECT_RATIO = 16  # largest aspect ratio of an image that is scaled; of a longer one the middle is cut out first
 WHITE = 255.0  # the largest value of a channel
@@ -86,20 +87,20 @@ def choose_crop_box(
     transforms/v2/_geometry.py, RandomResizedCrop.make_params.
     """
     low, high = area_range
-    min_ratio, max_ratio = ASPECT_RATIOS
-    narrow = math.log(min_ratio)
-    wide = math.log(max_ratio)
+    narrow, wide = LOG_ASPECT_RATIOS
     for first in range(0, 4 * MAX_TRIES, 4):
         area_draw, ratio_draw, top_draw, left_draw = draws[first : first + 4]
         fraction = low + (high - low) * area_draw
         area = width * height * fraction
-        ratio = math.exp(narrow + (wide - narrow) * ratio_draw)
+        log_ratio = narrow + (wide - narrow) * ratio_draw
+        ratio = math.exp(log_ratio)
         box_width = round(math.sqrt(area * ratio))
         box_height = round(math.sqrt(area / ratio))
         if 0 < box_width <= width and 0 < box_height <= height:
             top = int(top_draw * (height - box_height + 1))
             left = int(left_draw * (width - box_width + 1))
             return Box(top, left, box_height, box_width)
+    min_ratio, max_ratio = ASPECT_RATIOS
     widest = max(1, round(height * max_ratio))
     highest = max(1, round(width / min_ratio))
     box_width = min(width, widest)

@@ -101,7 +101,7 @@ def test_labels_by_nltk_equal_those_of_the_rule_corenet(images: object) -> None:
     captions = [*dict.fromkeys(images.captions)][::20]  # type: ignore[attr-defined]
     label = NltkLabeller(
         [*read_vocabulary("pack-synsets").keys],
-        tag=lambda tokens: [(token, "NN") for token in tokens],
+        tagger=lambda tokens: [(token, "NN") for token in tokens],
     )
     assert [label(one) for one in captions] == get_labeller("corenet", "pack-synsets").label_texts(
         captions

@@ -17,7 +17,8 @@ MAX_DEVIATION = 1e-6  # of the sum of probabilities from 1
 SEEDS = 2**63  # number of values of `derive_seed`
 
 # Texts of a sample by field of the choice: none where it has no such field, several of a list.
-TextsByField = tuple[tuple[str, ...], ...]
+FieldTexts = tuple[str, ...]
+TextsByField = tuple[FieldTexts, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,14 @@ from itertools import chain, islice
 
 import msgspec
 
-from bench.data.captions.choice import CaptionChoice, TextsByField
+from bench.data.captions.choice import CaptionChoice, FieldTexts, TextsByField
 from bench.data.columns import CAPTION_COLUMNS, KEY_COLUMNS, find_caption_columns, find_column
 from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, join_names
 
 MAX_CAPTION_BYTES = 4 * 2**20  # a longer caption is left out
 NO_CAPTION = "no caption"  # why a sample cannot be used
-NAMED_SAMPLES = (
-    20  # samples whose names of texts are collected, for messages and to find the only one
-)
+# Samples whose names of texts are collected, for messages and to find the only one.
+NAMED_SAMPLES = 20
 SEVERAL_WORDS = re.compile(r"[^\W\d_] +[^\W\d_]|[^\W\d_A-z]{2}")  # or letters of another script
 REPLACED = "\ufffd"  # in a text that was not UTF-8
 
@@ -123,11 +122,11 @@ class CaptionReader:
             self._num_unnamed -= 1
             self.counts.add_names(name for name, _ in _iterate_named_texts(values))
         texts = tuple(self._read_field(name, values) for name in self.choice.names)
-        if not has_visible_text(texts):
-            return texts
-        return tuple(_drop_blank_texts(field_texts) for field_texts in texts)
+        if has_visible_text(texts):
+            return tuple(map(_drop_blank_texts, texts))
+        return texts
 
-    def _read_field(self, name: str, values: Mapping[str, object]) -> tuple[str, ...]:
+    def _read_field(self, name: str, values: Mapping[str, object]) -> FieldTexts:
         """Return the texts of a field, which may be in the .json of a tar sample."""
         field = name or self.column or self._find_caption_field(values)
         value = _value_at_path(values, field)
@@ -169,7 +168,7 @@ def _find_only_text_field(samples: Iterable[Mapping[str, object]]) -> str:
     return fields.pop() if len(fields) == 1 else ""
 
 
-def _drop_blank_texts(texts: Sequence[str]) -> tuple[str, ...]:
+def _drop_blank_texts(texts: Sequence[str]) -> FieldTexts:
     return tuple(text for text in texts if text.strip())
 
 
@@ -186,11 +185,14 @@ def _value_at_path(values: object, path: str) -> object:
     return None
 
 
-def _to_texts(value: object) -> tuple[str, ...]:
+def _to_texts(value: object) -> FieldTexts:
     """Return a text, or the texts of a list, that are not too long; of a conversation the answers."""
-    items = value if isinstance(value, list) else [value]
-    texts = [_assistant_text(item) if isinstance(item, Mapping) else item for item in items]
-    return tuple(text for text in texts if isinstance(text, str) and not _is_too_long(text))
+    texts = []
+    for item in value if isinstance(value, list) else [value]:
+        text = _assistant_text(item) if isinstance(item, Mapping) else item
+        if isinstance(text, str) and not _is_too_long(text):
+            texts.append(text)
+    return tuple(texts)
 
 
 def _assistant_text(turn: Mapping[str, object]) -> object:
@@ -201,11 +203,13 @@ def _assistant_text(turn: Mapping[str, object]) -> object:
 
 
 def _is_too_long(text: str) -> bool:
-    """Return whether a text has more bytes than a caption may; a character has at most four."""
-    return len(text) > MAX_CAPTION_BYTES // 4 and len(text.encode()) > MAX_CAPTION_BYTES
+    """Return whether a text has more bytes than a caption may."""
+    if len(text) <= MAX_CAPTION_BYTES // 4:  # a character has at most four bytes
+        return False
+    return len(text.encode()) > MAX_CAPTION_BYTES
 
 
-def _iterate_named_texts(values: Mapping[str, object]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _iterate_named_texts(values: Mapping[str, object]) -> Iterator[tuple[str, FieldTexts]]:
     """Yield the texts of a sample by their names, as a choice names them, without keys."""
     for suffix, value in values.items():
         fields = {suffix: value}

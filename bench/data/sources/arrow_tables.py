@@ -115,10 +115,11 @@ class ParquetImages(IndexedSource):
 
     def files(self, data: str) -> list[Path]:
         paths = sorted(iterate_files(data, (".parquet",)), key=Path.as_posix)
-        matches = [SPLIT.fullmatch(path.stem) for path in paths]
-        folders = {
-            match[1]: path.parent for path, match in zip(paths, matches, strict=True) if match
-        }
+        folders = dict[str, Path]()
+        for path in paths:
+            match = SPLIT.fullmatch(path.stem)
+            if match:
+                folders[match[1]] = path.parent
         if len(folders) > 1:
             split = min(folders)
             glob = f"'{folders[split]}/{split}-*.parquet'"
@@ -180,7 +181,9 @@ def _map_image_column(path: Path, modified_ns: int, image_column: str | None) ->
     """Return the encoded images of an Arrow file, mapped into memory."""
     table = _map_table(path, modified_ns)
     images = table[find_image_column(table.schema, image_column)]
-    return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
+    if pa.types.is_struct(images.type):
+        return pc.struct_field(images, "bytes")
+    return images
 
 
 def convert_to_arrow(paths: Sequence[Path], cache_folder: Path) -> list[Path]:

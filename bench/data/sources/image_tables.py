@@ -109,7 +109,8 @@ def read_table_layout(path: Path, image_column: str | None) -> ImageTableLayout:
         text_columns = table.text_columns
     known = find_column(columns, PATH_COLUMNS)
     if image_column is not None:
-        candidates = [look_up(image_column, dict(zip(columns, columns, strict=True)), "column")]
+        look_up(image_column, dict.fromkeys(columns), "column")
+        candidates = [image_column]
     elif known is not None:
         candidates = list(dict.fromkeys([known, *text_columns]))
     else:
