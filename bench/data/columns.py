@@ -1,7 +1,7 @@
 """Columns of tables: the names known for captions, keys and images, and the types of texts and bytes."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -50,6 +50,8 @@ CAPTION_SUFFIXES = ("txt", "json", *CAPTION_COLUMNS)
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif")
 IMAGE_ENDINGS = tuple(f".{suffix}" for suffix in IMAGE_SUFFIXES)
 EMBEDDING_SUFFIXES = ("npy",)
+SampleValues = Mapping[str, object]  # of a sample by column, or by suffix of its tar members
+
 BINARY_TYPES = (pa.binary(), pa.large_binary(), pa.binary_view())
 TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view(), *BINARY_TYPES)  # bytes may be text
 

@@ -100,7 +100,7 @@ def _choose_jpeg_reduction(box: Box, min_side: int) -> tuple[int, Box]:
     return 1, box
 
 
-def _decode_jpeg(encoded: bytes, width: int, height: int, reduction: int) -> UInt8[Tensor, "3 _ _"]:
+def _decode_jpeg(encoded: bytes, width: int, height: int, reduction: int) -> Pixels:
     """Decode a JPEG of this size at 1/`reduction` of it; ValueError if libjpeg has so much as a warning.
 
     The pixels are those of torchvision and of Pillow's `Image.draft`, which use the same library with the same settings

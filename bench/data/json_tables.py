@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from bench.data.text_tables import TextTable, decode_json_object, decode_text
+from bench.data.text_tables import Row, TextTable, decode_json_object, decode_text
 from bench.environment.files import decode_json, read_limited
 
 SEPARATORS = re.compile(r"[\s,]*")
@@ -47,7 +46,7 @@ def open_json_table(path: Path) -> TextTable:
     return TextTable(list(first_row), chain([first_row], rows))
 
 
-def _iterate_objects(text: str) -> Iterator[dict[str, Any]]:
+def _iterate_objects(text: str) -> Iterator[Row]:
     """Yield the objects of a JSON list without keeping them in memory; what is no object is empty."""
     decoder = json.JSONDecoder()
     start = 1
@@ -64,10 +63,10 @@ def _iterate_objects(text: str) -> Iterator[dict[str, Any]]:
 
 
 @lru_cache(1)
-def _read_coco_captions(path: Path, _modified: int) -> list[dict[str, Any]]:
+def _read_coco_captions(path: Path, _modified: int) -> list[Row]:
     """Return the images of a file of COCO's with their captions; ValueError for two images with one id."""
     coco = decode_json(read_limited(path), CocoCaptions)
-    rows = dict[int | str, dict[str, Any]]()
+    rows = dict[int | str, Row]()
     for image in coco.images:
         if image.id in rows:
             raise ValueError(f"two images have the id {image.id!r}: give each image its own")

@@ -6,7 +6,7 @@ from itertools import count
 from multiprocessing import forkserver, popen_forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.queues import Queue
-from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from bench.console.console import EXIT_CODE_BY_SIGNAL, UserError
 from bench.environment.child_processes import exit_with_multiprocessing_parent
 
-B_co = TypeVar("B_co", covariant=True)
+B = TypeVar("B")
 WORKER_MEMORY_REMEDY = (
     "use fewer workers (--set workers=N) or none (--set workers=0), "
     "or give the container more memory"
@@ -23,15 +23,8 @@ WORKER_MEMORY_REMEDY = (
 FORKSERVER_PRELOAD = ["bench.data.worker_imports"]
 
 
-@runtime_checkable
-class BatchLoader(Protocol[B_co]):
-    """Loads batch k, or returns the error that a person can mend; it is pickled for the workers."""
-
-    def __getitem__(self, k: int) -> B_co | Exception: ...
-
-
-class PrefetchingLoader(Generic[B_co]):
-    """Returns batch k while workers load k + 1, k + 2, …; a k out of sequence restarts the workers there.
+class PrefetchingLoader(Generic[B]):
+    """Returns `loader[k]` while workers load k + 1, k + 2, …; a k out of sequence restarts the workers there.
 
     The workers fork from a process that has imported `preloaded_module`. With `pin_memory`, a thread calls `pin_memory`
     of the batches that the workers hand over.
@@ -39,7 +32,7 @@ class PrefetchingLoader(Generic[B_co]):
 
     def __init__(
         self,
-        loader: BatchLoader[B_co],
+        loader: Any,
         num_workers: int,
         batches_per_worker: int,
         preloaded_module: str,
@@ -47,8 +40,8 @@ class PrefetchingLoader(Generic[B_co]):
         pin_memory: bool = False,
     ) -> None:
         self._numbers = _CountingSampler()
-        self._loader: DataLoader[B_co | Exception] = DataLoader(
-            cast("Any", loader),
+        self._loader: DataLoader[B | Exception] = DataLoader(
+            loader,
             batch_size=None,
             sampler=self._numbers,
             num_workers=num_workers,
@@ -59,9 +52,9 @@ class PrefetchingLoader(Generic[B_co]):
             persistent_workers=True,
             generator=torch.Generator(),  # otherwise each start would draw from the model's generator
         )
-        self._batches: Iterator[B_co | Exception] = iter(())
+        self._batches: Iterator[B | Exception] = iter(())
 
-    def __getitem__(self, k: int) -> B_co | Exception:
+    def __getitem__(self, k: int) -> B | Exception:
         """Return batch k, or the error of its worker that a person can mend."""
         if k != self._numbers.next:
             self._numbers.next = k

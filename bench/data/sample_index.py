@@ -4,7 +4,7 @@ All sources of files share it. It holds the usable samples with their texts and 
 the others by what they lack.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -24,7 +24,7 @@ from bench.data.captions.reader import (
     CaptionReader,
     has_visible_text,
 )
-from bench.data.columns import EMBEDDING_SUFFIXES, IMAGE_SUFFIXES
+from bench.data.columns import EMBEDDING_SUFFIXES, IMAGE_SUFFIXES, SampleValues
 from bench.data.parquet_files import MAX_BATCH_BYTES, MAX_BATCH_ROWS
 from bench.data.paths import UNREADABLE, digest_file_excerpts
 from bench.data.text_tables import UTF8_REMEDY
@@ -86,7 +86,7 @@ class IndexBuilder:
         self,
         names: Sequence[str],
         text_columns: Sequence[str],
-        first_rows: Iterable[Mapping[str, object]],
+        first_rows: Iterable[SampleValues],
     ) -> list[str]:
         """Return the columns of a table that hold the captions, as `CaptionReader.find_columns`."""
         if not self.needs_captions:
@@ -96,7 +96,7 @@ class IndexBuilder:
     def add(
         self,
         key: str,
-        values: Mapping[str, object],
+        values: SampleValues,
         image_place: tuple[Any, ...] | None,
         image_bytes: int = 0,
     ) -> None:

@@ -23,7 +23,7 @@ from bench.data.decoding import (
     decode_for_crop,
 )
 from bench.data.image_sizes import StepSizes, step_sizes_of
-from bench.data.loader_workers import BatchLoader, PrefetchingLoader
+from bench.data.loader_workers import PrefetchingLoader
 from bench.data.order import SampleOrder
 from bench.data.samples import MIN_TOLERATED
 from bench.data.stream import Batch, BatchStream, DecodeStats
@@ -219,7 +219,7 @@ class SampleStream(BatchStream[T]):
         self.num_captions = 0
         resolved = with_resolved_text_padding(experiment, device)
         self._loader: SampleLoader[T] = SampleLoader(resolved, targets, samples, rows, self.order)
-        self._batches: BatchLoader[LoadedBatch[T]] = self._loader
+        self._batches: SampleLoader[T] | PrefetchingLoader[LoadedBatch[T]] = self._loader
         if workers.count:
             self._batches = PrefetchingLoader(
                 self._loader,

@@ -1,10 +1,11 @@
 """Tables of any format: Parquet, csv, tsv, JSON, JSON lines and plain text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+from bench.data.columns import SampleValues
 from bench.data.json_tables import open_json_table
 from bench.data.parquet_files import ParquetTable, open_parquet
 from bench.data.text_tables import TextTable, open_text_table
@@ -26,7 +27,7 @@ def open_table(path: Path) -> Iterator[ParquetTable | TextTable]:
             yield table
 
 
-def read_first_rows(path: Path, columns: list[str]) -> Iterator[Mapping[str, object]]:
+def read_first_rows(path: Path, columns: list[str]) -> Iterator[SampleValues]:
     """Yield the first rows of a table with the given columns, each empty if it cannot be read."""
     with open_table(path) as table:
         yield from islice(table.read_rows(columns), FIRST_ROWS)

@@ -5,7 +5,7 @@ member's suffix, as "jpg" or "syn.json". Names are compared and shown, and never
 """
 
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import IO, Any, NoReturn, cast
@@ -32,7 +32,10 @@ class Member:
     content: bytes  # of a member that may be a text, else empty
 
 
-def find_image_member(members: Mapping[str, Member], suffixes: Sequence[str]) -> Member | None:
+MembersBySuffix = dict[str, Member]
+
+
+def find_image_member(members: MembersBySuffix, suffixes: Sequence[str]) -> Member | None:
     """Return a sample's image: the member with the first of the suffixes, else one with a compound one (image.jpg)."""
     for suffix in suffixes:
         if suffix in members:
@@ -43,7 +46,7 @@ def find_image_member(members: Mapping[str, Member], suffixes: Sequence[str]) ->
     return None
 
 
-def decode_sample_texts(members: Mapping[str, Member]) -> dict[str, object]:
+def decode_sample_texts(members: MembersBySuffix) -> dict[str, object]:
     """Return a sample's texts and JSON objects by suffix; others than texts are left out by suffix or content."""
     values = dict[str, object]()
     for suffix, member in members.items():
@@ -70,14 +73,14 @@ def _last_suffix(suffix: str) -> str:
     return suffix.rpartition(".")[2]
 
 
-def iterate_tar_samples(archive: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
+def iterate_tar_samples(archive: BufferedIOBase) -> Iterator[tuple[str, MembersBySuffix]]:
     """Yield each sample's key and its members by lower-case suffix, up to the archive's end mark.
 
     Hidden files are skipped, as in webdataset. Raises ValueError or tarfile.TarError for an archive that is truncated,
     continues after its end mark, has a member twice, or holds more texts in a sample than captions have.
     """
     key = ""
-    members = dict[str, Member]()
+    members = MembersBySuffix()
     text_bytes = 0
     for name, member in _iterate_members(archive):
         folder, slash, base = name.rpartition("/")

@@ -31,20 +31,22 @@ UTF8_REMEDY = (
     "convert the files to UTF-8, where they are Latin-1 with iconv -f latin1 -t utf-8 FILE > NEW"
 )
 
+Row = dict[str, Any]  # values by column
+
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
     """An open file of rows."""
 
     columns: list[str]  # names in the header, or in the first JSON object
-    rows: Iterator[dict[str, Any]]
+    rows: Iterator[Row]
 
     @property
     def text_columns(self) -> list[str]:
         """Columns that may hold texts."""
         return self.columns
 
-    def read_rows(self, _columns: list[str]) -> Iterator[dict[str, Any]]:
+    def read_rows(self, _columns: list[str]) -> Iterator[Row]:
         """Yield the rows with all columns; a row that cannot be read has none."""
         return self.rows
 
@@ -70,7 +72,7 @@ def open_text_table(path: Path) -> Iterator[TextTable]:
         if is_plain:
             columns = [CAPTION_COLUMNS[0]]
             texts = (line.decode("utf-8", "replace") for line in lines)
-            rows: Iterator[dict[str, Any]] = ({columns[0]: text} for text in texts)
+            rows: Iterator[Row] = ({columns[0]: text} for text in texts)
         elif suffix == ".jsonl":
             objects = (decode_json_object(line) or {} for line in lines if line)
             first_object = next(objects, {})
@@ -94,7 +96,7 @@ def _has_header_line(file: io.BufferedReader) -> bool:
     return not (names.isdisjoint(PATH_COLUMNS) or names.isdisjoint(CAPTION_COLUMNS))
 
 
-def _row_by_column(columns: list[str], row: list[str]) -> dict[str, Any]:
+def _row_by_column(columns: list[str], row: list[str]) -> Row:
     """Return the values of a row by column; none if the row has too few or too many."""
     if len(row) != len(columns):
         return {}

@@ -17,6 +17,7 @@ LOG_ASPECT_RATIOS = (math.log(3 / 4), math.log(4 / 3))
 MAX_TRIES = 10  # boxes drawn before the fallback, as in torchvision
 MAX_ASPECT_RATIO = 16  # largest aspect ratio of an image that is scaled; of a longer one the middle is cut out first
 WHITE = 255.0  # the largest value of a channel
+AreaRange = tuple[float, float]  # smallest and largest fraction of an image's area
 CropParams = Float[Tensor, " draws"]
 Images = Float[Tensor, "batch 3 height width"]
 
@@ -31,7 +32,7 @@ def draw_crop_params(num_images: int, generator: torch.Generator) -> Float[Tenso
 def crop_and_resize(
     image: Pixels,
     draws: CropParams,
-    area_range: tuple[float, float],
+    area_range: AreaRange,
     side: int,
     *,
     flip: bool,
@@ -77,9 +78,7 @@ def resize_and_crop_centre(image: Pixels, side: int, resize_over_crop: float = 1
     return cropped
 
 
-def choose_crop_box(
-    draws: Sequence[float], width: int, height: int, area_range: tuple[float, float]
-) -> Box:
+def choose_crop_box(draws: Sequence[float], width: int, height: int, area_range: AreaRange) -> Box:
     """Return the first drawn box that fits into an image of this width and height in pixels.
 
     A box's fraction of the image's area is uniform in `area_range`, its aspect ratio log-uniform in ASPECT_RATIOS. If

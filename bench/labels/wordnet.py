@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.data.manifest import PACK
 
@@ -27,6 +28,7 @@ DETACHMENTS = (
 )
 NOT_A_LABEL = -1
 WORDNET_ID = re.compile(r"n\d{8}")  # class names of ImageNet
+WORD = re.compile(r"[a-z0-9']+")
 NOT_NOUNS = {"and", "or", "of", "the", "a", "in", "with", "other"}
 
 
@@ -40,10 +42,10 @@ class Lexicon:
 
     def __init__(self) -> None:
         # The labels of all noun lemmas; NOT_A_LABEL if no synset has the lemma's name.
-        self.label_of: dict[str, int] = {}
-        self.lemmas: list[str] = []
+        self.label_of = dict[str, int]()
+        self.lemmas = list[str]()
         # "n<offset>" without leading zeros, as in CatLIP's released vocabulary.
-        self.keys: list[str] = []
+        self.keys = list[str]()
         for lemma, *offset in read_compressed_tsv(PACK / "wordnet30-nouns.tsv.gz"):
             if offset:
                 self.label_of[lemma] = len(self.keys)
@@ -100,11 +102,10 @@ class Hypernyms:
     """The direct hypernyms of all noun synsets by key (`n2084071`), and the first synset of each noun lemma."""
 
     def __init__(self) -> None:
-        self.above: dict[str, tuple[str, ...]] = {}  # keys of the direct hypernyms
-        self.first_sense: dict[str, str] = {}  # the most frequent synset of each noun lemma
+        self.above = dict[str, list[str]]()  # keys of the direct hypernyms
+        self.first_sense = dict[str, str]()  # the most frequent synset of each noun lemma
         for offset, above_offsets, *_ in read_compressed_tsv(PACK / "wordnet30-hypernyms.tsv.xz"):
-            keys = [f"n{above}" for above in above_offsets.split()]
-            self.above[f"n{offset}"] = tuple(keys)
+            self.above[f"n{offset}"] = [f"n{above}" for above in above_offsets.split()]
         # The first synset of each lemma that is not a label, in the order of the lemmas.
         other_senses = read_compressed_tsv(PACK / "wordnet30-senses.tsv.xz")
         for lemma, label in lexicon().label_of.items():
@@ -127,17 +128,26 @@ class Hypernyms:
         return steps
 
 
+class Candidate(NamedTuple):
+    """A candidate synset, in the order of nearness."""
+
+    steps: int  # from the hypernym, or from the synset whose nearest candidate is searched
+    index: int
+    key: str
+
+
 class SynsetCandidates:
     """Finds the candidate that is nearest to a synset; of equally similar ones the first."""
 
     def __init__(self, keys: Iterable[str], tree: Hypernyms) -> None:
         self._tree = tree
-        # By hypernym: steps from the nearest candidate below it, the index of this candidate, and its key.
-        self._nearest_below: dict[str, tuple[int, int, str]] = {}
+        # By hypernym: the nearest candidate below it.
+        self._nearest_below = dict[str, Candidate]()
         for index, key in enumerate(keys):
-            steps_to_hypernyms = tree.steps_to_hypernyms(key) if key in tree.above else {}
-            for hypernym, steps in steps_to_hypernyms.items():
-                candidate = (steps, index, key)
+            if key not in tree.above:
+                continue
+            for hypernym, steps in tree.steps_to_hypernyms(key).items():
+                candidate = Candidate(steps, index, key)
                 nearest = self._nearest_below.get(hypernym, candidate)
                 self._nearest_below[hypernym] = min(nearest, candidate)
 
@@ -145,10 +155,10 @@ class SynsetCandidates:
         """Return the candidate of the highest path similarity (NLTK's `Synset.path_similarity`) to a synset."""
         candidates = []
         for hypernym, steps in self._tree.steps_to_hypernyms(key).items():
-            if hypernym in self._nearest_below:
-                steps_down, index, candidate = self._nearest_below[hypernym]
-                candidates.append((steps + steps_down, index, candidate))
-        return min(candidates)[2]
+            below = self._nearest_below.get(hypernym)
+            if below:
+                candidates.append(below._replace(steps=steps + below.steps))
+        return min(candidates).key
 
 
 hypernyms = cache(Hypernyms)  # read once per process
@@ -166,7 +176,7 @@ def synset_keys_of_class_name(name: str) -> tuple[str, ...]:
         return (key,) if key in tree.above else ()
     keys = []
     for part in name.lower().split(","):
-        words = [word for word in re.split(r"[^a-z0-9']+", part) if word and word not in NOT_NOUNS]
+        words = [word for word in WORD.findall(part) if word not in NOT_NOUNS]
         compound = lexicon().lemma("_".join(words))
         lemmas = [compound]
         if compound not in tree.first_sense:

@@ -7,7 +7,13 @@ from itertools import chain, islice
 import msgspec
 
 from bench.data.captions.choice import CaptionChoice, FieldTexts, TextsByField
-from bench.data.columns import CAPTION_COLUMNS, KEY_COLUMNS, find_caption_columns, find_column
+from bench.data.columns import (
+    CAPTION_COLUMNS,
+    KEY_COLUMNS,
+    SampleValues,
+    find_caption_columns,
+    find_column,
+)
 from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, join_names
 
 MAX_CAPTION_BYTES = 4 * 2**20  # a longer caption is left out
@@ -78,7 +84,7 @@ class CaptionReader:
         self,
         names: Sequence[str],
         text_columns: Sequence[str],
-        first_rows: Iterable[Mapping[str, object]],
+        first_rows: Iterable[SampleValues],
     ) -> list[str]:
         """Return the columns of a table that `read` needs; ValueError lists the columns if one is missing.
 
@@ -106,7 +112,7 @@ class CaptionReader:
             self._json_field = fields[0]
         return columns
 
-    def read(self, values: Mapping[str, object]) -> TextsByField:
+    def read(self, values: SampleValues) -> TextsByField:
         """Return the texts of a sample by field; blank ones are left out beside others.
 
         `values` are the columns of a row, or the texts and JSON objects of a tar sample by their suffixes. Without a
@@ -126,7 +132,7 @@ class CaptionReader:
             return tuple(map(_drop_blank_texts, texts))
         return texts
 
-    def _read_field(self, name: str, values: Mapping[str, object]) -> FieldTexts:
+    def _read_field(self, name: str, values: SampleValues) -> FieldTexts:
         """Return the texts of a field, which may be in the .json of a tar sample."""
         field = name or self.column or self._find_caption_field(values)
         value = _value_at_path(values, field)
@@ -137,7 +143,7 @@ class CaptionReader:
             self.counts.count(field)
         return texts
 
-    def _find_caption_field(self, values: Mapping[str, object]) -> str:
+    def _find_caption_field(self, values: SampleValues) -> str:
         """Return the field of a tar sample's caption; empty if no name is known and several may be."""
         if "txt" in values:
             return "txt"
@@ -158,7 +164,7 @@ def has_visible_text(texts: Iterable[Sequence[str]]) -> bool:
     return any(text.strip() for text in chain.from_iterable(texts))
 
 
-def _find_only_text_field(samples: Iterable[Mapping[str, object]]) -> str:
+def _find_only_text_field(samples: Iterable[SampleValues]) -> str:
     """Return the only field with texts of several words; empty if there are more, or none."""
     fields = set[str]()
     for values in samples:
@@ -209,7 +215,7 @@ def _is_too_long(text: str) -> bool:
     return len(text.encode()) > MAX_CAPTION_BYTES
 
 
-def _iterate_named_texts(values: Mapping[str, object]) -> Iterator[tuple[str, FieldTexts]]:
+def _iterate_named_texts(values: SampleValues) -> Iterator[tuple[str, FieldTexts]]:
     """Yield the texts of a sample by their names, as a choice names them, without keys."""
     for suffix, value in values.items():
         fields = {suffix: value}
