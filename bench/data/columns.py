@@ -56,10 +56,10 @@ BINARY_TYPES = (pa.binary(), pa.large_binary(), pa.binary_view())
 TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view(), *BINARY_TYPES)  # bytes may be text
 
 
-def find_column(names: Iterable[str], known: Sequence[str]) -> str | None:
-    """Return the column with the first of the known names, in any case."""
+def find_column(names: Iterable[str], known_names: Sequence[str]) -> str | None:
+    """Return the column that has the first of the known names, in any case; None if none has one."""
     name_by_lower = {name.lower(): name for name in names}
-    for name in known:
+    for name in known_names:
         if name in name_by_lower:
             return name_by_lower[name]
     return None

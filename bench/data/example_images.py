@@ -21,17 +21,20 @@ def main() -> None:
         sys.exit(f"{CAPTIONED} already exists: change to another folder")
     CAPTIONED.mkdir()
     for vendor in ("emojione", "fluent-3d", "fxemoji", "noto"):
-        for path, image, text in read_images(f"pretrain/{vendor}.tar.gz"):
+        for path, image, text in iterate_images(f"pretrain/{vendor}.tar.gz"):
             (CAPTIONED / path).write_bytes(image)
-            (CAPTIONED / path).with_suffix(".txt").write_text(text["caption"], encoding="utf-8")
-    for number, (path, image, text) in enumerate(read_images("transfer/twemoji.tar.gz")):
-        folder = LABELLED / ("train", "test")[number % 2] / text["label"]["group"]
+            caption_path = (CAPTIONED / path).with_suffix(".txt")
+            caption_path.write_text(text["caption"], encoding="utf-8")
+    labelled_images = iterate_images("transfer/twemoji.tar.gz")
+    for number, (path, image, text) in enumerate(labelled_images):
+        split = "test" if number % 2 else "train"
+        folder = LABELLED / split / text["label"]["group"]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(image)
 
 
-def read_images(shard: str) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
-    """Yield the file name, the bytes and the JSON object of each image."""
+def iterate_images(shard: str) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+    """Yield the file name, the encoded bytes and the JSON object of each image of a shard of the pack."""
     members = read_shard_members(PACK / shard)
     for name, content in members.items():
         key, _, suffix = name.rpartition(".")

@@ -48,15 +48,17 @@ class StepSizes:
         images_of_block = _count_images(self.sizes)
         if len(self.sizes) == 1:
             return round(images / images_of_block)
-        first = images // images_of_block * len(self.sizes)
-        steps = range(first, first + len(self.sizes) + 1)
+        num_sizes = len(self.sizes)
+        first = images // images_of_block * num_sizes
+        steps = range(first, first + num_sizes + 1)
         return min(steps, key=lambda step: abs(self.images_before(step) - images))
 
-    def first_step_of_each_side(self, first: int) -> list[int]:
-        """Return the first step of each side at or after the step `first`, the largest images first."""
+    def first_step_of_each_side(self, first_step: int) -> list[int]:
+        """Return the first step of each side from `first_step` on, the largest images first."""
         step_by_side = dict[int, int]()
         # These steps hold a whole block, so all sizes.
-        for step in range(first, first + 2 * len(self.sizes)):
+        last_step = first_step + 2 * len(self.sizes)
+        for step in range(first_step, last_step):
             step_by_side.setdefault(self.size_at(step).side, step)
         return [step_by_side[side] for side in sorted(step_by_side, reverse=True)]
 

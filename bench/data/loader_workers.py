@@ -48,7 +48,7 @@ class PrefetchingLoader(Generic[B]):
             prefetch_factor=batches_per_worker,
             pin_memory=pin_memory,
             multiprocessing_context=_start_worker_context(preloaded_module),
-            worker_init_fn=_init_worker,
+            worker_init_fn=_exit_with_parent,
             persistent_workers=True,
             generator=torch.Generator(),  # otherwise each start would draw from the model's generator
         )
@@ -125,7 +125,7 @@ def _start_worker_context(preloaded_module: str) -> _WorkerContext:
     return context
 
 
-def _init_worker(_: int) -> None:
+def _exit_with_parent(_: int) -> None:
     exit_with_multiprocessing_parent()  # the loader's own watchdog polls the parent's id, which is the fork server's
 
 

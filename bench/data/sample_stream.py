@@ -184,7 +184,7 @@ def _target_maker(loader: SampleLoader[Any]) -> Any:
         texts = [text for text, _ in choice.weighted_texts(samples.texts(row))]
         longest.append(max(texts, key=len, default=""))
     sizes = [experiment.batch_size_for(side) for side in experiment.image.all_image_sizes]
-    reserved = make(Captions.from_texts(longest)).captions.rows_to_reserve(sizes)
+    reserved = make(Captions.from_texts(longest)).captions.reserve_packed_rows(sizes)
 
     def make_targets_with_reserved_rows(captions: Captions) -> Any:
         target = make(captions)

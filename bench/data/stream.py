@@ -50,7 +50,7 @@ class Batch(Generic[T]):
 
 @dataclass(slots=True)
 class DecodeStats:
-    """Counts of the images that were read."""
+    """Counts of the images that were decoded, and of those that could not be."""
 
     decoded: int = 0  # or tried to
     unusable: Counter[str] = field(default_factory=Counter)  # by what is wrong with them
@@ -83,7 +83,7 @@ class BatchStream(ABC, Generic[T]):
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Number of samples skipped so far, by class of error."""
+        """Number of samples skipped so far, by reason."""
         return dict(self.incomplete + self.stats.unusable)
 
     def batch(self, k: int) -> Batch[T]:
@@ -150,7 +150,7 @@ class PackStream(BatchStream[T]):
         if tokens is not None:
             sides = experiment.image.all_image_sizes
             batch_sizes = [experiment.batch_size_for(side) for side in sides]
-            reserved = tokens.rows_to_reserve(batch_sizes)
+            reserved = tokens.reserve_packed_rows(batch_sizes)
             self.targets = self.targets.with_captions(replace(tokens, reserved_rows=reserved))
         self._keys = [images.keys[row] for row in rows]
 
@@ -190,12 +190,12 @@ def augment_pack_images(
 
 
 def composite_and_normalise(
-    rgba: Float[Tensor, "batch 4 height width"], colour: Float[Tensor, "_ 3 1 1"]
+    premultiplied_rgba: Float[Tensor, "batch 4 height width"], background: Float[Tensor, "_ 3 1 1"]
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Put premultiplied images of range 0 to 255 on a colour of range 0 to 1; normalise as open_clip does."""
-    premultiplied = rgba[:, :3] / WHITE
-    alpha = rgba[:, 3:] / WHITE
-    rgb = premultiplied + (1 - alpha) * colour
+    """Put premultiplied images of range 0 to 255 on colours of range 0 to 1; normalise as open_clip does."""
+    rgba = premultiplied_rgba / WHITE
+    alpha = rgba[:, 3:]
+    rgb = rgba[:, :3] + (1 - alpha) * background
     return normalise(rgb)
 
 

@@ -124,8 +124,8 @@ class Tokens:
         num_tokens = sum(ids.numel() for ids in self.groups)
         return num_tokens / len(self.lengths)
 
-    def rows_to_reserve(self, batch_sizes: Iterable[int]) -> dict[int, int]:
-        """Return by batch size how many rows packed batches reserve, with captions as long as these."""
+    def reserve_packed_rows(self, batch_sizes: Iterable[int]) -> dict[int, int]:
+        """Return the `reserved_rows` of packed batches of these sizes, with captions as long as these; else none."""
         if self.padding != "packed":
             return {}
         lengths = self.lengths.tolist()
@@ -175,9 +175,10 @@ class Tokens:
         (ids,) = self.groups
         lengths = self.lengths[rows]
         width = ids.shape[1]
-        places, num_rows = pack_into_rows(lengths.tolist(), width)
-        starts = torch.tensor(places)
-        num_rows = max(num_rows, self.reserved_rows.get(len(rows), 0))
+        layout = pack_into_rows(lengths.tolist(), width)
+        starts = torch.tensor(layout.starts)
+        reserved_rows = self.reserved_rows.get(len(rows), 0)
+        num_rows = max(layout.num_rows, reserved_rows)
         captions = torch.arange(len(rows))
         # For each token of the batch its caption, its position in it, and its place in the rows.
         caption = torch.repeat_interleave(captions, lengths)

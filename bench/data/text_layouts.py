@@ -2,9 +2,10 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 MAX_LENGTHS = 8
 DRAWN_BATCHES = 32
@@ -24,39 +25,47 @@ def padding_widths(context_length: int) -> list[int]:
 def choose_padding_buckets(
     widths: Sequence[int], counts: Sequence[int], max_buckets: int
 ) -> dict[int, int]:
-    """Return the number of captions by group width, such that the fewest tokens are computed.
+    """Return the number of captions by group width, for at most `max_buckets` groups that compute the fewest tokens.
 
     `counts[k]` captions need `widths[k]` tokens, widths ascending; a group is as wide as its longest caption needs. All
     divisions into groups are tried.
     """
-    needed = [(width, count) for width, count in zip(widths, counts, strict=True) if count]
+    count_by_width = {width: count for width, count in zip(widths, counts, strict=True) if count}
     candidates = []
     for num_inner_ends in range(max_buckets):
-        for inner_ends in combinations(range(1, len(needed)), num_inner_ends):
-            ends = (0, *inner_ends, len(needed))
-            groups = _count_by_group(needed, ends)
+        for inner_ends in combinations(range(1, len(count_by_width)), num_inner_ends):
+            ends = (0, *inner_ends, len(count_by_width))
+            groups = _count_by_group(count_by_width, ends)
             num_tokens = sum(width * count for width, count in groups.items())
             candidates.append((num_tokens, ends, groups))
     _, _, best_groups = min(candidates)  # no two have equal ends
     return best_groups
 
 
-def _count_by_group(needed: Sequence[tuple[int, int]], ends: Sequence[int]) -> dict[int, int]:
-    """Return the number of captions by group width, of the groups between consecutive ends."""
+def _count_by_group(count_by_width: Mapping[int, int], ends: Sequence[int]) -> dict[int, int]:
+    """Return the number of captions by group width; a group has the widths between consecutive ends."""
+    widths = list(count_by_width)
+    counts = list(count_by_width.values())
     groups = {}
     for start, end in pairwise(ends):
-        width, _ = needed[end - 1]
-        groups[width] = sum(count for _, count in needed[start:end])
+        group_width = widths[end - 1]
+        groups[group_width] = sum(counts[start:end])
     return groups
 
 
-def pack_into_rows(lengths: Sequence[int], width: int) -> tuple[list[int], int]:
-    """Put captions one after the other into rows of `width` tokens; return each one's first place, and the rows.
+class PackedLayout(NamedTuple):
+    """Where captions begin in rows of a fixed width, and how many rows they need."""
 
-    Places count through the rows. A caption lies in one row, of those with room the fullest; long ones come first
-    (best-fit decreasing).
+    starts: list[int]  # position of each caption's first token, counted through all rows
+    num_rows: int
+
+
+def pack_into_rows(lengths: Sequence[int], width: int) -> PackedLayout:
+    """Put captions of these lengths in tokens one after the other into rows of `width` tokens.
+
+    A caption lies in one row, of those with room the fullest; long ones come first (best-fit decreasing).
     """
-    # First free place of each row, by the number of free ones.
+    # First free position of each row, by the number of free ones.
     rows_by_free = [list[int]() for _ in range(width + 1)]
     starts = [0] * len(lengths)
     num_rows = 0
@@ -72,8 +81,9 @@ def pack_into_rows(lengths: Sequence[int], width: int) -> tuple[list[int], int]:
             start = num_rows * width
             num_rows += 1
         starts[caption] = start
-        rows_by_free[free - length].append(start + length)
-    return starts, num_rows
+        still_free = free - length
+        rows_by_free[still_free].append(start + length)
+    return PackedLayout(starts, num_rows)
 
 
 def required_packed_rows(lengths: Sequence[int], width: int, batch_size: int) -> int:
@@ -86,7 +96,6 @@ def required_packed_rows(lengths: Sequence[int], width: int, batch_size: int) ->
     numbers = []
     for _ in range(DRAWN_BATCHES):
         batch = draw.choices(lengths, k=batch_size)
-        _, num_rows = pack_into_rows(batch, width)
-        numbers.append(num_rows)
+        numbers.append(pack_into_rows(batch, width).num_rows)
     required = fmean(numbers) + RESERVED_DEVIATIONS * stdev(numbers)
     return min(batch_size, math.ceil(required))

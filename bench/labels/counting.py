@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from bench.console.progress import show_progress
-from bench.data.captions.batches import collect_batches
+from bench.data.captions.batches import collect_caption_batches
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import read_caption_batches
 from bench.data.captions.reader import CaptionFieldCounts
@@ -39,7 +39,8 @@ def count_sample_labels(inputs: InputSettings, rule: str) -> Tally:
     )
     samples = open_source_samples(inputs.data, request)
     rows = show_progress(range(len(samples)), len(samples), "reading captions", "samples")
-    return _count_batch_labels(collect_batches(map(samples.texts, rows)), rule)
+    batches = collect_caption_batches(map(samples.texts, rows))
+    return _count_batch_labels(batches, rule)
 
 
 def count_file_labels(path: Path, rule: str, caption_option: str | None) -> Tally:

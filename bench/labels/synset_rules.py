@@ -66,7 +66,8 @@ class CorenetRule:
         pieces = split.flatten().dictionary_encode()
         distinct_labels = self._pieces.label_pieces(pieces.dictionary.to_pylist())
         piece_labels = pa.array(distinct_labels, LABEL_LISTS).take(pieces.indices)
-        starts = split.offsets.to_numpy() - split.offsets[0].as_py()
+        starts = split.offsets.to_numpy()
+        starts = starts - starts[0]
         offsets = piece_labels.offsets.take(pa.array(starts))
         labels = pa.ListArray.from_arrays(offsets, piece_labels.values, LABEL_LISTS)
 
@@ -80,8 +81,9 @@ class CorenetRule:
             row_labels.append(self._pieces.label_tokens(tokens))
         order = np.arange(len(captions))
         # Rows that were labelled as a whole follow the others.
-        order[rows] = np.arange(len(captions), len(captions) + len(rows))
-        all_labels = pa.concat_arrays([labels, pa.array(row_labels, LABEL_LISTS)])
+        order[rows] = len(captions) + np.arange(len(rows))
+        whole_labels = pa.array(row_labels, LABEL_LISTS)
+        all_labels = pa.concat_arrays([labels, whole_labels])
         return all_labels.take(pa.array(order))
 
 
@@ -122,5 +124,6 @@ def clean_captions(captions: pa.StringArray) -> pa.StringArray:
     lower = pc.utf8_lower(captions)
     if not pc.any(unclean).as_py():
         return lower
-    texts = [clean_caption(text) for text in captions.filter(unclean).to_pylist()]
-    return pc.replace_with_mask(lower, unclean, pa.array(texts, type=lower.type))
+    unclean_texts = captions.filter(unclean).to_pylist()
+    cleaned = pa.array(map(clean_caption, unclean_texts), lower.type)
+    return pc.replace_with_mask(lower, unclean, cleaned)

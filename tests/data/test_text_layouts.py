@@ -64,14 +64,14 @@ def test_all_batches_of_all_ranks_fit_into_the_reserved_rows(
             order = SampleOrder(experiment.seed, len(tokens.lengths), sizes, rank, ranks)
             for k in range(-(-BATCHES // ranks)):
                 assert (
-                    pack_into_rows(tokens.lengths[order.batch_rows(k)].tolist(), CONTEXT)[1]
+                    pack_into_rows(tokens.lengths[order.batch_rows(k)].tolist(), CONTEXT).num_rows
                     <= reserved
                 )
 
 
 def test_batch_that_needs_more_rows_than_are_reserved_gets_them() -> None:
     tokens = Tokens.from_ids([[1] * 60] * 3 + [[2]] * 997, 3, 4, CONTEXT, "packed")
-    reserved = tokens.rows_to_reserve([4])
+    reserved = tokens.reserve_packed_rows([4])
     batch = Tokens(
         **{field: getattr(tokens, field) for field in tokens.__slots__}
         | {"reserved_rows": reserved}

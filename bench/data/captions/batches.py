@@ -9,7 +9,7 @@ from bench.data.captions.choice import TextsByField
 from bench.data.parquet_files import MAX_BATCH_BYTES, MAX_BATCH_ROWS
 
 
-def collect_batches(texts_of_samples: Iterable[TextsByField]) -> Iterator[pa.BinaryArray]:
+def collect_caption_batches(texts_of_samples: Iterable[TextsByField]) -> Iterator[pa.BinaryArray]:
     """Collect the texts of samples into batches: a row for each text, a null for a sample without one."""
     captions = list[str | None]()
     num_characters = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bench.data.captions.batches import collect_batches
+from bench.data.captions.batches import collect_caption_batches
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.reader import CaptionFieldCounts, CaptionReader
 from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, ParquetTable
@@ -55,7 +55,7 @@ def _read_tar(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
     with open_plain_or_gzip(path) as file:
         samples = iterate_tar_samples(file)
         texts = (reader.read(decode_sample_texts(members)) for _, members in samples)
-        yield from collect_batches(texts)
+        yield from collect_caption_batches(texts)
 
 
 def _read_table(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
@@ -70,7 +70,7 @@ def _read_table(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
             yield from _read_caption_column(table, reader)
         else:
             texts = map(reader.read, table.read_rows(columns))
-            yield from collect_batches(texts)
+            yield from collect_caption_batches(texts)
 
 
 def _read_caption_column(table: ParquetTable, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
