@@ -70,7 +70,7 @@ def write_and_log_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
 
 def cut_vocabulary(vocabulary: Vocabulary, min_count: int, max_labels: int | None) -> Vocabulary:
     """Return the `max_labels` most frequent labels that occur `min_count` times or more; ValueError for none."""
-    cut = vocabulary.filtered(min_count, max_labels)
+    cut = vocabulary.keep_frequent(min_count, max_labels)
     if not cut.labels:
         most = max((label.count for label in vocabulary.labels), default=0)
         raise ValueError(

@@ -37,7 +37,7 @@ class CocoCaptions(msgspec.Struct):
 
 
 def open_json_table(path: Path) -> TextTable:
-    """Read a file of rows; ValueError if it is of neither kind."""
+    """Read a JSON list of objects, or COCO's captions, as rows; ValueError for any other file."""
     text = decode_text(read_limited(path)).strip()
     rows = _iterate_objects(text)
     if not text.startswith("["):
@@ -47,7 +47,7 @@ def open_json_table(path: Path) -> TextTable:
 
 
 def _iterate_objects(text: str) -> Iterator[Row]:
-    """Yield the objects of a JSON list without keeping them in memory; what is no object is empty."""
+    """Yield the objects of a JSON list without keeping them in memory; other items become empty rows."""
     decoder = json.JSONDecoder()
     start = 1
     while separators := SEPARATORS.match(text, start):
@@ -63,7 +63,7 @@ def _iterate_objects(text: str) -> Iterator[Row]:
 
 
 @lru_cache(1)
-def _read_coco_captions(path: Path, _modified: int) -> list[Row]:
+def _read_coco_captions(path: Path, _modified_ns: int) -> list[Row]:
     """Return the images of a file of COCO's with their captions; ValueError for two images with one id."""
     coco = decode_json(read_limited(path), CocoCaptions)
     rows = dict[int | str, Row]()

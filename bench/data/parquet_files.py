@@ -86,14 +86,18 @@ def _decode_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _max_value_bytes(
-    encoded: pq.ParquetFile, group: int, columns: Sequence[str], group_bytes: int, file_bytes: int
+    encoded: pq.ParquetFile,
+    group_number: int,
+    columns: Sequence[str],
+    group_bytes: int,
+    file_bytes: int,
 ) -> int:
     """Return the bytes of the longest value in the dictionaries of a row group, or a bound where they cannot be read.
 
     The group has `group_bytes` before compression, the file `file_bytes`.
     """
     try:
-        first = next(encoded.iter_batches(1, row_groups=[group], columns=columns), None)
+        first = next(encoded.iter_batches(1, row_groups=[group_number], columns=columns), None)
     except (OSError, pa.ArrowNotImplementedError):
         # The values are differences from the ones before: one is no longer than all differences of its page.
         if group_bytes > MAX_EXPANSION * file_bytes:

@@ -47,7 +47,7 @@ from bench.interfaces.method import NoTarget, get_method
 
 T = TypeVar("T", bound=Target)
 # The result turns an experiment's captions into targets.
-TargetMakerFactory = Callable[[Experiment], Callable[[Captions], T]]
+TargetFunctionMaker = Callable[[Experiment], Callable[[Captions], T]]
 # Decoded and cropped, or embeddings.
 ImageOrGrid = SquarePixels | Float[Tensor, "channels side side"]
 SAMPLED_CAPTIONS = 4096  # of the data set, whose lengths decide how many rows packed captions need
@@ -76,7 +76,7 @@ class SampleLoader(Generic[T]):
 
     experiment: Experiment
     # A function that other processes can import; each calls it to make the targets of its own.
-    targets: TargetMakerFactory[T]
+    targets: TargetFunctionMaker[T]
     samples: Samples
     # The samples that the experiment sees; the order numbers its samples by their places here.
     rows: Sequence[int]
@@ -101,7 +101,7 @@ class SampleLoader(Generic[T]):
             image, replacement = self._load_image(sample, drawn, side, stats)
             images.append(image)
             shown.append(replacement)
-        _target_maker(self)  # made outside the clock, as the pack's is
+        _make_target_function(self)  # made outside the clock, as the pack's is
         start = time.perf_counter()
         target = self.target(shown, self.order.batch_epochs(k))
         seconds = time.perf_counter() - start
@@ -118,7 +118,7 @@ class SampleLoader(Generic[T]):
         for row, epoch in zip(rows, epochs, strict=True):
             options = self.samples.texts(row)
             texts.append(choice.draw(options, self.experiment.seed, row, epoch))
-        targets = _target_maker(self)(Captions(texts, rows))
+        targets = _make_target_function(self)(Captions(texts, rows))
         return cast("T", targets.select(torch.arange(len(rows))))
 
     def keys(self, samples: Sequence[int]) -> list[str]:
@@ -165,7 +165,7 @@ class SampleLoader(Generic[T]):
 
 
 @lru_cache(maxsize=2)  # the last two trainings of a process
-def _target_maker(loader: SampleLoader[Any]) -> Any:
+def _make_target_function(loader: SampleLoader[Any]) -> Any:
     """Return the function that turns a loader's captions into what the method reads; a process makes it once.
 
     Rows for packed captions are reserved by the longest texts that may be drawn of some samples, the same ones in all
@@ -200,7 +200,7 @@ class SampleStream(BatchStream[T]):
         self,
         experiment: Experiment,
         samples: Samples,
-        targets: TargetMakerFactory[T],
+        targets: TargetFunctionMaker[T],
         device: torch.device,
         *,
         rank: int = 0,

@@ -87,7 +87,7 @@ def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
 
 
 def open_source_samples(data: str, request: SampleRequest) -> Samples:
-    """Open the samples of data.
+    """Open the samples of data by the source that reads them.
 
     ValueError if none can be used, if two samples of an extension have one key, or for an option that the source does
     not read.
@@ -123,9 +123,9 @@ def _require_distinct_keys(data: str, samples: Samples) -> None:
         keys.add(key)
 
 
-def max_unusable_samples(total: int) -> float:
+def max_unusable_samples(num_samples: int) -> float:
     """Return the largest tolerated number of unusable samples."""
-    return max(float(MIN_TOLERATED), MAX_UNUSABLE_FRACTION * total)
+    return max(float(MIN_TOLERATED), MAX_UNUSABLE_FRACTION * num_samples)
 
 
 def caption_files(inputs: InputSettings) -> list[Path]:

@@ -126,10 +126,10 @@ def decode_captions(captions: pa.BinaryArray) -> pa.StringArray:
 
 
 @cache
-def get_labeller(rule: str, vocabulary: str) -> Labeller:
-    """Return the labeller of a rule's name and a vocabulary's name or path, loaded once per process."""
-    with prefix_errors(vocabulary):
-        return Labeller(get_rule(rule), read_vocabulary(vocabulary))
+def get_labeller(rule_name: str, vocabulary_name: str) -> Labeller:
+    """Return the labeller of a rule and of a vocabulary, named or a path, loaded once per process."""
+    with prefix_errors(vocabulary_name):
+        return Labeller(get_rule(rule_name), read_vocabulary(vocabulary_name))
 
 
 def make_vocabulary(rule: LabelRule, tally: Tally) -> Vocabulary:

@@ -37,8 +37,8 @@ MAX_ENTRIES = 1 << 19  # pieces in the cache (100 MB)
 MAX_LENGTH = 64  # characters of a piece that is cached
 
 Value = TypeVar("Value")
-Labels = tuple[int, ...]
-UNKNOWN: Labels = (NOT_A_LABEL,)
+LabelIds = tuple[int, ...]
+UNKNOWN: LabelIds = (NOT_A_LABEL,)
 
 
 class PieceLabeller:
@@ -47,9 +47,9 @@ class PieceLabeller:
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
         self._words: dict[str, int] = {}
-        self._pieces: dict[str, Labels | None] = {}
+        self._pieces: dict[str, LabelIds | None] = {}
 
-    def label_pieces(self, pieces: Sequence[str]) -> list[Labels | None]:
+    def label_pieces(self, pieces: Sequence[str]) -> list[LabelIds | None]:
         """Return the labels of each piece; None if they depend on its neighbours."""
         labels_of_pieces = list(map(self._pieces.get, pieces, repeat(UNKNOWN)))
         for index, labels in enumerate(labels_of_pieces):
@@ -68,12 +68,12 @@ class PieceLabeller:
             _cache_entry(self._words, word, label)
         return label
 
-    def label_tokens(self, tokens: list[str]) -> Labels:
+    def label_tokens(self, tokens: list[str]) -> LabelIds:
         """Return the labels of the tokens that have one, in their order."""
         labels = map(self.label_word, tokens)
         return tuple(label for label in labels if label != NOT_A_LABEL)
 
-    def _label_piece(self, piece: str) -> Labels | None:
+    def _label_piece(self, piece: str) -> LabelIds | None:
         """Label a piece, by the fastest way that is certain; None if its labels depend on its neighbours."""
         simple = SIMPLE.fullmatch(piece)
         if simple:
@@ -92,20 +92,20 @@ class PieceLabeller:
         labels_by_way = set(self._label_all_tokenizations(piece))
         return labels_by_way.pop() if len(labels_by_way) == 1 else None
 
-    def _label_parts(self, piece: str, parts: list[str]) -> Labels | None:
+    def _label_parts(self, piece: str, parts: list[str]) -> LabelIds | None:
         """Label a piece with white space beyond ASCII, at which Punkt does not end a word."""
         if not parts:
             return ()
         if ENDS.search(piece):
             return None
-        labels: Labels = ()
+        labels: LabelIds = ()
         for part_labels in self.label_pieces(parts):
             if part_labels is None:
                 return None
             labels += part_labels
         return labels
 
-    def _label_all_tokenizations(self, piece: str) -> list[Labels]:
+    def _label_all_tokenizations(self, piece: str) -> list[LabelIds]:
         """Return the labels for each way in which a piece can be tokenised."""
         starts = (piece, f"{NEIGHBOUR} {piece}")
         middles = [f"{start} {NEIGHBOUR}" for start in starts]

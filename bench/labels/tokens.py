@@ -195,7 +195,9 @@ class Substitution(NamedTuple):
     replacement: str
 
 
-def _rule(needs: str, pattern: str, replacement: str, engine: ModuleType = regex) -> Substitution:
+def _substitution(
+    needs: str, pattern: str, replacement: str, engine: ModuleType = regex
+) -> Substitution:
     """Compile a substitution; NLTK reads the patterns of contractions with re, and all others with regex."""
     return Substitution(frozenset(needs), engine.compile(pattern), replacement)
 
@@ -203,44 +205,44 @@ def _rule(needs: str, pattern: str, replacement: str, engine: ModuleType = regex
 # Rules for a sentence, in their order.
 SENTENCE_RULES = (
     # opening quotes
-    _rule("«“‘„`", "([«“‘„]|`+)", r" \1 "),
-    _rule('"', '^"', "``"),
-    _rule("`", "(``)", r" \1 "),
-    _rule("\"'", r"([ (\[{<])(\"|'')", r"\1 `` "),
+    _substitution("«“‘„`", "([«“‘„]|`+)", r" \1 "),
+    _substitution('"', '^"', "``"),
+    _substitution("`", "(``)", r" \1 "),
+    _substitution("\"'", r"([ (\[{<])(\"|'')", r"\1 `` "),
     # an apostrophe at the beginning of a word
-    _rule("'", r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 "),
+    _substitution("'", r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 "),
     # punctuation; the first rule is for the period that ends the sentence
-    _rule(".", r"([^.])(\.)([\])}>\"' »”’]*+)\s*$", r"\1 \2 \3 "),
-    _rule(":,", r"([:,])([^\d])", r" \1 \2"),
-    _rule(":,", r"([:,])$", r" \1 "),
-    _rule(".", r"(\.{2,})", r" \1 "),
-    _rule(";@#$%&", r"([;@#$%&])", r" \1 "),
-    _rule("\u2012\u2013\u2014\u2015", "([\u2012-\u2015])", r" \1 "),
-    _rule("?!", r"([?!])", r" \1 "),
-    _rule("'", r"([^'])' ", r"\1 ' "),
-    _rule("*", r"(\*)", r" \1 "),
-    _rule("[](){}<>", r"([\]\[(){}<>])", r" \1 "),
-    _rule("-", "(--)", r" \1 "),
+    _substitution(".", r"([^.])(\.)([\])}>\"' »”’]*+)\s*$", r"\1 \2 \3 "),
+    _substitution(":,", r"([:,])([^\d])", r" \1 \2"),
+    _substitution(":,", r"([:,])$", r" \1 "),
+    _substitution(".", r"(\.{2,})", r" \1 "),
+    _substitution(";@#$%&", r"([;@#$%&])", r" \1 "),
+    _substitution("\u2012\u2013\u2014\u2015", "([\u2012-\u2015])", r" \1 "),
+    _substitution("?!", r"([?!])", r" \1 "),
+    _substitution("'", r"([^'])' ", r"\1 ' "),
+    _substitution("*", r"(\*)", r" \1 "),
+    _substitution("[](){}<>", r"([\]\[(){}<>])", r" \1 "),
+    _substitution("-", "(--)", r" \1 "),
 )
 # Rules for the sentence with a space before and after it, in their order.
 PADDED_RULES = (
     # closing quotes
-    _rule("»”’", "([»”’])", r" \1 "),
-    _rule("'", "('')", r" \1 "),
-    _rule('"', '"', " '' "),
+    _substitution("»”’", "([»”’])", r" \1 "),
+    _substitution("'", "('')", r" \1 "),
+    _substitution('"', '"', " '' "),
     # clitics, which need single spaces
-    _rule("'", r"\s+", " "),
-    _rule("'", r"([^' ])('[sS]|'[mM]|'[dD]|') ", r"\1 \2 "),
-    _rule("'", r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", r"\1 \2 "),
+    _substitution("'", r"\s+", " "),
+    _substitution("'", r"([^' ])('[sS]|'[mM]|'[dD]|') ", r"\1 \2 "),
+    _substitution("'", r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", r"\1 \2 "),
     # contractions
-    _rule(
+    _substitution(
         "",
         r"(?i)\b(can(?=not\b)|gim(?=me\b)|gon(?=na\b)|got(?=ta\b)|lem(?=me\b)|wan(?=na\s))(\w+)",
         r" \1 \2 ",
         re,
     ),
-    _rule("'", r"(?i)\b(d(?='ye\b)|more(?='n\b))('\w+)", r" \1 \2 ", re),
-    _rule("'", r"(?i) ('t)(is|was)\b", r" \1 \2 ", re),
+    _substitution("'", r"(?i)\b(d(?='ye\b)|more(?='n\b))('\w+)", r" \1 \2 ", re),
+    _substitution("'", r"(?i) ('t)(is|was)\b", r" \1 \2 ", re),
 )
 
 

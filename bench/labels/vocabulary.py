@@ -67,7 +67,7 @@ class Vocabulary(
         text = "\n".join((self.rule, *self.keys))
         return sha256(text.encode()).hexdigest()[:16]
 
-    def filtered(self, min_count: int, size: int | None) -> "Vocabulary":
+    def keep_frequent(self, min_count: int, size: int | None) -> "Vocabulary":
         """Keep the labels with at least `min_count` occurrences, and the first `size` of these."""
         frequent = [label for label in self.labels if label.count >= min_count]
         return replace(self, labels=tuple(frequent[:size]))

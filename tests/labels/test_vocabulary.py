@@ -40,14 +40,14 @@ def test_labels_are_in_descending_order_and_cut_by_count_and_number() -> None:
     counted = vocabulary_of([5, 1, 3, 0, 3, 9, 2])
     order = [(-label.count, int(label.key[1:])) for label in counted.labels]
     assert order == sorted(order)
-    assert [label.count for label in counted.filtered(3, None).labels] == [9, 5, 3, 3]
-    assert [label.count for label in counted.filtered(1, 2).labels] == [9, 5]
+    assert [label.count for label in counted.keep_frequent(3, None).labels] == [9, 5, 3, 3]
+    assert [label.count for label in counted.keep_frequent(1, 2).labels] == [9, 5]
 
 
 def test_vocabulary_round_trips_through_its_file(tmp_path: Path) -> None:
     for vocabulary in (
         vocabulary_of([1, 2, 3]),
-        vocabulary_of([4, 5]).filtered(2, 7),
+        vocabulary_of([4, 5]).keep_frequent(2, 7),
         vocabulary_of([]),
     ):
         write_vocabulary(vocabulary, tmp_path / "v.json")

@@ -14,7 +14,7 @@ MIN_COUNTS = {
 
 def shipped_vocabulary(name: str) -> Vocabulary:
     """Count a shipped vocabulary over the pack's captions."""
-    return count_label_vocabulary(InputSettings(data=PACK_DATA), RULES[name]).filtered(
+    return count_label_vocabulary(InputSettings(data=PACK_DATA), RULES[name]).keep_frequent(
         MIN_COUNTS[name], None
     )
 

@@ -21,7 +21,7 @@ SUFFIXES_OF_IMAGES = (*IMAGE_ENDINGS, ".npy")
 
 
 class PairFile(NamedTuple):
-    """A file of a pair."""
+    """An image or a text of a pair of files."""
 
     name: str  # path below the folder of the data
     num_bytes: int
