@@ -20,6 +20,7 @@ CAPTION_COLUMNS = (
     "conversations",
 )
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
+TEXT_COLUMNS = {*CAPTION_COLUMNS, *KEY_COLUMNS}
 IMAGE_COLUMNS = (  # of encoded images
     "image",
     "img",
@@ -122,7 +123,7 @@ def image_byte_columns(schema: pa.Schema) -> list[str]:
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             if kind.field("bytes").type in BINARY_TYPES:
                 names.append(field.name)
-        elif kind in BINARY_TYPES and field.name.lower() not in (*CAPTION_COLUMNS, *KEY_COLUMNS):
+        elif kind in BINARY_TYPES and field.name.lower() not in TEXT_COLUMNS:
             names.append(field.name)
     return names
 

@@ -56,19 +56,21 @@ def iterate_decoded_batches(
 
     ValueError if rows are missing at the end.
     """
-    size = path.stat().st_size
-    schema = file.schema_arrow
-    flat = [column for column in columns if not pa.types.is_nested(schema.field(column).type)]
+    file_bytes = path.stat().st_size
+    fields = map(file.schema_arrow.field, columns)
+    flat_columns = [field.name for field in fields if not pa.types.is_nested(field.type)]
     num_read = 0
-    with open_parquet(path, metadata=file.metadata, read_dictionary=flat) as encoded:
+    with open_parquet(path, metadata=file.metadata, read_dictionary=flat_columns) as encoded:
         for number in range(file.num_row_groups):
             # Not its columns: pyarrow aborts the process at damaged statistics.
             group = file.metadata.row_group(number)
-            total = group.total_byte_size
-            mean = total // max(group.num_rows, 1)
-            longest = max(_max_value_bytes(encoded, number, columns, total, size), mean, 1)
-            rows = min(max_rows, MAX_BATCH_ROWS, MAX_BATCH_BYTES // longest)
-            for batch in file.iter_batches(max(rows, 1), row_groups=[number], columns=columns):
+            group_bytes = group.total_byte_size
+            mean = group_bytes // max(group.num_rows, 1)
+            longest = _max_value_bytes(encoded, number, columns, group_bytes, file_bytes)
+            row_bytes = max(longest, mean, 1)
+            num_rows = min(max_rows, MAX_BATCH_ROWS, MAX_BATCH_BYTES // row_bytes)
+            batches = file.iter_batches(max(num_rows, 1), row_groups=[number], columns=columns)
+            for batch in batches:
                 num_read += len(batch)
                 yield _decode_dictionaries(batch)
     if num_read != file.metadata.num_rows:
@@ -97,7 +99,8 @@ def _max_value_bytes(
     The group has `group_bytes` before compression, the file `file_bytes`.
     """
     try:
-        first = next(encoded.iter_batches(1, row_groups=[group_number], columns=columns), None)
+        batches = encoded.iter_batches(1, row_groups=[group_number], columns=columns)
+        first = next(batches, None)
     except (OSError, pa.ArrowNotImplementedError):
         # The values are differences from the ones before: one is no longer than all differences of its page.
         if group_bytes > MAX_EXPANSION * file_bytes:

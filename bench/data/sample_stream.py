@@ -113,11 +113,12 @@ class SampleLoader(Generic[T]):
     def target(self, samples: Sequence[int], epochs: Sequence[int]) -> T:
         """Return what the method reads of the samples' captions, one drawn for each sample and epoch."""
         choice = parse_caption_choice(self.experiment.input.caption)
+        seed = self.experiment.seed
         rows = [self.rows[sample] for sample in samples]
         texts = []
         for row, epoch in zip(rows, epochs, strict=True):
-            options = self.samples.texts(row)
-            texts.append(choice.draw(options, self.experiment.seed, row, epoch))
+            texts_by_field = self.samples.texts(row)
+            texts.append(choice.draw(texts_by_field, seed, row, epoch))
         targets = _make_target_function(self)(Captions(texts, rows))
         return cast("T", targets.select(torch.arange(len(rows))))
 
@@ -211,8 +212,9 @@ class SampleStream(BatchStream[T]):
         super().__init__(experiment, device)
         self.workers = workers
         rows: Sequence[int] = range(len(samples))
-        if experiment.input.subset:
-            rows = subset_rows(experiment.input.subset, experiment.seed, samples.keys)
+        subset = experiment.input.subset
+        if subset:
+            rows = subset_rows(subset, experiment.seed, samples.keys)
         step_sizes = step_sizes or step_sizes_of(experiment)
         self.order = SampleOrder(experiment.seed, len(rows), step_sizes, rank, ranks)
         self.target_building_seconds = 0.0
@@ -240,11 +242,10 @@ class SampleStream(BatchStream[T]):
         unusable = self.stats.unusable
         decoded = self.stats.decoded
         if unusable.total() > max(MIN_TOLERATED, MAX_UNDECODABLE_FRACTION * decoded):
-            counts = f"{unusable.total():,} of {decoded:,} images cannot be used ({format_counts(unusable)})"
-            remedy = "repair the data, or exclude these samples by subset=FILE.csv"
-            data = self.experiment.input.data
             raise ValueError(
-                f"{data}: {counts}, more than {MAX_UNDECODABLE_FRACTION:.0%}: {remedy}"
+                f"{self.experiment.input.data}: {unusable.total():,} of {decoded:,} images cannot be used "
+                f"({format_counts(unusable)}), more than {MAX_UNDECODABLE_FRACTION:.0%}: "
+                "repair the data, or exclude these samples by subset=FILE.csv"
             )
         self.target_building_seconds += loaded.target_building_seconds
         if not isinstance(loaded.target, NoTarget):

@@ -181,5 +181,5 @@ def synset_keys_of_class_name(name: str) -> tuple[str, ...]:
         lemmas = [compound]
         if compound not in tree.first_sense:
             lemmas = [lexicon().lemma(word) for word in words]
-        keys += [tree.first_sense[lemma] for lemma in lemmas if lemma in tree.first_sense]
+        keys += filter(None, map(tree.first_sense.get, lemmas))
     return tuple(dict.fromkeys(keys))

@@ -49,7 +49,8 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     def describe(self) -> str:
         """Say which fields are read, and which other texts the first samples have."""
         fields = list(self.samples)
-        read = {*fields, *(field.partition(".")[0] for field in fields)}
+        roots = [field.partition(".")[0] for field in fields]
+        read = {*fields, *roots}
         others = [
             name for name in self.names if read.isdisjoint({name, name.removeprefix("json.")})
         ]

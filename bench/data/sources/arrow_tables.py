@@ -195,7 +195,7 @@ def convert_to_arrow(paths: Sequence[Path], cache_folder: Path) -> list[Path]:
     for path in paths:
         name = f"{path.name}-{digest_file_excerpts(path)}{CONVERTED_FORMAT}.arrow"
         targets[path] = cache_folder / name
-    missing = [path for path, target in targets.items() if not target.is_file()]
+    missing = [path for path in paths if not targets[path].is_file()]
     if not missing:
         return list(targets.values())
     make_folders(cache_folder)

@@ -118,7 +118,8 @@ def read_table_layout(path: Path, image_column: str | None) -> ImageTableLayout:
     rows = list(read_first_rows(path, candidates))
     missing = ""
     for column in candidates:
-        names = [str(row[column]) for row in rows if row.get(column)]
+        values = [row.get(column) for row in rows]
+        names = [str(value) for value in values if value]
         if column not in (image_column, known):
             if column.lower().endswith(IMAGE_ENDINGS):
                 continue  # the first row, in place of a header
