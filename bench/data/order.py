@@ -83,20 +83,21 @@ def permute(values: Numbers, count: int, key: int) -> Numbers:
     """
     left_base = math.isqrt(count - 1) + 1
     right_base = (count - 1) // left_base + 1
-    bases = np.array([left_base, right_base], np.uint64)
+    bases = (np.uint64(left_base), np.uint64(right_base))
     sequence = np.random.SeedSequence(key)
     round_keys = sequence.generate_state(ROUNDS, np.uint64).astype(np.uint64)
-    result = _permute_below_product(values, bases, round_keys)
+    result = _permute_below_product(values, *bases, round_keys)
     outside = np.flatnonzero(result >= count)
     while len(outside):
-        result[outside] = _permute_below_product(result[outside], bases, round_keys)
+        result[outside] = _permute_below_product(result[outside], *bases, round_keys)
         outside = outside[result[outside] >= count]
     return result
 
 
-def _permute_below_product(values: Numbers, bases: Numbers, round_keys: Numbers) -> Numbers:
+def _permute_below_product(
+    values: Numbers, left_base: np.uint64, right_base: np.uint64, round_keys: Numbers
+) -> Numbers:
     """Permute the numbers below the product of two bases by a Feistel network."""
-    left_base, right_base = bases
     left, right = np.divmod(values, right_base)
     for number, key in enumerate(round_keys):
         if number % 2:

@@ -132,7 +132,7 @@ class Candidate(NamedTuple):
     """A candidate synset, in the order of nearness."""
 
     steps: int  # from the hypernym, or from the synset whose nearest candidate is searched
-    index: int
+    position: int  # among the candidates: of equally near ones the first wins
     key: str
 
 
@@ -174,7 +174,7 @@ def synset_keys_of_class_name(name: str) -> tuple[str, ...]:
     if WORDNET_ID.fullmatch(name):
         key = f"n{int(name[1:])}"
         return (key,) if key in tree.above else ()
-    keys = []
+    keys = list[str]()
     for part in name.lower().split(","):
         words = [word for word in WORD.findall(part) if word not in NOT_NOUNS]
         compound = lexicon().lemma("_".join(words))

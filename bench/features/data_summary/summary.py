@@ -17,7 +17,7 @@ from PIL import Image
 
 from bench.console.progress import show_progress
 from bench.data.caption_lengths import EDGE_TOKENS
-from bench.data.captions.choice import Texts, parse_caption_choice
+from bench.data.captions.choice import TextsByField, parse_caption_choice
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE
 from bench.data.sample_stream import MAX_UNDECODABLE_FRACTION
@@ -170,9 +170,9 @@ def summarize_data(
     )
 
 
-def _read_sampled_texts(samples: Samples, rows: Sequence[int]) -> list[Texts]:
+def _read_sampled_texts(samples: Samples, rows: Sequence[int]) -> list[TextsByField]:
     """Return the texts of random rows, of fewer rows where they have many characters."""
-    texts_of_rows = list[Texts]()
+    texts_of_rows = list[TextsByField]()
     num_characters = 0
     for row in show_progress(rows, len(rows), "captions", "samples"):
         texts_of_rows.append(samples.texts(row))

@@ -103,7 +103,7 @@ class CountLabels:
                 f"{num_failures} of {len(files)} files failed: a vocabulary of the others would look complete"
             )
         if files:
-            total.field_counts.require(parse_caption_choice(self.caption))
+            total.field_counts.require_fields(parse_caption_choice(self.caption))
         return vocabulary
 
     def _add_file_counts(self, files: Sequence[Path], total: Tally) -> int:
