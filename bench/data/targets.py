@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import chain
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,7 @@ from bench.data.text_layouts import (
 from bench.experiment.fields import TextPadding
 
 MAX_BUCKETS = 4
+TargetType = TypeVar("TargetType", bound="Target")
 BatchRows = Int[Tensor, " batch"]  # of the data set
 PerCaption = Int[Tensor, " captions"]
 PerLabel = Int[Tensor, " positives"]
@@ -45,13 +46,13 @@ class Target(Protocol):
     def captions(self) -> "Tokens | None":
         """Captions that a text tower embeds; None if no text is computed."""
 
-    def select(self, rows: BatchRows) -> Self:
+    def select(self: TargetType, rows: BatchRows) -> TargetType:
         """Return the items of a batch."""
 
-    def with_captions(self, captions: "Tokens") -> Self:
+    def with_captions(self: TargetType, captions: "Tokens") -> TargetType:
         """Return the same target with other captions, if text is computed."""
 
-    def to(self, device: torch.device) -> Self:
+    def to(self: TargetType, device: torch.device) -> TargetType:
         """Move to a device asynchronously."""
 
 
@@ -61,7 +62,7 @@ class NoTextMixin:
     __slots__ = ()
     captions = None
 
-    def with_captions(self, _: "Tokens") -> Self:
+    def with_captions(self: TargetType, _: "Tokens") -> TargetType:
         return self
 
 

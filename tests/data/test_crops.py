@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
+from bench.data.decoding import Box
 from bench.data.transforms import (
     ASPECT_RATIOS,
     choose_crop_box,
@@ -68,7 +69,7 @@ def test_crop_equals_torchvisions_resized_crop(are_channels_adjacent: bool) -> N
         (3, 4, 24, 24),
         (59, 69, 1, 1),
     ):
-        found = resize_crop(image, box, draws(0)[0].tolist(), 24, flip=False)
+        found = resize_crop(image, Box(*box), draws(0)[0].tolist(), 24, flip=False)
         assert found.equal(F.resized_crop(image, *box, [24, 24], antialias=True))
         assert found.permute(1, 2, 0).is_contiguous()
 
