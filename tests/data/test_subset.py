@@ -25,7 +25,8 @@ KEYS = pa.chunked_array(
 
 
 def rows_of(subset: str | None, seed: int = 0) -> list[int]:
-    return [*subset_rows(subset, seed, KEYS)]
+    experiment = small("clip", subset=subset, seed=seed)
+    return [*subset_rows(experiment.input.subset, experiment.seed, KEYS)]
 
 
 @pytest.mark.parametrize("column", ["key", "__key__", "uid", "UID"])
