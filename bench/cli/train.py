@@ -159,7 +159,8 @@ class Train(LabelOptions):
                 f"{out} already holds a checkpoint ({path.name}): add --resume, or name another folder with --out"
             )
         processes = read_torchrun_ranks().world_size
-        require_resumable(saved, experiment, processes, inputs_digest(experiment))
+        digest = inputs_digest(experiment.input, experiment.targets)
+        require_resumable(saved, experiment, processes, digest)
         log_resume_differences(path, saved, processes, current_commit())
         return path, saved
 

@@ -40,6 +40,7 @@ def image_budgets(
     if experiment.name in relative_speeds:
         speed = relative_speeds[experiment.name]
         budgets[EQUAL_SECONDS] = images * speed / min(relative_speeds.values())
+    step_sizes = step_sizes_of(experiment)
     whole_batches = dict[str, int]()
     for name, size in budgets.items():
         steps = max(1, step_sizes.nearest_step_count(round(size / processes)))

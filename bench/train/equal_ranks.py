@@ -36,7 +36,7 @@ def circumstances_of_equal_ranks(
         values[f"package {name}"] = text
     if experiment is not None:
         try:
-            digest = inputs_digest(experiment)
+            digest = inputs_digest(experiment.input, experiment.targets)
         except (ValueError, OSError) as error:  # compared, too, so that no rank waits for another
             digest = describe_error(error)
         values[f"data={experiment.input.data} or what belongs to it"] = digest

@@ -64,9 +64,10 @@ def train(
     one. Rank 0 writes.
     """
     names_of_budgets = group_by(sorted(budgets, key=budgets.__getitem__), budgets.__getitem__)
+    step_sizes = step_sizes_of(experiment)
     steps_by_budget = {}
     for images in names_of_budgets:
-        steps_by_budget[images] = nearest_step_count(experiment, round(images / world_size()))
+        steps_by_budget[images] = step_sizes.nearest_step_count(round(images / world_size()))
     run = build_train_run(open_batch_stream(experiment, device, results))
     segments = plan_segments(experiment.training, steps_by_budget)
     log_loader_workers(run.stream)

@@ -87,7 +87,7 @@ def decompose_ladder(records: Sequence[Record]) -> Decomposition | None:
         causes=tuple(causes),
         total=_cause_ratio(runs[0], runs[-1], "whole ratio"),
         num_rounds=len(set.intersection(*rounds)),
-        captions_note=describe_captions(experiments),
+        captions_note=describe_captions(experiment.input for experiment in experiments),
         waits_note=describe_disturbed_windows(records, names),
     )
 

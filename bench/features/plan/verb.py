@@ -104,7 +104,7 @@ class Plan:
             timed = timed_runs[number] if timed_runs else None
             plans.append(self._plan_experiment(experiment, timed, records, gpu, links))
         assumptions = self._describe_step_time_sources(timed_runs, gpu)
-        assumptions["captions"] = describe_captions(experiments)
+        assumptions["captions"] = describe_captions(experiment.input for experiment in experiments)
         tables = [
             plan_table(plans, self.price, self._step_time_note()),
             communication_table(plans, links),

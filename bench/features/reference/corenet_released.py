@@ -130,7 +130,7 @@ def run_corenet_as_released(
             trainer.train_epoch(round_)
         waited = sum(loader.wait_seconds[timing.warmup_steps :])
         figures["data_wait_share"] = waited / sum(timer.seconds)
-        figures["throttled_percent"] = max_throttled_percent(readings, device)
+        figures["throttled_percent"] = highest_throttled_percent(readings, device)
         step_images = [num_images for _, num_images in sizes]
         window_images = []
         for start in range(timing.warmup_steps, num_steps, timing.steps_per_window):

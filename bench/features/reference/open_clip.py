@@ -325,7 +325,7 @@ def _make_train_data(
 
 def _model_sizes(experiment: Experiment) -> _ModelSizes:
     """Return the sizes of an experiment's model."""
-    vocabulary = SubwordIds(experiment.targets.subword_vocabulary)
+    vocabulary = SubwordEncoder(experiment.targets.subword_vocabulary)
     return _ModelSizes(experiment.image.image_size, experiment.text.context_length, vocabulary.size)
 
 

@@ -33,7 +33,7 @@ from bench.features.reference.timing import (
     batch_number_of_step,
     reference_learning_rate,
 )
-from bench.labels.subwords import SubwordIds
+from bench.labels.subwords import SubwordEncoder
 from bench.train.build import build_train_run, open_batch_stream
 
 

@@ -29,7 +29,7 @@ from bench.features.reference.corenet import make_corenet_importable
 from bench.features.reference.experiments import reference_experiment
 from bench.features.reference.runs import pad_superclass_captions, run_side
 from bench.features.reference.tables import loss_comparison_table
-from bench.labels.subwords import SubwordIds
+from bench.labels.subwords import SubwordEncoder
 from bench.records.record import Record
 from tests.reports.conftest import HERE
 
