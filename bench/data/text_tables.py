@@ -92,7 +92,8 @@ def open_text_table(path: Path) -> Iterator[TextTable]:
 def _has_header_line(file: io.BufferedReader) -> bool:
     """Return whether a text begins with a header: column names known for paths of images and for captions."""
     line = file.peek(1).removeprefix(UTF8_MARK).partition(b"\n")[0]
-    names = set(re.split(r'[,;|\t" \r]+', line.decode("utf-8", "replace").lower()))
+    parts = re.split(r"[,;|\t]", line.decode("utf-8", "replace").lower())
+    names = {part.strip(' "\r') for part in parts}
     return not (names.isdisjoint(PATH_COLUMNS) or names.isdisjoint(CAPTION_COLUMNS))
 
 

@@ -46,9 +46,11 @@ def find_busy_processes(seconds: int = WATCH_SECONDS) -> list[BusyProcess]:
         busy = [process for process in busy if cores[process][-1] >= MIN_BUSY_CORES]
         if not busy:
             return []
-    with suppress(psutil.NoSuchProcess):
-        return [BusyProcess(process.name(), fmean(cores[process])) for process in busy]
-    return []
+    named = []
+    for process in busy:
+        with suppress(psutil.Error):  # it has ended meanwhile
+            named.append(BusyProcess(process.name(), fmean(cores[process])))
+    return named
 
 
 def count_undisturbed_threads(num_cores: int, processes: Sequence[BusyProcess]) -> int:

@@ -153,6 +153,13 @@ def _load_extension(name: str, source: str, origin: str, version: str = "") -> N
     _loaded.add(source)
 
 
+def get_loaded_extension(named: str) -> Extension:
+    """Return what a loaded file or module adds."""
+    name = MODULE_PREFIX + Path(named).stem if named.endswith(".py") else named
+    extension: Extension = sys.modules[name].EXTENSION
+    return extension
+
+
 def _register_extension(extension: Extension, origin: str) -> None:
     """Add all that an extension adds; ValueError for what cannot be used."""
     registries: list[tuple[Registry[Any], Sequence[Any]]] = [

@@ -2,7 +2,7 @@
 
 Source: apple/corenet at 1aa3acd, `corenet/data/datasets/classification/wordnet_tagged_classification.py`,
 `_convert_caption_to_labels`, and `corenet/data/datasets/utils/text.py`. The labels equal the labels of the rule
-`corenet`; only their cost differs, which `explain --factors nltk_labels` measures.
+`corenet`; only their cost differs, which `explain --factors labels=nltk` measures.
 """
 
 import re
@@ -85,6 +85,10 @@ def explain_missing_nltk(feature: str, nltk_data: str) -> Iterator[None]:
     except ImportError as error:
         raise ValueError(f"{feature} needs NLTK: pip install -e '.[paper]'") from error
     except LookupError as error:
+        if (
+            type(error) is not LookupError
+        ):  # a KeyError or IndexError is a fault, NLTK raises the base class
+            raise
         remedy = f"python -m nltk.downloader {nltk_data}"
         raise ValueError(
             f"{feature} needs data of NLTK that no Python package contains: {remedy}"

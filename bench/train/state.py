@@ -12,12 +12,8 @@ from bench.train.distributed import gather_full_tensor, is_sharded, world_rank
 from models.checkpoint import select_and_strip_prefix
 
 NamedTensors = dict[str, Tensor]
-STEPS_OF_GROUPS = (
-    "groups.step"  # of an optimizer that counts steps in its groups, as timm's Lamb does
-)
-STEPS_OF_GROUPS = (
-    "param_groups.step"  # name of the number of steps that an optimizer counts in its groups
-)
+# Name of the number of steps that an optimizer counts in its groups, as timm's Lamb does.
+STEPS_OF_GROUPS = "param_groups.step"
 
 
 @dataclass(frozen=True, slots=True)

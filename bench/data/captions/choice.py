@@ -103,5 +103,5 @@ def _parse_field(part: str) -> tuple[str, float | None]:
     name, colon, probability = part.rpartition(":")
     if colon:
         with suppress(ValueError):
-            return name, float(probability)
+            return name.rstrip(), float(probability)
     return part, None

@@ -62,8 +62,9 @@ class ImageTables(IndexedSource):
         columns = list(dict.fromkeys([image, key, *captions]))
         with open_table(path) as table:
             for row in table.read_rows(columns):
-                row_key = str(row.get(key))
                 image_name = str(row.get(image) or "")
+                key_value = row.get(key)
+                row_key = image_name if key_value is None else str(key_value)
                 file = find_image_file(layout.folder, image_name)
                 if file is None:
                     builder.add(row_key, row, None)

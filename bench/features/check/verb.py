@@ -6,16 +6,15 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Json
+from bench.cli.options import FOLDER, Json
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import print_tables
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.interfaces.extensions import load_extensions
-from bench.interfaces.method import METHODS
+from bench.interfaces.extensions import get_loaded_extension, load_extensions
 from bench.tables.tables import Table
 
-SMALL = {
+SMALL_SETTINGS = {
     "batch_size": 8,
     "images": 64,
     "warmup_images": 0,
@@ -38,14 +37,14 @@ class Check:
     extension: Annotated[
         Positional[str], arg(metavar="EXTENSION")
     ]  # its file, or the name of its module
-    results: Path = Path("results")  # folder of the cache with the pack's images
+    # folder whose subfolder `cache` holds the pack's images
+    results: Annotated[Path, FOLDER] = Path("results")
     json: Json = None
 
     def run(self) -> int:
         """Print a table of the checks of each method."""
-        before = set(METHODS)
         load_extensions([self.extension])
-        added = [name for name in METHODS if name not in before]
+        added = [method.name for method in get_loaded_extension(self.extension).methods]
         if not added:
             raise ValueError(f"{self.extension} adds no method: nothing to check")
 
@@ -69,4 +68,4 @@ def small_experiment(method: str) -> Experiment:
         for name, experiment in EXPERIMENTS.items()
         if experiment.method == method and name.endswith("-tiny")
     )
-    return change(experiment, **SMALL)
+    return change(experiment, **SMALL_SETTINGS)
