@@ -45,7 +45,7 @@ def _build_methods(page: PageContext) -> Sequence[Block]:
         settings[name] = format_experiment_settings(experiment)
     return [
         methods_table(comparison),
-        *_difference_blocks(comparison, settings, "setting"),
+        *_differing_and_equal_blocks(comparison, settings, "setting"),
     ]
 
 
@@ -65,7 +65,7 @@ def _build_environment(page: PageContext) -> Sequence[Block]:
     starts = sorted(record.circumstances.started_at for record in comparison.records)
     return [
         Text(f"Runs were started from {starts[0]} to {starts[-1]} (UTC)."),
-        *_difference_blocks(comparison, values, "circumstance"),
+        *_differing_and_equal_blocks(comparison, values, "circumstance"),
     ]
 
 
@@ -84,7 +84,7 @@ FAILURES = Section("failures", "Failures", "Failures", _build_failures)
 ENVIRONMENT = Section("environment", "Environment", "Environment", _build_environment)
 
 
-def _difference_blocks(
+def _differing_and_equal_blocks(
     comparison: ComparisonRecords, texts_by_experiment: Mapping[str, TextByName], noun: str
 ) -> list[Block]:
     """Return a table of what differs between experiments, and the rest, which is equal; `noun` names a row."""

@@ -124,7 +124,9 @@ def _upright_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
             if colours in PLAIN_COLOURS and width * height <= MAX_PIXELS:
                 return width, height
-    return _open_and_decode(encoded, lambda image: image.size if _is_upright_jpeg(image) else None)
+    return _open_and_decode(
+        encoded, lambda image: image.size if _is_plain_upright_jpeg(image) else None
+    )
 
 
 def reduce_box(box: Box, reduction: int) -> Box:
@@ -177,7 +179,7 @@ def _decode_with_pillow(image: Image.Image) -> Pixels:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _is_upright_jpeg(image: Image.Image) -> bool:
+def _is_plain_upright_jpeg(image: Image.Image) -> bool:
     if image.format != "JPEG" or image.mode not in ("RGB", "L"):
         return False
     return _upright_transposition(image) is None

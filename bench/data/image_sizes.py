@@ -41,11 +41,11 @@ class StepSizes:
         """Return the number of images on one device before a step, counted from step 0."""
         block, index = divmod(step, len(self.sizes))
         sizes_before = self._sizes_of_block(block)[:index]
-        return block * _count_images(self.sizes) + _count_images(sizes_before)
+        return block * _count_images_per_device(self.sizes) + _count_images_per_device(sizes_before)
 
-    def nearest_step_count(self, images: int) -> int:
+    def nearest_step_count_of_device(self, images: int) -> int:
         """Return the number of steps whose images on one device are nearest to a number."""
-        images_of_block = _count_images(self.sizes)
+        images_of_block = _count_images_per_device(self.sizes)
         if len(self.sizes) == 1:
             return round(images / images_of_block)
         num_sizes = len(self.sizes)
@@ -76,7 +76,7 @@ def step_sizes_of(experiment: Experiment) -> StepSizes:
     return StepSizes(sizes, experiment.seed if len(sides) > 1 else None)
 
 
-def _count_images(sizes: tuple[StepSize, ...]) -> int:
+def _count_images_per_device(sizes: tuple[StepSize, ...]) -> int:
     return sum(size.num_images for size in sizes)
 
 

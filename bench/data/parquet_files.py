@@ -23,7 +23,7 @@ open_parquet = partial(
 )
 
 
-class ParquetTable:
+class ParquetReader:
     """An open Parquet file."""
 
     def __init__(self, path: Path, file: pq.ParquetFile) -> None:

@@ -27,13 +27,13 @@ DIGEST_BYTES = 2**16  # read at each of three places of a file
 
 def iterate_files(data: str, suffixes: Sequence[str] = ("",)) -> Iterator[Path]:
     """Yield the visible files with one of these endings: below a folder, of a glob, or the file itself."""
-    for name in _iterate_names(data):
+    for name in _iterate_paths(data):
         path = Path(name)
         if is_visible_with_suffix(path.name, suffixes) and path.is_file():
             yield path.absolute()
 
 
-def _iterate_names(data: str) -> Iterator[str]:
+def _iterate_paths(data: str) -> Iterator[str]:
     """Yield the path, the paths below it if it is a folder, or what a glob matches."""
     if Path(data).is_dir():
         for folder, _, names in os.walk(data):

@@ -34,7 +34,7 @@ from bench.data.transforms import (
     CropParams,
     SquarePixels,
     choose_crop_box,
-    draw_crop_params,
+    draw_crop_numbers,
     normalise,
     resize_crop,
 )
@@ -94,7 +94,7 @@ class SampleLoader(Generic[T]):
         samples = self.order.batch_rows(k).tolist()
         side = self.order.image_size(k)
         stats = DecodeStats()
-        draws = draw_crop_params(len(samples), self.order.augmentation_generator(k))
+        draws = draw_crop_numbers(len(samples), self.order.augmentation_generator(k))
         images = []
         shown = []
         for sample, drawn in zip(samples, draws, strict=True):

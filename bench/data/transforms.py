@@ -24,7 +24,7 @@ Images = Float[Tensor, "batch 3 height width"]
 SquarePixels = UInt8[Tensor, "3 side side"]
 
 
-def draw_crop_params(num_images: int, generator: torch.Generator) -> Float[Tensor, "images draws"]:
+def draw_crop_numbers(num_images: int, generator: torch.Generator) -> Float[Tensor, "images draws"]:
     """Draw all numbers that an image's crop may need, so that no image's size affects the draws of others."""
     return torch.rand(num_images, 4 * MAX_TRIES + 1, generator=generator)
 

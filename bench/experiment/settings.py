@@ -111,7 +111,7 @@ def _prepare_for_convert(text: str, kind: Any) -> Any:
     return f"0{text}" if text.startswith(".") else text
 
 
-def shared_settings_suffix(experiment_names: Collection[str]) -> str:
+def shared_settings_in_brackets(experiment_names: Collection[str]) -> str:
     """Return the "[FIELD=VALUE,...]" that all names of experiments end with; empty if they do not end alike."""
     endings = {name.removeprefix(strip_settings_suffix(name)) for name in experiment_names}
     return endings.pop() if len(endings) == 1 else ""

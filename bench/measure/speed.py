@@ -109,7 +109,7 @@ def measure_speed(
 
     num_planned = len(planned_steps) // steps_per_window
     is_disturbed = windows_of_one_image(windows, num_planned).undisturbed_rate() is None
-    phase_steps = plan_phase_steps(
+    phase_steps = plan_steps_timed_by_phase(
         experiment.timing,
         device,
         windows[-1].steps.stop,
@@ -282,7 +282,7 @@ def measure_waiting_cores(
     return estimate_lost_cores(all_gather_objects((platform.node(), readings.figures)))
 
 
-def plan_phase_steps(
+def plan_steps_timed_by_phase(
     timing: TimingSettings, device: torch.device, first_step: int, *, has_several_sizes: bool
 ) -> range:
     """Return the steps to split into phases: as many as in all windows.

@@ -14,7 +14,7 @@ from bench.experiment.config import (
     unexpected_differences,
 )
 from bench.experiment.experiments import TUNED_FIELDS
-from bench.experiment.settings import shared_settings_suffix
+from bench.experiment.settings import shared_settings_in_brackets
 from bench.interfaces.sections import ComparisonRecords
 from bench.interfaces.throughput import PHASE, Throughput
 from bench.measure.summary import UTILISATION_PREFIX
@@ -128,7 +128,7 @@ def with_note_on_differences(
         if is_own_setting and field not in beyond:
             tuned[field] = values
     lines = [table.note]
-    settings = shared_settings_suffix(comparison.experiments)
+    settings = shared_settings_in_brackets(comparison.experiments)
     if settings:
         lines.append(f"All experiments have {settings[1:-1].replace(',', ', ')}.")
     if tuned:

@@ -43,7 +43,7 @@ def image_budgets(
     step_sizes = step_sizes_of(experiment)
     whole_batches = dict[str, int]()
     for name, size in budgets.items():
-        steps = max(1, step_sizes.nearest_step_count(round(size / processes)))
+        steps = max(1, step_sizes.nearest_step_count_of_device(round(size / processes)))
         whole_batches[name] = step_sizes.images_before(steps) * processes
     return whole_batches
 

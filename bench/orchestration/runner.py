@@ -214,7 +214,7 @@ class Runner:
             return ""
         if run.saves_checkpoints and child.returncode in EXIT_CODE_BY_SIGNAL.values():
             raise Stopped(child.returncode)
-        return describe_failed_exit(child.returncode, answer)
+        return describe_failure_reason(child.returncode, answer)
 
 
 def make_child_environment(settings: dict[str, str]) -> dict[str, str]:
@@ -235,7 +235,7 @@ class WorkerError(msgspec.Struct):
     rank: int
 
 
-def describe_failed_exit(returncode: int, output: bytes) -> str:
+def describe_failure_reason(returncode: int, output: bytes) -> str:
     """Return the reason of a failure, which each rank that failed has printed as a line of JSON."""
     ranks_by_reason = dict[str, list[str]]()
     for line in output.splitlines():

@@ -44,7 +44,7 @@ def make_scoring_run(
     """
     planned_scores = []
     for subject in subjects:
-        names = _file_name_parts(subject, comparison, experiment.name, experiment.seed)
+        names = _subject_name_parts(subject, comparison, experiment.name, experiment.seed)
         for task, protocol in compatible_task_protocol_pairs(subject.name, tasks, protocols):
             path = record_path(results, comparison, "transfer", *names, task, protocol)
             planned_scores.append(PlannedScore(subject, task, protocol, path))
@@ -96,7 +96,7 @@ def score_subjects(
         raise RuntimeError("; ".join(errors))
 
 
-def _file_name_parts(
+def _subject_name_parts(
     subject: ScoringSubject, comparison: str, experiment_name: str, seed: int
 ) -> tuple[str, ...]:
     """Return the parts of the file names of a subject's records; only random weights have experiment and seed."""

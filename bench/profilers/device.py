@@ -149,11 +149,11 @@ def make_cpu_busy_gauges() -> dict[str, IntervalGauge]:
         OTHERS_BUSY: make_rate_gauge(read_other_cpu_seconds, percent),
     }
     if hasattr(psutil.cpu_times(), "steal"):
-        interval_gauges[HOST_BUSY] = make_rate_gauge(_read_stolen_seconds, percent)
+        interval_gauges[HOST_BUSY] = make_rate_gauge(_read_stolen_seconds_of_allowed_cores, percent)
     return interval_gauges
 
 
-def _read_stolen_seconds() -> float:
+def _read_stolen_seconds_of_allowed_cores() -> float:
     """Return the CPU time that other virtual machines of the host took from these cores."""
     return sum(float(times.steal) for times in read_times_of_allowed_cores())
 

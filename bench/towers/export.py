@@ -47,9 +47,7 @@ def export_tower(loaded: LoadedTower, out_folder: Path) -> LoadingCode:
         if texts is None:
             model_config, weights = _make_image_encoder_config_and_weights(loaded, image_config)
         else:
-            model_config, weights = _make_dual_encoder_config_and_weights(
-                loaded, image_config, texts
-            )
+            model_config, weights = _make_open_clip_config_and_weights(loaded, image_config, texts)
         preprocessing = _make_preprocessing_config(loaded.provenance)
         preprocessing["resize_mode"] = "shortest"
         config = {"model_cfg": model_config, "preprocess_cfg": preprocessing, "made": made}
@@ -88,7 +86,7 @@ def _make_open_clip_image_config(loaded: LoadedTower) -> dict[str, Any]:
     return {"vision_cfg": vision, "quick_gelu": config.get("quick_gelu", False)}
 
 
-def _make_dual_encoder_config_and_weights(
+def _make_open_clip_config_and_weights(
     loaded: LoadedTower, image_config: dict[str, Any], texts: TextEncoder
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return open_clip's configuration and weights of a tower with its text tower, for open_clip's own tokenizer."""

@@ -67,7 +67,9 @@ def train(
     step_sizes = step_sizes_of(experiment)
     steps_by_budget = {}
     for images in names_of_budgets:
-        steps_by_budget[images] = step_sizes.nearest_step_count(round(images / world_size()))
+        steps_by_budget[images] = step_sizes.nearest_step_count_of_device(
+            round(images / world_size())
+        )
     run = build_train_run(open_batch_stream(experiment, device, results))
     segments = plan_segments(experiment.training, steps_by_budget)
     log_loader_workers(run.stream)

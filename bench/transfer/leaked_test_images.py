@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from bench.data.samples import open_samples
 from bench.experiment.config import Experiment
-from bench.transfer.tasks.image_sources import FileImageSource, ImageSource
+from bench.transfer.tasks.image_sources import EncodedImageSource, ImageSource
 
 MAX_COMPARED = 200_000  # samples of the training data, all of which are read once
 
@@ -20,7 +20,7 @@ def count_leaked_test_images(
 
     Compared are files and members of tars with at most `MAX_COMPARED` samples that can still be read.
     """
-    if not isinstance(test_images, FileImageSource):
+    if not isinstance(test_images, EncodedImageSource):
         return UNSET
     try:
         training_digests = _hash_training_images(experiment, cache_folder)

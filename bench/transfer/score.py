@@ -39,26 +39,26 @@ def open_extractor(
         embed = cast("Embed", cache(UNTRAINED_FEATURES[extractor_name]))
         return FeatureExtractor(name=extractor_name, embed=embed, device=device)
     if extractor_name == REFERENCE_TOWER:
-        return _make_tower_extractor(extractor_name, load_reference_tower(), device)
+        return _make_caching_extractor(extractor_name, load_reference_tower(), device)
     if extractor_name == RANDOM_INIT:
         tower = build_untrained_tower(experiment)
-        return _make_tower_extractor(RANDOM_INIT, tower, device, experiment=experiment)
+        return _make_caching_extractor(RANDOM_INIT, tower, device, experiment=experiment)
     loaded = load_tower(extractor_name)
     provenance = loaded.provenance
     if is_untrained and provenance is not None:
         return open_extractor(RANDOM_INIT, provenance.experiment, device)
     if is_untrained:
         title = f"{RANDOM_INIT} of {loaded.name}"
-        return _make_tower_extractor(title, build_random_init_tower(loaded.architecture), device)
+        return _make_caching_extractor(title, build_random_init_tower(loaded.architecture), device)
     fields: dict[str, Any] = {"loaded": loaded}
     if provenance is not None:
         fields["experiment"] = provenance.experiment
         fields["images_seen"] = provenance.images
         fields["budgets"] = provenance.budgets
-    return _make_tower_extractor(loaded.name, loaded.tower, device, **fields)
+    return _make_caching_extractor(loaded.name, loaded.tower, device, **fields)
 
 
-def _make_tower_extractor(
+def _make_caching_extractor(
     name: str, tower: ImageTower, device: torch.device, **fields: Any
 ) -> FeatureExtractor:
     """Return the feature extractor of a tower; it embeds each image source once. `fields` are further fields."""

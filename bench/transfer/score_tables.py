@@ -72,7 +72,9 @@ def _cells_of_tasks(cells: Mapping[str, Cell], tasks: Sequence[str]) -> list[Cel
     return [cells.get(task, absent) for task in tasks]
 
 
-def protocol_table(comparison: ComparisonRecords, scores: FullLabelScores, protocol: str) -> Table:
+def seed_accuracy_table(
+    comparison: ComparisonRecords, scores: FullLabelScores, protocol: str
+) -> Table:
     """Return a table with one row per tower and seed: its accuracy by a protocol on every task."""
     tasks = [task for task in scores.tasks if scores.accuracies(task, protocol)]
     # By subject, images seen in pre-training and seed.

@@ -24,7 +24,7 @@ CorrectItems = npt.NDArray[np.float64]  # 1.0 for each test item that was answer
 
 
 @dataclass(frozen=True, slots=True)
-class ComputeBudget:
+class EqualBudget:
     """What towers beside each other have in common: the images that they have seen, or the seconds on the device.
 
     The seconds are those that the slowest experiment of a comparison needs for its images.
@@ -47,7 +47,7 @@ class SubjectScore:
     is_reference: bool
     experiment: Experiment | None
     images_seen: int  # in pre-training
-    budgets: tuple[ComputeBudget, ...]
+    budgets: tuple[EqualBudget, ...]
     score: Score
 
     @property
@@ -79,7 +79,7 @@ class SubjectAccuracy:
     subject: str
     is_reference: bool
     images_seen: int  # in pre-training
-    budgets: tuple[ComputeBudget, ...]
+    budgets: tuple[EqualBudget, ...]
     seed_scores: tuple[SubjectScore, ...]  # one per seed
     accuracy: Estimate
     # Over the random-init baseline; None for the baseline itself, or without one.
@@ -103,19 +103,19 @@ class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
         return sorted(names, key=lambda name: index_or_end(DEFAULT_TASKS, name))
 
     @cached_property
-    def budgets(self) -> list[ComputeBudget]:
+    def budgets(self) -> list[EqualBudget]:
         """The budgets at which towers were scored: those of the most experiments first, of these the largest."""
         subjects = self._subjects_by_budget
 
-        def order(budget: ComputeBudget) -> tuple[int, bool, int]:
+        def order(budget: EqualBudget) -> tuple[int, bool, int]:
             return -len(subjects[budget]), budget.images is None, -(budget.images or 0)
 
         return sorted(subjects, key=order)
 
     @cached_property
-    def headline_budgets(self) -> list[ComputeBudget]:
+    def headline_budgets(self) -> list[EqualBudget]:
         """The first number of images, equal device seconds, and what the towers of other experiments have seen."""
-        chosen: list[ComputeBudget] = []
+        chosen: list[EqualBudget] = []
         shown = set[str]()
         for budget in self.budgets:
             subjects = self._subjects_by_budget[budget]
@@ -126,9 +126,9 @@ class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
         return chosen
 
     @cached_property
-    def _subjects_by_budget(self) -> dict[ComputeBudget, set[str]]:
+    def _subjects_by_budget(self) -> dict[EqualBudget, set[str]]:
         """The trained experiments by the budget at which their towers were scored."""
-        subjects: dict[ComputeBudget, set[str]] = defaultdict(set)
+        subjects: dict[EqualBudget, set[str]] = defaultdict(set)
         for scored in self:
             for budget in scored.budgets:
                 subjects[budget].add(scored.subject)
@@ -189,7 +189,7 @@ def collect_all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
 
 
 def select_towers_at_budget(
-    points: Sequence[SubjectAccuracy], budget: ComputeBudget
+    points: Sequence[SubjectAccuracy], budget: EqualBudget
 ) -> dict[str, SubjectAccuracy]:
     """Return the trained towers at a budget, by subject."""
     towers = {}
@@ -209,13 +209,13 @@ def index_or_end(order: Sequence[str], name: str) -> int:
     return order.index(name) if name in order else len(order)
 
 
-def _budgets_of(transfer: TransferScores) -> tuple[ComputeBudget, ...]:
+def _budgets_of(transfer: TransferScores) -> tuple[EqualBudget, ...]:
     """Return the budgets of a trained tower: the images that it has really seen, or equal device seconds, or both."""
     budgets = []
     if transfer.budgets != (EQUAL_SECONDS,):
-        budgets.append(ComputeBudget(transfer.images))
+        budgets.append(EqualBudget(transfer.images))
     if EQUAL_SECONDS in transfer.budgets:
-        budgets.append(ComputeBudget(None))
+        budgets.append(EqualBudget(None))
     return tuple(budgets)
 
 
@@ -238,7 +238,7 @@ def _make_subject_accuracy(
 ) -> SubjectAccuracy:
     """Return the accuracy over one subject's scores of different seeds, and its gain over the random-init baseline."""
     first = seed_scores[0]
-    budgets = dict[ComputeBudget, None]()
+    budgets = dict[EqualBudget, None]()
     for scored in seed_scores:
         budgets |= dict.fromkeys(scored.budgets)
     gains = []

@@ -16,7 +16,7 @@ from bench.tables.groups import group_by
 from bench.tables.tables import Table
 from bench.transfer.label_curves import CURVES_NOTE, collect_label_curves, curve_table
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
-from bench.transfer.score_tables import describe_leaked_test_images, protocol_table
+from bench.transfer.score_tables import describe_leaked_test_images, seed_accuracy_table
 from bench.transfer.subject_scores import PROBE, collect_full_label_scores
 
 TOWER_NOTE = (
@@ -37,7 +37,7 @@ def make_transfer_tables(records: Sequence[Record]) -> list[Table]:
     scores_by_protocol = group_by(scores, lambda score: score.protocol)
     for protocol in sorted(scores_by_protocol, key=lambda name: (name != PROBE, name)):
         note = TOWER_NOTE + describe_task_trainings(scores_by_protocol[protocol])
-        table = protocol_table(comparison, full_label_scores, protocol)
+        table = seed_accuracy_table(comparison, full_label_scores, protocol)
         tables.append(replace(table, note=note))
     curves_by_table = group_by(collect_label_curves(comparison), lambda curve: curve.table_key)
     tables += [

@@ -23,9 +23,9 @@ from reports.render.svg import (
     add_axes_with_margins,
     draw_marks,
     figure_to_svg,
+    fit_chart_label,
     label_line_ends,
     open_figure,
-    shorten_label,
 )
 from reports.speed.charts import experiment_colour_and_marker, experiment_index
 
@@ -175,7 +175,7 @@ def _label_accuracies(axes: Axes, ends: Sequence[LineEnd]) -> str:
     texts = []
     for end in ends:
         accuracy = format_accuracy(end.y)
-        label = f"{shorten_label(end.label, 15)} {accuracy}"
+        label = f"{fit_chart_label(end.label, 15)} {accuracy}"
         labelled_ends.append(end._replace(label=label))
         texts.append(f"{end.label} {accuracy}")
     label_line_ends(axes, labelled_ends)

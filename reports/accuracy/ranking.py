@@ -23,7 +23,7 @@ from bench.tables.formats import (
 )
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.subject_scores import (
-    ComputeBudget,
+    EqualBudget,
     FullLabelScores,
     select_towers_at_budget,
 )
@@ -153,7 +153,7 @@ def choose_lead_experiment(comparison: ComparisonRecords, candidates: Sequence[s
 
 def choose_answer_budget(
     comparison: ComparisonRecords, scores: FullLabelScores
-) -> ComputeBudget | None:
+) -> EqualBudget | None:
     """Return the budget of the answer: the first at which the base and another tower were scored, of seconds first."""
     for budget in sorted(scores.headline_budgets, key=lambda budget: budget.images is not None):
         towers = select_towers_at_budget(scores.main_accuracies(scores.tasks[0]), budget)

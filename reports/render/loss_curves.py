@@ -83,7 +83,7 @@ def trunk_and_cooldown_points(
 
     points_by_part = {TRUNK: average(0, training.trunk_losses)}
     for branch, losses in zip(training.branches, training.cooldown_losses, strict=True):
-        last_step = step_sizes.nearest_step_count(branch.images // processes)
+        last_step = step_sizes.nearest_step_count_of_device(branch.images // processes)
         first_step = last_step - steps_per_loss * len(losses)
         part = f"cool-down to {branch.images:,} images"
         points_by_part[part] = average(first_step, losses)

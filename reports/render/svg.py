@@ -179,7 +179,7 @@ def label_line_ends(axes: Axes, ends: Sequence[LineEnd]) -> None:
         text.set(fontsize=12, va="center_baseline")
 
 
-def shorten_label(label: object, max_length: int = LONGEST_LABEL) -> str:
+def fit_chart_label(label: object, max_length: int = LONGEST_LABEL) -> str:
     """Return a label for a chart: one line of printable characters, cut after `max_length`."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(label))
     if len(text) <= max_length:

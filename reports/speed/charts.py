@@ -29,9 +29,9 @@ from reports.render.svg import (
     colour_and_marker,
     draw_marks,
     figure_to_svg,
+    fit_chart_label,
     legend_marker,
     open_figure,
-    shorten_label,
 )
 
 WIDTH = 440  # SVG units; a phone scales it by 0.8, a desktop by about 1.1
@@ -95,7 +95,7 @@ def ratio_chart(comparison: ComparisonRecords) -> Markup:
         low, high = _drawn_ratio_range(axes)
         margin = 0.02 * (high - low)
         axes.set_xlim(low - margin, high + margin)
-        axes.set_xlabel(f"times {shorten_label(base)}'s images per second")
+        axes.set_xlabel(f"times {fit_chart_label(base)}'s images per second")
         text = f"Ratios to {base}, the band is plus or minus 2 percent. {'; '.join(described)}."
         return figure_to_svg(figure, "ratios", text)
 
@@ -167,7 +167,7 @@ def write_row_label(axes: Axes, row: int, label: str, value: str, rows_above: fl
     """Write the name of a row at its left and its figure at its right, so many rows above its middle."""
     y = row - rows_above
     transform = axes.get_yaxis_transform()
-    axes.text(0.004, y, shorten_label(label), transform=transform, va="center", fontsize=13)
+    axes.text(0.004, y, fit_chart_label(label), transform=transform, va="center", fontsize=13)
     figure = axes.text(0.996, y, value, transform=transform, va="center", fontsize=13)
     figure.set(ha="right", fontweight="bold")
 

@@ -23,7 +23,7 @@ from bench.data.subset import subset_rows
 from bench.labels.vocabulary import read_vocabulary
 from bench.records.record import read_records
 from bench.train.checkpoints import find_latest_valid_checkpoint
-from bench.transfer.tasks.image_sources import FileImageSource
+from bench.transfer.tasks.image_sources import EncodedImageSource
 from models.checkpoint import read_weights
 from tests.chaos.case import Case, reading
 from tests.chaos.payloads import write_file
@@ -61,9 +61,11 @@ def pipes() -> dict[str, Case]:
 
     return {
         "a pipe among records": reading(pipe(NAME), lambda path: read_records(path.parent)),
-        "a pipe for an image": reading(pipe("a.jpg"), lambda path: FileImageSource([path]).rgb(0)),
+        "a pipe for an image": reading(
+            pipe("a.jpg"), lambda path: EncodedImageSource([path]).rgb(0)
+        ),
         "a link to /dev/zero for an image": reading(
-            link("a.jpg", "/dev/zero"), lambda path: FileImageSource([path]).rgb(0)
+            link("a.jpg", "/dev/zero"), lambda path: EncodedImageSource([path]).rgb(0)
         ),
         "a pipe in a checkpoint": reading(_checkpoint_with_a_pipe, find_latest_valid_checkpoint),
     }

@@ -17,7 +17,7 @@ from bench.data.decoding import (
     UnusableImageError,
     decode_image,
 )
-from bench.data.transforms import crop_and_resize, draw_crop_params
+from bench.data.transforms import crop_and_resize, draw_crop_numbers
 from bench.experiment.experiments import EXPERIMENTS
 from bench.profilers.memory import PeakMemory
 from tests.chaos.broken_images import SIGNATURE, broken_images, largest_images
@@ -35,7 +35,7 @@ MOST_OF_A_BOMB_MIB, BOMB_BYTES = 357.0, 49_152
 def require_usable_or_classified(image: bytes) -> None:
     experiment = EXPERIMENTS["catlip-tiny"]
     try:
-        draws, scale = draw_crop_params(1, torch.Generator())[0], experiment.input.crop_scale
+        draws, scale = draw_crop_numbers(1, torch.Generator())[0], experiment.input.crop_scale
         found = crop_and_resize(
             decode_image(image),
             draws,

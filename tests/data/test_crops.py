@@ -12,7 +12,7 @@ from bench.data.transforms import (
     ASPECT_RATIOS,
     choose_crop_box,
     crop_and_resize,
-    draw_crop_params,
+    draw_crop_numbers,
     resize_crop,
 )
 
@@ -21,7 +21,7 @@ SCALE = (0.5, 1.0)
 
 
 def draws(seed: int, images: int = 1) -> torch.Tensor:
-    return draw_crop_params(images, torch.Generator().manual_seed(seed))
+    return draw_crop_numbers(images, torch.Generator().manual_seed(seed))
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)

@@ -63,8 +63,8 @@ def test_steps_for_images_are_the_nearest_whole_number(
     changes: dict[str, Any], images: int
 ) -> None:
     sizes = step_sizes_of(small("catlip", **changes))
-    found = sizes.nearest_step_count(images)
-    assert sizes.nearest_step_count(sizes.images_before(found)) == found
+    found = sizes.nearest_step_count_of_device(images)
+    assert sizes.nearest_step_count_of_device(sizes.images_before(found)) == found
     apart = abs(sizes.images_before(found) - images)
     near = (max(0, found - 1), found + 1)
     assert apart <= min(abs(sizes.images_before(step) - images) for step in near)

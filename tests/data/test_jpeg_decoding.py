@@ -24,13 +24,13 @@ from bench.data.decoding import (
     decode_image,
     reduce_box,
 )
-from bench.data.transforms import choose_crop_box, crop_and_resize, draw_crop_params, resize_crop
+from bench.data.transforms import choose_crop_box, crop_and_resize, draw_crop_numbers, resize_crop
 from bench.train.build import open_batch_stream
 from tests.data.shards import encode_image, make_image, write_shard
 from tests.small import small
 
 CPU, SCALE = torch.device("cpu"), (0.3, 1.0)
-DRAWS = draw_crop_params(8, torch.Generator().manual_seed(0))
+DRAWS = draw_crop_numbers(8, torch.Generator().manual_seed(0))
 WIDTH, HEIGHT = 333, 250  # no multiples of 8
 
 

@@ -7,7 +7,7 @@ import torch
 
 import bench.measure.speed as speed_module
 from bench.measure.heating import until_device_is_hot
-from bench.measure.speed import measure_speed, plan_phase_steps
+from bench.measure.speed import measure_speed, plan_steps_timed_by_phase
 from tests.heated import heat_like_a_gpu
 from tests.processes import in_ranks
 from tests.small import TWO_BLOCKS, few_images, small
@@ -58,6 +58,6 @@ def test_phases_of_a_gpu_are_those_of_one_window(
 ) -> None:
     """Images of several sizes need more steps."""
     experiment = small("catlip", windows=2, steps_per_window=3, image_sizes=sizes)
-    assert plan_phase_steps(
+    assert plan_steps_timed_by_phase(
         experiment.timing, torch.device(device), 16, has_several_sizes=bool(sizes)
     ) == range(16, 16 + expected)

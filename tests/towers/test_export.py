@@ -21,7 +21,7 @@ from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.build import build_untrained_tower
 from bench.train.loop import train
 from bench.transfer.feature_extractor import make_tower_embedder
-from bench.transfer.tasks.image_sources import FileImageSource
+from bench.transfer.tasks.image_sources import EncodedImageSource
 from models.image_tower import PIXEL_STATISTICS
 from tests.data.shards import encode_image, make_image
 from tests.scoring_images import eval_transform
@@ -184,7 +184,7 @@ def test_scoring_and_an_exported_tower_show_an_image_alike(
         files.append(tmp_path / f"{number}.png")
         files[-1].write_bytes(encode_image(image, "PNG"))
     scored = torch.from_numpy(
-        make_tower_embedder(load_tower(str(path)).tower, CPU)(FileImageSource(files))
+        make_tower_embedder(load_tower(str(path)).tower, CPU)(EncodedImageSource(files))
     )
     name = exported(path, tmp_path / "out")
     if tower == "test_vit":

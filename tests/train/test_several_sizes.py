@@ -69,7 +69,10 @@ def test_multi_size_training_counts_its_images_and_its_tower_is_scored(
         experiment, CPU, results, budgets, lambda images: tmp_path / f"{images}.safetensors"
     )
     images_of_branches = [branch.images for branch in training.branches]
-    steps = [step_sizes_of(experiment).nearest_step_count(images) for images in images_of_branches]
+    steps = [
+        step_sizes_of(experiment).nearest_step_count_of_device(images)
+        for images in images_of_branches
+    ]
     assert len(training.trunk_losses) + len(training.cooldown_losses[-1]) == steps[-1]
     assert images_of_branches == [step_sizes_of(experiment).images_before(step) for step in steps]
     path = tmp_path / f"{images_of_branches[-1]}.safetensors"

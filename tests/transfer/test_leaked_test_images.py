@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.transfer.leaked_test_images import count_leaked_test_images
-from bench.transfer.tasks.image_sources import FileImageSource
+from bench.transfer.tasks.image_sources import EncodedImageSource
 from bench.transfer.terminal_tables import make_transfer_tables
 from tests.data.shards import encode_image, make_image, write_shard
 from tests.transfer.test_score_tables import CLIP, score, scored
@@ -35,9 +35,9 @@ def test_test_images_with_the_bytes_of_a_training_image_are_counted(
         files.append(tmp_path / f"test-{number}.jpg")
         files[-1].write_bytes(encode_image(make_image(number)))
     experiment = change(EXPERIMENTS["clip-tiny"], data=str(data), caption_lengths="pack")
-    assert count_leaked_test_images(FileImageSource(files), experiment, tmp_path / "cache") == 2
+    assert count_leaked_test_images(EncodedImageSource(files), experiment, tmp_path / "cache") == 2
     assert (
-        count_leaked_test_images(FileImageSource(files), EXPERIMENTS["clip-tiny"], tmp_path)
+        count_leaked_test_images(EncodedImageSource(files), EXPERIMENTS["clip-tiny"], tmp_path)
         is UNSET
     )
 

@@ -78,12 +78,12 @@ class ImagePairs(IndexedSource):
             if builder.needs_captions:
                 folder, slash, _ = key.rpartition("/")
                 files_of_folder = files_by_key.get(folder + slash + FOLDER_KEY, {})
-                texts = _read_texts(path, files) or _read_texts(path, files_of_folder)
+                texts = _read_sample_texts(path, files) or _read_sample_texts(path, files_of_folder)
             image_place = (os.fsencode(path / image.name),)
             builder.add(key, texts, image_place, image.num_bytes)
 
 
-def _read_texts(folder: Path, files: FilesBySuffix) -> dict[str, object]:
+def _read_sample_texts(folder: Path, files: FilesBySuffix) -> dict[str, object]:
     """Return the texts of files by suffix, as of a tar sample."""
     members = {}
     for suffix, file in files.items():

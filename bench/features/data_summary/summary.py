@@ -43,7 +43,7 @@ KEYS_REMEDY = (
 
 
 @dataclass(frozen=True, slots=True)
-class SampledImage:
+class InspectedImage:
     """An image as it was read: a usable one has a size in pixels, another has a flaw."""
 
     row: int
@@ -83,7 +83,7 @@ class DataSummary:
     num_samples: int  # that can be used
     skipped: Mapping[str, int]  # samples without an image or a caption, by the reason
     notes: Sequence[str]  # of the source
-    images: Sequence[SampledImage]
+    images: Sequence[InspectedImage]
     captions: Sequence[FieldCaptions]
     pictures: Sequence[Picture]  # the first of the images, with their captions of all fields
 
@@ -93,7 +93,7 @@ class DataSummary:
         return self.num_samples + sum(self.skipped.values())
 
     @property
-    def usable_images(self) -> list[SampledImage]:
+    def usable_images(self) -> list[InspectedImage]:
         """The images of the sample that were decoded."""
         return [image for image in self.images if not image.flaw]
 
@@ -204,7 +204,7 @@ def count_tokens_and_nouns(field: str, texts_of_samples: Sequence[Sequence[str]]
     )
 
 
-def _decode_sampled_images(samples: Samples, rows: Sequence[int]) -> list[SampledImage]:
+def _decode_sampled_images(samples: Samples, rows: Sequence[int]) -> list[InspectedImage]:
     """Decode the images of rows in the order of the files; return them in the order of `rows`."""
     shown = set(rows[:NUM_SHOWN])
     image_of_row = {}
@@ -213,7 +213,7 @@ def _decode_sampled_images(samples: Samples, rows: Sequence[int]) -> list[Sample
     return [image_of_row[row] for row in rows]
 
 
-def _decode_sampled_image(samples: Samples, row: int, *, is_shown: bool) -> SampledImage:
+def _decode_sampled_image(samples: Samples, row: int, *, is_shown: bool) -> InspectedImage:
     """Decode an image; a thumbnail is made if it is shown."""
     if samples.is_decoded:  # with colours that are premultiplied by alpha
         pixels = samples.pixels[row].permute(1, 2, 0).numpy()
@@ -226,10 +226,10 @@ def _decode_sampled_image(samples: Samples, row: int, *, is_shown: bool) -> Samp
         try:
             rgb = decode_image(content).permute(1, 2, 0).numpy()
         except UnusableImageError as error:
-            return SampledImage(row, len(content), digest, flaw=str(error))
+            return InspectedImage(row, len(content), digest, flaw=str(error))
     height, width, _ = rgb.shape
     thumbnail = _make_thumbnail(rgb) if is_shown else b""
-    return SampledImage(row, len(content), digest, width, height, thumbnail=thumbnail)
+    return InspectedImage(row, len(content), digest, width, height, thumbnail=thumbnail)
 
 
 def _make_thumbnail(rgb: npt.NDArray[np.uint8]) -> bytes:
@@ -240,7 +240,7 @@ def _make_thumbnail(rgb: npt.NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _make_picture(samples: Samples, image: SampledImage) -> Picture:
+def _make_picture(samples: Samples, image: InspectedImage) -> Picture:
     """Return the thumbnail of a sample with its size and captions, or the reason why it cannot be decoded."""
     key = samples.key(image.row)
     captions = []

@@ -24,14 +24,14 @@ REPEATED_NOTE = (
 def summary_tables(summary: DataSummary) -> list[Table]:
     """Return all tables, in the order of the terminal."""
     return [
-        source_table(summary),
+        data_overview_table(summary),
         size_table(summary),
         caption_table(summary),
         unusable_table(summary),
     ]
 
 
-def source_table(summary: DataSummary) -> Table:
+def data_overview_table(summary: DataSummary) -> Table:
     """Return a table of one row: files, samples, bytes of the images and exact copies; notes of the source beneath."""
     num_images = len(summary.images)
     num_distinct = len({image.digest for image in summary.images})

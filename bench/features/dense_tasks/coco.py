@@ -19,7 +19,7 @@ from bench.features.dense_tasks.detection import (
 from bench.features.dense_tasks.layouts import COCO_LAYOUT, require_path
 from bench.features.dense_tasks.multi_label import MultiLabelPart, MultiLabelTask
 from bench.features.dense_tasks.task_files import build_task_with_holdout
-from bench.transfer.tasks.image_sources import FileImageSource, join_first_three
+from bench.transfer.tasks.image_sources import EncodedImageSource, join_first_three
 
 MAX_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
 MIN_POLYGON_LENGTH = 6  # coordinates of three corners
@@ -76,7 +76,7 @@ class CocoSplit:
     """The images of a split with their objects, decoded on access."""
 
     classes: tuple[str, ...]  # by ascending id of their category
-    images: FileImageSource
+    images: EncodedImageSource
     # The objects of each image, with the indices of `classes` in place of the categories' ids.
     objects: Sequence[Sequence[Any]]
 
@@ -191,7 +191,7 @@ def _read_split(root: Path, split: str, file_type: type[AnnotationsFile]) -> Coc
         annotations[annotation.image_id].append(annotation)
         annotation.category_id = class_index[annotation.category_id]
     classes = tuple(category.name for category in categories)
-    images = FileImageSource([folder / name for name in names])
+    images = EncodedImageSource([folder / name for name in names])
     return CocoSplit(classes, images, list(annotations.values()))
 
 

@@ -17,7 +17,7 @@ from bench.features.dense_tasks.segmentation import IGNORED, ImageAndMask, Segme
 from bench.features.dense_tasks.task_files import build_task_with_holdout
 from bench.transfer.tasks.image_sources import (
     IMAGE_SUFFIXES,
-    FileImageSource,
+    EncodedImageSource,
     join_first_three,
 )
 
@@ -31,7 +31,7 @@ ClassOfNumber = Int[np.ndarray, "256"]  # by number in the masks: a class, IGNOR
 class MaskFiles:
     """Images with one mask each, decoded on access."""
 
-    images: FileImageSource
+    images: EncodedImageSource
     masks: Sequence[Path]
     class_of_number: ClassOfNumber
 
@@ -105,7 +105,7 @@ def _pair_images_with_masks(
         raise ValueError(
             f"{root}: images/{part} and {masks_name}/{part} hold other names, such as {names}"
         )
-    return MaskFiles(FileImageSource(files), mask_files, class_of_number)
+    return MaskFiles(EncodedImageSource(files), mask_files, class_of_number)
 
 
 def _read_mask_numbers(path: Path) -> UInt8[np.ndarray, "height width"]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.records.scores import MetricScore
 from bench.transfer.classification.fine_tune import FineTuningRecipe, fine_tune_at_best_rate
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.image_sources import ConcatenatedImages, FileImageSource
+from bench.transfer.tasks.image_sources import ConcatenatedImages, EncodedImageSource
 from bench.transfer.tasks.tasks import LabelledImages, TaskWithSplits
 from bench.transfer.transfer_training import PUBLISHED_WIDTH
 from losses.multilabel import multilabel_loss
@@ -40,7 +40,7 @@ class MultiLabelPart(LabelledImages):
     labels: Bool[np.ndarray, "images classes"]
 
     def select(self, rows: Sequence[int]) -> "MultiLabelPart":
-        assert isinstance(self.images, FileImageSource)
+        assert isinstance(self.images, EncodedImageSource)
         return MultiLabelPart(self.images.select(rows), self.labels[rows])
 
     def concatenate(self, other: LabelledImages) -> "MultiLabelPart":

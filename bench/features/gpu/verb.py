@@ -28,7 +28,7 @@ LIGHT = "--set warmup_steps=2 --set windows=2 --set steps_per_window=2"  # figur
 
 
 @dataclass(frozen=True, slots=True)
-class GpuStep:
+class GpuCommand:
     """A command line of Python with a time limit.
 
     In its arguments, {results} is the results folder and {folder} the folder of the step's own records.
@@ -55,7 +55,7 @@ def has_records(folder: Path) -> bool:
     return folder.is_dir() and bool(list_comparison_names(folder))
 
 
-def list_gpu_steps(device: Device) -> list[GpuStep]:
+def list_gpu_steps(device: Device) -> list[GpuCommand]:
     """Return the steps in their order, the most important ones first; those for a CPU are at the tiny scale.
 
     The step `tests` is left out without a checkout, because an installed package has no tests.
@@ -80,20 +80,22 @@ def list_gpu_steps(device: Device) -> list[GpuStep]:
         rounds = 2
         images = 256
     steps = [
-        GpuStep("preflight", f"-m bench.features.gpu.preflight {device}", 3),
-        GpuStep("b16", f"{measure_b16} --rounds {rounds}", 30),
-        GpuStep("tests", f"-m pytest {tests} -q -p no:randomly", 15),
-        GpuStep("l14", f"{measure_l14} --rounds {rounds}", 40),
-        GpuStep("b16-ladder", f"-m bench explain {ladder} --rounds 2 --results {{folder}}", 40),
-        GpuStep("b16-max-autotune", f"{measure_b16} --rounds 1 --set compile=max-autotune", 30),
-        GpuStep("shards", f"-m bench.measure.generated_shards {{results}}/shards {images}", 5),
-        GpuStep("b16-shards", f"{measure_b16} --rounds 1 --data {{results}}/shards", 10),
-        GpuStep(
+        GpuCommand("preflight", f"-m bench.features.gpu.preflight {device}", 3),
+        GpuCommand("b16", f"{measure_b16} --rounds {rounds}", 30),
+        GpuCommand("tests", f"-m pytest {tests} -q -p no:randomly", 15),
+        GpuCommand("l14", f"{measure_l14} --rounds {rounds}", 40),
+        GpuCommand("b16-ladder", f"-m bench explain {ladder} --rounds 2 --results {{folder}}", 40),
+        GpuCommand("b16-max-autotune", f"{measure_b16} --rounds 1 --set compile=max-autotune", 30),
+        GpuCommand("shards", f"-m bench.measure.generated_shards {{results}}/shards {images}", 5),
+        GpuCommand("b16-shards", f"{measure_b16} --rounds 1 --data {{results}}/shards", 10),
+        GpuCommand(
             "train",
             "-m bench train catlip-tiny --images 2048 --task 'Twemoji group' --out {results}/train --resume",
             10,
         ),
-        GpuStep("open-clip", f"-m bench reference open-clip {open_clip} --results {{folder}}", 20),
+        GpuCommand(
+            "open-clip", f"-m bench reference open-clip {open_clip} --results {{folder}}", 20
+        ),
     ]
     if not (CHECKOUT / "tests").is_dir():
         steps = [step for step in steps if step.name != "tests"]
@@ -140,7 +142,7 @@ class Gpu:
         return OK if all(row["status"] in ("ok", "done before") for row in rows) else FAILED_CASE
 
 
-def run_gpu_step(step: GpuStep, results: Path) -> StepStatus:
+def run_gpu_step(step: GpuCommand, results: Path) -> StepStatus:
     """Run a step with its time limit, draw the page of its records, and return how the step ended."""
     command = step.command_line(results)
     log_file = results / f"{step.name}.log"

@@ -15,8 +15,8 @@ from reports.render.svg import (
     colour_and_marker,
     draw_marks,
     figure_to_svg,
+    fit_chart_label,
     open_figure,
-    shorten_label,
 )
 from reports.series import CommitHistory, MetricSeries
 
@@ -81,6 +81,6 @@ def _draw_change(axes: Axes, commits: Sequence[Commit], change: Change) -> None:
     axes.axvline(middle, color=INK, linewidth=1.25)
     ratio = format_ratio(change.new / change.old)
     arrow = "▼" if change.is_worse else "▲"
-    text = shorten_label(f"{arrow} {ratio}x")
+    text = fit_chart_label(f"{arrow} {ratio}x")
     transform = axes.get_xaxis_transform()
     axes.text(middle, 1.03, text, transform=transform, ha="center", va="bottom", fontsize=11)

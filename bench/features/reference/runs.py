@@ -37,7 +37,7 @@ from bench.labels.subwords import SubwordEncoder
 from bench.train.build import build_train_run, open_batch_stream
 
 
-def run_side(
+def train_side(
     experiment: Experiment,
     device: torch.device,
     results: Path,

@@ -139,7 +139,7 @@ class Reference:
                 continue
             for side in self._sides:
                 run = comparison.new_run(
-                    "bench.features.reference.runs:run_side",
+                    "bench.features.reference.runs:train_side",
                     "reference",
                     experiment,
                     f"{title}, {side}, round {round_ + 1}",

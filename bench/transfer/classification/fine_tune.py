@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from bench.data.order import shuffled_rows
-from bench.data.transforms import WHITE, crop_and_resize, draw_crop_params, normalise
+from bench.data.transforms import WHITE, crop_and_resize, draw_crop_numbers, normalise
 from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
 from bench.records.scores import Score, TaskTraining
 from bench.transfer.classification.probe import make_score
@@ -184,7 +184,7 @@ def load_augmented_batch(
     """
     rows = shuffled_rows(recipe.seed, len(images), start=batch_number * batch_size, size=batch_size)
     seed = derive_seed(recipe.seed, AUGMENTATION, batch_number)
-    draws = draw_crop_params(batch_size, torch.Generator().manual_seed(seed))
+    draws = draw_crop_numbers(batch_size, torch.Generator().manual_seed(seed))
     crops = []
     for row, draw in zip(rows.tolist(), draws, strict=True):
         image = images.rgb(row)

@@ -17,7 +17,7 @@ from bench.data.tar_samples import iterate_tar_samples
 from bench.environment.files import prefix_errors, read_limited
 from bench.interfaces.catalog import DEFAULT_ROOT_TASK
 from bench.transfer.families import LAYOUT
-from bench.transfer.tasks.image_sources import IMAGE_SUFFIXES, FileImageSource
+from bench.transfer.tasks.image_sources import IMAGE_SUFFIXES, EncodedImageSource
 from bench.transfer.tasks.tasks import VALIDATION_SHARE, LabelledImages, SingleLabelTask
 
 TEST_SHARE = 0.2
@@ -35,7 +35,7 @@ MAX_LABEL_BYTES = 32  # of a .cls member
 class LabelledFiles(LabelledImages):
     """Images of a part in files, with their class numbers."""
 
-    images: FileImageSource
+    images: EncodedImageSource
 
     def select(self, rows: Sequence[int]) -> "LabelledFiles":
         labels = self.labels[np.asarray(rows, dtype=int)]
@@ -101,7 +101,7 @@ def _label_images(
         images_of_class = images_by_class.get(class_name, [])
         files += images_of_class
         labels += [label] * len(images_of_class)
-    return LabelledFiles(FileImageSource(files), np.array(labels, dtype=int))
+    return LabelledFiles(EncodedImageSource(files), np.array(labels, dtype=int))
 
 
 def _list_shards(folder: Path) -> list[Path]:
@@ -137,7 +137,7 @@ def _locate_images_in_shards(shards: Sequence[Path], num_classes: int) -> Labell
                 files.append(shard)
                 ranges.append((image.offset, image.size))
                 labels.append(label)
-    return LabelledFiles(FileImageSource(files, np.array(ranges)), np.array(labels))
+    return LabelledFiles(EncodedImageSource(files, np.array(ranges)), np.array(labels))
 
 
 def _make_task_from_parts(

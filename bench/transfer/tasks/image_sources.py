@@ -40,7 +40,7 @@ class ImageSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FileImageSource:
+class EncodedImageSource:
     """Encoded images, decoded on access: files, or ranges of bytes in larger files such as tars."""
 
     files: Sequence[Path]  # the file of each image
@@ -67,11 +67,11 @@ class FileImageSource:
         with prefix_errors(title, (UnusableImageError,)):
             return decode_image(self.read(row))
 
-    def select(self, rows: Sequence[int]) -> "FileImageSource":
+    def select(self, rows: Sequence[int]) -> "EncodedImageSource":
         files = [self.files[row] for row in rows]
         if self.byte_ranges is None:
-            return FileImageSource(files)
-        return FileImageSource(files, self.byte_ranges[np.asarray(rows, dtype=int)])
+            return EncodedImageSource(files)
+        return EncodedImageSource(files, self.byte_ranges[np.asarray(rows, dtype=int)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

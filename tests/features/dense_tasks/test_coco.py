@@ -11,7 +11,7 @@ import torch
 
 from bench.features.dense_tasks.coco import read_coco_detection, read_coco_labels
 from bench.features.dense_tasks.detection import DetectionTask, import_pycocotools
-from bench.transfer.tasks.image_sources import FileImageSource
+from bench.transfer.tasks.image_sources import EncodedImageSource
 from tests.transfer.trees import make_image
 
 HEIGHT, WIDTH = 10, 20
@@ -128,7 +128,7 @@ def test_labels_are_the_classes_of_the_annotations(tmp_path: Path) -> None:
     parts = (task.train, task.validation, task.test)
     assert [len(part.labels) for part in parts] == [4, 2, 6]
     for part in (task.train, task.validation):
-        assert isinstance(part.images, FileImageSource)
+        assert isinstance(part.images, EncodedImageSource)
         for path, shown in zip(part.images.files, part.labels.tolist(), strict=True):
             number = int(path.stem)
             assert shown == [number % 3 > 0, number % 3 > 0 and number % 2 > 0]

@@ -16,7 +16,7 @@ from bench.cli.measure import Measure
 from bench.cli.options import experiment_from
 from bench.experiment.config import require_comparable_experiments
 from bench.features.gpu import verb
-from bench.features.gpu.verb import GpuStep, list_gpu_steps
+from bench.features.gpu.verb import GpuCommand, list_gpu_steps
 from bench.interfaces.verb import VERBS
 from bench.records.record import Record, record_path, write_record
 from tests.processes import wait_until
@@ -24,21 +24,23 @@ from tests.small import circumstances, small
 from tests.speeds import speed
 
 ROOT = Path(__file__).parents[3]
-FIRST = GpuStep("preflight", "-c 'print(1)'", 5)
-COUNTS = GpuStep(
+FIRST = GpuCommand("preflight", "-c 'print(1)'", 5)
+COUNTS = GpuCommand(
     "counts", """-c 'import sys; open(sys.argv[1], "a").write("x")' {results}/count""", 5
 )
-FAILS = GpuStep("fails", """-c 'import sys; print("a line"); sys.exit("the reason")'""", 5)
+FAILS = GpuCommand("fails", """-c 'import sys; print("a line"); sys.exit("the reason")'""", 5)
 HANGING = """
 import os, pathlib, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 pathlib.Path(sys.argv[1]).write_text("%d %d end" % (os.getpid(), child.pid))
 child.wait()
 """
-HANGS = GpuStep("hangs", f"-c '{HANGING}' {{results}}/processes", 5)
+HANGS = GpuCommand("hangs", f"-c '{HANGING}' {{results}}/processes", 5)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, results: Path, steps: list[GpuStep], *options: str) -> int:
+def run(
+    monkeypatch: pytest.MonkeyPatch, results: Path, steps: list[GpuCommand], *options: str
+) -> int:
     monkeypatch.setattr(verb, "list_gpu_steps", lambda _: steps)
     return main(["gpu", "--results", str(results), *options])
 
@@ -65,7 +67,7 @@ def test_step_that_fails_is_run_again_and_one_that_ended_well_is_not(
     assert "fails: failed, see " in capsys.readouterr().err
     assert run(monkeypatch, tmp_path, [FIRST, FAILS, COUNTS], "--step", "counts") == 0
     assert run(monkeypatch, tmp_path, [FIRST], "--step", "first") == 2
-    failing = GpuStep("preflight", "-c 'exit(1)'", 5)
+    failing = GpuCommand("preflight", "-c 'exit(1)'", 5)
     assert run(monkeypatch, tmp_path / "failed", [failing, COUNTS]) == 3
     assert not (tmp_path / "failed" / "count").exists()
 
@@ -73,7 +75,7 @@ def test_step_that_fails_is_run_again_and_one_that_ended_well_is_not(
 def test_step_that_takes_too_long_is_killed_with_its_children(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    short = GpuStep("hangs", HANGS.arguments, 0.03)
+    short = GpuCommand("hangs", HANGS.arguments, 0.03)
     assert run(monkeypatch, tmp_path, [FIRST, short, COUNTS]) == 3
     assert done(tmp_path) == {"preflight", "counts"}
     for process_id in (tmp_path / "processes").read_text().split()[:2]:
@@ -83,7 +85,7 @@ def test_step_that_takes_too_long_is_killed_with_its_children(
 def test_step_resumes_the_comparison_of_its_folder_and_draws_its_page(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    step = GpuStep("b16", "-c 'import sys; print(sys.argv[1:])' {folder}", 5)
+    step = GpuCommand("b16", "-c 'import sys; print(sys.argv[1:])' {folder}", 5)
     assert "--resume" not in step.command_line(tmp_path)
     record = Record(
         comparison="c", experiment=small("clip"), circumstances=circumstances(), measured=speed()

@@ -27,7 +27,7 @@ from bench.features.reference import (
 )
 from bench.features.reference.corenet import make_corenet_importable
 from bench.features.reference.experiments import reference_experiment
-from bench.features.reference.runs import pad_superclass_captions, run_side
+from bench.features.reference.runs import pad_superclass_captions, train_side
 from bench.features.reference.tables import loss_comparison_table
 from bench.labels.subwords import SubwordEncoder
 from bench.records.record import Record
@@ -106,7 +106,7 @@ def test_losses_equal_the_authors_code(results: Path, monkeypatch: pytest.Monkey
     experiment = change(experiment, batch_size=2, windows=9, steps_per_window=2)
     records = []
     for side in SUPERCLASS_SIDES:
-        measured = run_side(experiment, CPU, results, side, 0, checkout)
+        measured = train_side(experiment, CPU, results, side, 0, checkout)
         assert len(measured.losses) == WARMUP_STEPS + 18
         records.append(
             Record(comparison="x", experiment=experiment, circumstances=HERE, measured=measured)

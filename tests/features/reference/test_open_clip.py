@@ -27,7 +27,7 @@ from bench.features.reference import (
 )
 from bench.features.reference.open_clip import PACKAGES, POOL, choose_order_for_bucketing
 from bench.features.reference.records import ReferenceRun
-from bench.features.reference.runs import run_side
+from bench.features.reference.runs import train_side
 from bench.features.reference.tables import loss_comparison_table, reference_speed_table
 from bench.records.record import Record
 from bench.train.build import open_batch_stream
@@ -74,7 +74,7 @@ def test_checkout_has_equal_losses_for_equal_batches_and_its_bucketing_computes_
     experiment = twenty_steps()
     # The release is not imported after the checkout.
     sides = (OPEN_CLIP, OURS, OPEN_CLIP_BUCKETED)
-    runs = {side: run_side(experiment, CPU, results, side, 0, checkout) for side in sides}
+    runs = {side: train_side(experiment, CPU, results, side, 0, checkout) for side in sides}
     rows = loss_comparison_table([recorded(run, experiment) for run in runs.values()]).rows
     assert {row["reference"]: (row["steps"], row["equal"]) for row in rows} == {
         OPEN_CLIP_BUCKETED: (WARMUP_STEPS, "yes"),

@@ -13,7 +13,7 @@ from bench.environment.circumstances import CHECKOUT
 from bench.experiment.config import Experiment, change
 from bench.features.reference import OPEN_CLIP, OPEN_CLIP_SIDES, OURS, WARMUP_STEPS
 from bench.features.reference.records import ReferenceRun
-from bench.features.reference.runs import run_side
+from bench.features.reference.runs import train_side
 from bench.features.reference.tables import (
     loss_comparison_table,
     reference_speed_table,
@@ -43,7 +43,7 @@ def equal_sides(records: list[Record]) -> list[str]:
 
 
 def runs_of_all_sides(experiment: Experiment, results: Path) -> list[ReferenceRun]:
-    return [run_side(experiment, CPU, results, side, 0) for side in OPEN_CLIP_SIDES]
+    return [train_side(experiment, CPU, results, side, 0) for side in OPEN_CLIP_SIDES]
 
 
 def test_all_sides_have_equal_losses_of_one_step_with_each_batch(
@@ -99,7 +99,7 @@ import torch
 
 from bench.experiment.config import Experiment
 from bench.features.reference import OPEN_CLIP_SIDES
-from bench.features.reference.runs import run_side
+from bench.features.reference.runs import train_side
 from bench.profilers.counters import count_compiled_graphs
 from tests import small  # and its towers
 
@@ -108,7 +108,7 @@ experiment = msgspec.json.decode(sys.argv[1], type=Experiment)
 for side in OPEN_CLIP_SIDES:
     torch._dynamo.reset()  # equal steps would share their graphs
     before = count_compiled_graphs()
-    run = run_side(experiment, torch.device("cpu"), Path(sys.argv[2]), side, 0)
+    run = train_side(experiment, torch.device("cpu"), Path(sys.argv[2]), side, 0)
     print(msgspec.json.encode([count_compiled_graphs() - before, run]).decode())
 """
 

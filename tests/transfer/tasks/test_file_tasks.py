@@ -12,7 +12,7 @@ from bench.data.decoding import decode_image
 from bench.data.manifest import PACK
 from bench.transfer.named_tasks import require_openable
 from bench.transfer.tasks.file_tasks import load_file_task
-from bench.transfer.tasks.image_sources import FileImageSource
+from bench.transfer.tasks.image_sources import EncodedImageSource
 from tests.data.shards import write_shard
 from tests.transfer.trees import colours, encode, folders, sizes, tars
 
@@ -72,10 +72,10 @@ def test_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     path = tmp_path / "002.png"
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"002.png: no bytes"):
-        FileImageSource([path]).rgb(0)
+        EncodedImageSource([path]).rgb(0)
     path.write_bytes(b"head" + b"nothing")
     with pytest.raises(ValueError, match=r"002.png, byte 4: not JPEG, PNG, WEBP, GIF"):
-        FileImageSource([path], np.array([[4, 7]])).rgb(0)
+        EncodedImageSource([path], np.array([[4, 7]])).rgb(0)
 
 
 def leave_one_image(root: Path) -> None:
