@@ -48,6 +48,7 @@ def compute_patch_tokens(trunk: nn.Module, images: Images) -> PatchTokens:
 
 
 def _require_all_tokens(transformer: nn.Module) -> None:
+    """Raise ValueError if the last block computes the class token alone; dropped patches are allowed."""
     if any(isinstance(module, ClassTokenOnlyBlock) for module in transformer.modules()):
         raise ValueError(
             "the tower's last block computes only the class token: set `reads_patch_tokens = True` in the method"

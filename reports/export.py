@@ -19,7 +19,9 @@ class ExportFigures:
 
     # files or folders of records and of pytest-benchmark documents
     results: Annotated[Positional[tuple[Path, ...]], arg(metavar="PATH ...")]
-    out: Annotated[Path, arg(metavar="FILE")]  # csv file to write
+    out: Annotated[
+        Path, arg(metavar="FILE")
+    ]  # csv file to write: a row for each figure of each process
 
     def run(self) -> int:
         """Read the figures and write the file."""

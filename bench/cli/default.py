@@ -23,8 +23,8 @@ class DefaultComparison(DataOptions):
     full: bool = False
     root: Root = None
     tasks: Tasks = ()
-    # continue the newest comparison in RESULTS, of the same methods, commit, --smoke and --full: recorded runs are not
-    # repeated, failed ones are; default: begin a new one
+    # continue the newest comparison in RESULTS, which must be of the same methods, commit, --smoke and
+    # --full: recorded runs are not repeated, failed ones are; default: begin a new one
     resume: bool = False
     results: Results = Path("results")
 

@@ -61,8 +61,8 @@ class Measure(LabelOptions):
     measurements: Measurements = ()
     # compare experiments although they differ in more than the method, such as published recipes; default: refuse them
     allow_differences: bool = False
-    # continue the newest measurement in RESULTS, of the same experiments and commit: recorded runs are not repeated,
-    # failed ones are; default: begin a new one
+    # continue the newest measurement in RESULTS, which must be of the same experiments and commit: recorded runs are
+    # not repeated, failed ones are; default: begin a new one
     resume: bool = False
     launch: Launch = ""
     settings: Settings = ()

@@ -100,7 +100,7 @@ Results = Annotated[
     Path,
     arg(
         metavar="FOLDER",
-        help="folder to which records and towers are written, and in which earlier ones are looked up",
+        help="folder for records and towers; --resume and names of towers refer to those in it",
     ),
 ]
 Json = Annotated[

@@ -24,7 +24,7 @@ open_parquet = partial(
 
 
 class ParquetReader:
-    """An open Parquet file."""
+    """An open Parquet file, read from start to end."""
 
     def __init__(self, path: Path, file: pq.ParquetFile) -> None:
         self.columns = require_distinct_columns(file.schema_arrow.names)

@@ -219,7 +219,7 @@ class IndexedSamples(Samples):
 
 
 class IndexedSource(DataSource):
-    """A source whose files are read once, into an index."""
+    """A source whose files are read into an index, which the first `open` writes and later ones read."""
 
     samples: ClassVar[type[IndexedSamples]]
     options = ("--caption", "--image")

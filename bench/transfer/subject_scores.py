@@ -25,7 +25,7 @@ CorrectItems = npt.NDArray[np.float64]  # 1.0 for each test item that was answer
 
 @dataclass(frozen=True, slots=True)
 class EqualBudget:
-    """What towers beside each other have in common: the images that they have seen, or the seconds on the device.
+    """The budget at which towers are compared: equal images seen, or equal seconds on the device.
 
     The seconds are those that the slowest experiment of a comparison needs for its images.
     """

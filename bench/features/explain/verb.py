@@ -44,8 +44,8 @@ class ExplainRatio:
     # further causes: fields with the values that they have at the beginning of the ladder, such as attention=plain
     factors: Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE ...")] = ()
     rounds: Rounds = None
-    # continue the newest ladder in RESULTS, of the same experiments and commit: recorded runs are not repeated;
-    # default: begin a new one
+    # continue the newest ladder in RESULTS, which must be of the same experiments and commit: recorded runs are not
+    # repeated; default: begin a new one
     resume: bool = False
     settings: Settings = ()
     results: Results = Path("results")

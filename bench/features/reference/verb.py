@@ -61,8 +61,8 @@ class Reference:
     # with corenet: folder, file or glob of captioned images that are loaded while it trains; default: the shipped pack
     data: Annotated[str | None, arg(metavar="PATH")] = None
     rounds: Rounds = None
-    # continue the newest comparison with a reference in RESULTS: recorded runs are not repeated; default: begin a new
-    # one
+    # continue the newest `reference` comparison in RESULTS, which must be of the same experiment and commit: recorded
+    # runs are not repeated, failed ones are; default: begin a new one
     resume: bool = False
     settings: Settings = ()
     results: Results = Path("results")
