@@ -29,7 +29,7 @@ from models.patch_drop import add_patch_drop
 from models.patch_embedding import use_linear_patch_embedding
 from models.patch_tokens import PatchTokens, compute_patch_tokens, infer_token_width
 from models.pooling import Pooling, pool_both_ways, set_pooling
-from models.repeated_blocks import skip_repeated_blocks
+from models.repeated_blocks import copy_to_meta, skip_repeated_blocks
 
 PIXEL_CHANNELS = 3
 MeanAndStd = tuple[Sequence[float], Sequence[float]]  # of the pixels, by channel
@@ -277,10 +277,7 @@ def _require_whole_patches(name: str, trunk: nn.Module, image_sizes: Sequence[in
 
 def _infer_feature_width(trunk: nn.Module, image_sizes: Sequence[int], channels: int) -> int:
     """Return the length of a trunk's feature from a forward without values; AssertionError if it gives no features."""
-    copies_on_meta = {}  # by the id of the tensor, as `deepcopy` looks up what is copied already
-    for tensor in (*trunk.parameters(), *trunk.buffers()):
-        copies_on_meta[id(tensor)] = tensor.detach().to("meta")
-    probe = copy.deepcopy(trunk, copies_on_meta).eval()
+    probe = copy_to_meta(trunk).eval()
     with torch.no_grad(), torch.device("meta"), skip_repeated_blocks(probe):
         batches = [torch.empty(1, channels, side, side) for side in image_sizes]
         shape, *_ = [probe(images).shape for images in batches]

@@ -1,7 +1,5 @@
 """The features of an image's patches, for methods that read all of them."""
 
-import copy
-
 import torch
 from jaxtyping import Float
 from open_clip.transformer import VisionTransformer as OpenClipViT
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 from models import Images, unwrap_timm_trunk
 from models.corenet_vit import CorenetViT
 from models.open_clip_blocks import ClassTokenOnlyBlock
+from models.repeated_blocks import copy_to_meta
 
 PatchTokens = Float[Tensor, "batch patches token_width"]
 
@@ -58,6 +57,6 @@ def _require_all_tokens(transformer: nn.Module) -> None:
 @torch.no_grad()
 def infer_token_width(trunk: nn.Module, image_size: int, channels: int) -> int:
     """Return the width of a trunk's patch tokens; ValueError as in `compute_patch_tokens`."""
-    probe = copy.deepcopy(trunk).to("meta").eval()
+    probe = copy_to_meta(trunk).eval()
     images = torch.empty(1, channels, image_size, image_size, device="meta")
     return compute_patch_tokens(probe, images).shape[2]

@@ -1,5 +1,6 @@
 """The blocks of a tower, and forwards on the `meta` device that compute blocks of equal structure once."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -31,6 +32,14 @@ def _is_stack(module: nn.Module) -> bool:
     if not is_list or len(members) <= 1:
         return False
     return all(any(True for _ in member.parameters()) for member in members)
+
+
+def copy_to_meta(tower: nn.Module) -> nn.Module:
+    """Return a copy of a tower on the `meta` device, without a copy of its values on another device."""
+    copies_on_meta = {}  # by the id of the tensor, as `deepcopy` looks up what is copied already
+    for tensor in (*tower.parameters(), *tower.buffers()):
+        copies_on_meta[id(tensor)] = tensor.detach().to("meta")
+    return copy.deepcopy(tower, copies_on_meta)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ from bench.records.record import Failure, Record, Speed, list_comparison_names
 
 get_model_settings = attrgetter(*map(dotted_field_name, field_names_with_role("model")))
 # Fields in which the records of a resumed comparison may differ from its experiments.
-SIZE_FIELDS = {"seed", "images", "warmup_images"}
+SIZE_FIELDS = {"seed", *field_names_with_role("budget")}
 
 
 def check_and_prepare(

@@ -45,7 +45,7 @@ def test_training_reads_captions_as_they_are(
     experiment = get_experiment("clip-vit-b32")
     assert experiment.input.caption_lengths == "web"
     assert (
-        Train(name="clip-vit-b32")._experiment(experiment, tmp_path).input.caption_lengths
+        Train(name="clip-vit-b32")._training_experiment(experiment, tmp_path).input.caption_lengths
         == PACK_DATA
     )
     assert main(["train", "clip-tiny", "--set", "caption_lengths=web", "--out", str(tmp_path)]) == 2
