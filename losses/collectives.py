@@ -5,6 +5,7 @@ functions are parts of hand-written gradients; autograd differentiates only `all
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,20 @@ def rank_and_world_size(group: ProcessGroupLike) -> tuple[int, int]:
     if group is None:
         return 0, 1
     return dist.get_rank(group), dist.get_world_size(group)
+
+
+def draw_local_rows(
+    draw: Callable[..., Tensor], shape: Sequence[int], group: ProcessGroupLike, **options: Any
+) -> Tensor:
+    """Draw random numbers for the rows of all ranks, and return this rank's, of the given shape.
+
+    All ranks together then have the numbers that a single process with all rows draws, because their generators are
+    equal. `draw` is called with the shape of all rows and the options, as `torch.rand` with `device` and `generator`.
+    """
+    rank, world_size = rank_and_world_size(group)
+    num_rows, *row_shape = shape
+    all_rows = draw((world_size * num_rows, *row_shape), **options)
+    return all_rows[rank * num_rows : (rank + 1) * num_rows]
 
 
 def all_gather(

@@ -11,6 +11,8 @@ from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 Images = Float[Tensor, "batch channels height width"]  # normalised, or grids of embeddings
+# As a batch has them: `Images`, or with several views of an image (batch, views, channels, height, width).
+ImagesOrViews = Float[Tensor, "batch *views channels height width"]
 Features = Float[Tensor, "batch features"]  # of a tower, before any projection
 
 open_clip.add_model_config(Path(__file__).parent / "configs")

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import Any, Generic, TypeVar, cast
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from bench.data.captions.choice import parse_caption_choice
@@ -60,8 +60,11 @@ NO_WORKERS = LoaderWorkers(0, "the training process loads")
 class LoadedBatch(Generic[T]):
     """A batch before it is on the device; the channels of a pixel are adjacent, as decoders have them."""
 
-    images: UInt8[Tensor, "batch 3 side side"] | Float[Tensor, "batch channels side side"]
+    number: int  # k of batch k
+    # With several views (batch, views, channels, side, side).
+    images: UInt8[Tensor, "batch *views 3 side side"] | Float[Tensor, "batch channels side side"]
     target: T
+    rows: Int[Tensor, " batch"] | None  # of the samples in the data set, if the method reads them
     target_building_seconds: float
     stats: DecodeStats
 
@@ -91,24 +94,33 @@ class SampleLoader(Generic[T]):
 
     def _load(self, k: int) -> LoadedBatch[T]:
         """Load the images of batch k, then make its target of the samples that are shown."""
+        method = get_method(self.experiment.method)
         samples = self.order.batch_rows(k).tolist()
         side = self.order.image_size(k)
         stats = DecodeStats()
-        draws = draw_crop_numbers(len(samples), self.order.augmentation_generator(k))
+        generator = self.order.augmentation_generator(k)
+        draws = [draw_crop_numbers(len(samples), generator) for _ in range(method.views)]
         images = []
         shown = []
-        for sample, drawn in zip(samples, draws, strict=True):
-            image, replacement = self._load_image(sample, drawn, side, stats)
-            images.append(image)
+        for sample, *drawn in zip(samples, *draws, strict=True):
+            views, replacement = self._load_views(sample, drawn, side, stats)
+            images += views
             shown.append(replacement)
         _make_target_function(self)  # made outside the clock, as the pack's is
         start = time.perf_counter()
         target = self.target(shown, self.order.batch_epochs(k))
         seconds = time.perf_counter() - start
         if self.experiment.image.embedding_channels is not None:
-            return LoadedBatch(torch.stack(images), target, seconds, stats)
-        pixels = torch.stack([image.permute(1, 2, 0) for image in images])
-        return LoadedBatch(pixels.permute(0, 3, 1, 2), target, seconds, stats)
+            stacked = torch.stack(images)
+        else:
+            pixels = torch.stack([image.permute(1, 2, 0) for image in images])
+            stacked = pixels.permute(0, 3, 1, 2)
+        if method.views > 1:
+            stacked = stacked.view(len(samples), method.views, *stacked.shape[1:])
+        rows = None
+        if method.reads_rows_and_step:
+            rows = torch.tensor([self.rows[sample] for sample in shown])
+        return LoadedBatch(k, stacked, target, rows, seconds, stats)
 
     def target(self, samples: Sequence[int], epochs: Sequence[int]) -> T:
         """Return what the method reads of the samples' captions, one drawn for each sample and epoch."""
@@ -126,25 +138,26 @@ class SampleLoader(Generic[T]):
         """Return the samples' names."""
         return [self.samples.key(self.rows[sample]) for sample in samples]
 
-    def _load_image(
-        self, sample: int, draws: CropParams, side: int, stats: DecodeStats
-    ) -> tuple[ImageOrGrid, int]:
-        """Read a sample's image; return it with its sample, which is another one if the image cannot be decoded.
+    def _load_views(
+        self, sample: int, draws: Sequence[CropParams], side: int, stats: DecodeStats
+    ) -> tuple[list[ImageOrGrid], int]:
+        """Read a sample's image; return a view of it for each item of `draws`, and the sample that they show.
 
-        The replacement is drawn by the seed and the number of the sample: it is the same in every batch and epoch.
+        It is another one if the image cannot be decoded. The replacement is drawn by the seed and the number of the
+        sample: it is the same in every batch and epoch.
         """
         candidate = sample
         for attempt in range(1, MAX_REPLACEMENTS + 1):
             stats.decoded += 1
             try:
                 encoded = self.samples.image(self.rows[candidate])
-                image = self._decode(encoded, draws, side)
+                views = [self._decode(encoded, drawn, side) for drawn in draws]
             except UnusableImageError as error:
                 stats.unusable[str(error)] += 1
                 number = derive_seed(self.experiment.seed, REPLACEMENT, sample, attempt)
                 candidate = number % self.order.num_samples
             else:
-                return image, candidate
+                return views, candidate
         data = self.experiment.input.data
         key = self.samples.key(self.rows[sample])
         raise ValueError(
@@ -256,7 +269,8 @@ class SampleStream(BatchStream[T]):
         images = to_device(loaded.images, self.device).contiguous()
         if self.experiment.image.embedding_channels is None:
             images = normalise(images / WHITE)
-        return Batch(images, loaded.target.to(self.device))
+        rows = None if loaded.rows is None else to_device(loaded.rows, self.device)
+        return Batch(images, loaded.target.to(self.device), loaded.number, rows)
 
     def target(self, k: int) -> T:
         rows = self.order.batch_rows(k).tolist()

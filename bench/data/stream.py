@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from bench.data.image_sizes import StepSizes, step_sizes_of
@@ -24,7 +24,8 @@ from bench.data.transforms import LOG_ASPECT_RATIOS, WHITE, normalise
 from bench.environment.cores import LoaderWorkers
 from bench.experiment.config import Experiment
 from bench.experiment.fields import InputSettings
-from bench.interfaces.method import NoTarget
+from bench.interfaces.method import NoTarget, get_method
+from models import ImagesOrViews
 
 T = TypeVar("T", bound=Target)
 
@@ -33,18 +34,33 @@ T = TypeVar("T", bound=Target)
 class Batch(Generic[T]):
     """Images and targets of a step."""
 
-    # Normalised pixels (3 channels) or embeddings.
-    images: Float[Tensor, "batch channels side side"]
+    # Normalised pixels (3 channels) or embeddings; with several views (batch, views, channels, side, side).
+    images: ImagesOrViews
     target: T
+    number: int = 0  # k of batch k
+    # Of the samples in the data set; None: the method does not read them.
+    rows: Int[Tensor, " batch"] | None = None
+
+    @property
+    def further_arguments(self) -> dict[str, Any]:
+        """The arguments of the loss of a method that reads rows and step, by name; none for other methods."""
+        return {} if self.rows is None else {"rows": self.rows, "step": self.number}
+
+    def compute_loss(self, loss: Callable[..., Tensor], model: Any, group: Any = None) -> Tensor:
+        """Return the loss; `loss` is the function of the method."""
+        return loss(model, self.images, self.target, group, **self.further_arguments)
 
     def micro_batches(self, count: int) -> "list[Batch[T]]":
         """Split it into `count` equal micro-batches."""
         if count == 1:
             return [self]
         parts = []
-        all_rows = torch.arange(len(self.images))
-        for rows, images in zip(all_rows.chunk(count), self.images.chunk(count), strict=True):
-            parts.append(Batch(images, self.target.select(rows)))
+        all_positions = torch.arange(len(self.images))
+        chunks = zip(all_positions.chunk(count), self.images.chunk(count), strict=True)
+        for positions, images in chunks:
+            first = int(positions[0])
+            rows = None if self.rows is None else self.rows[first : first + len(images)]
+            parts.append(Batch(images, self.target.select(positions), self.number, rows))
         return parts
 
 
@@ -141,6 +157,7 @@ class PackStream(BatchStream[T]):
         if not isinstance(rows, range):
             pixels = pixels[torch.tensor(rows)]
         self.pixels = pixels.to(device)
+        self._rows = torch.tensor(rows).to(device)
         captions = Captions([images.captions[row] for row in rows], rows)
         start = time.perf_counter()
         self.targets = targets(captions)
@@ -162,8 +179,15 @@ class PackStream(BatchStream[T]):
         rows = to_device(self.order.batch_rows(k), self.device)
         side = self.order.image_size(k)
         generator = self.order.augmentation_generator(k)
-        images = augment_pack_images(self.pixels[rows], self.experiment.input, side, generator)
-        return Batch(images, target.to(self.device))
+        method = get_method(self.experiment.method)
+        pixels = self.pixels[rows]
+        views = [
+            augment_pack_images(pixels, self.experiment.input, side, generator)
+            for _ in range(method.views)
+        ]
+        images = views[0] if len(views) == 1 else torch.stack(views, 1)
+        sample_rows = self._rows[rows] if method.reads_rows_and_step else None
+        return Batch(images, target.to(self.device), k, sample_rows)
 
     def target(self, k: int) -> T:
         return self.targets.select(self.order.batch_rows(k))

@@ -19,7 +19,7 @@ MAX_ASPECT_RATIO = 16  # largest aspect ratio of an image that is scaled; of a l
 WHITE = 255.0  # the largest value of a channel
 AreaRange = tuple[float, float]  # smallest and largest fraction of an image's area
 CropParams = Float[Tensor, " draws"]
-Images = Float[Tensor, "batch 3 height width"]
+Images = Float[Tensor, "*batch 3 height width"]
 
 SquarePixels = UInt8[Tensor, "3 side side"]
 

@@ -78,6 +78,12 @@ class Method(Named):
     vocabulary_field: ClassVar[VocabularyField | None] = None
     # What several GPUs compute and send besides gradients and weights; None: `plan` shows its prediction as unknown.
     communication: ClassVar[Communication | None] = None
+    # Number of independently augmented views of each image; above 1, `images` of the loss have the shape
+    # (batch, views, channels, height, width), and all figures per image count an image once.
+    views: ClassVar[int] = 1
+    # Whether `loss` has two more arguments, passed by name. `rows`, int64 of shape (batch,) on the device, are the rows
+    # of the samples in the data set; `step` is the number of the batch, from 0.
+    reads_rows_and_step: ClassVar[bool] = False
     reads_patch_tokens: ClassVar[bool] = False  # whether the loss calls `tower.tokens`
     has_teacher: ClassVar[bool] = False  # whether it learns from the experiment's teacher
     # Fields of experiments that the method declares, each with a default and metadata (bench/experiment/fields.py).
@@ -219,6 +225,8 @@ def _method_errors(experiment: Experiment, method: Method) -> Iterator[str]:
             yield f"accumulation must be 1, for {method.name} compares all images of a batch"
     elif experiment.training.accumulation > 1 and method.embeds_captions(experiment):
         yield f"accumulation must be 1, for {method.name} reads the captions of a batch sorted by length"
+    if method.views > 1 and experiment.image.embedding_channels is not None:
+        yield f"embedding_channels must be None, for {method.name} needs augmented views of images"
     for name in experiment.own:
         if name not in method_fields(method.name):
             yield f"{method.name} declares no field {name}"

@@ -2,16 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from msgspec.structs import astuple
-from torch import nn
+from torch import Tensor, nn
 
+from bench.data.stream import Batch
 from bench.data.targets import Target, Tokens
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import ImageSettings
@@ -31,6 +32,7 @@ from models.image_tower import PIXEL_CHANNELS
 from models.text_decoder import Captioner
 from models.tower_blocks import enable_activation_checkpointing
 
+T = TypeVar("T", bound=Target)
 META = torch.device("meta")
 
 
@@ -43,9 +45,10 @@ class Costs:
 
     trained_parameters: int
     tower_parameters: int  # of the image tower, which is kept
-    image_flops: int
+    image_flops: int  # of all views of an image
     text_flops: int  # of a caption that fills its context; 0 without a text tower
-    teacher_flops: int  # of an image in the teacher, which has no backward; 0 without a teacher
+    # Of all views of an image in the teacher, which has no backward; 0 without a teacher.
+    teacher_flops: int
 
     @property
     def text_share(self) -> float:
@@ -61,14 +64,14 @@ def count_costs(experiment: Experiment) -> Costs:
         side: experiment.batch_size_for(side) for side in experiment.image.all_image_sizes
     }
     caption = meta_captions(1, experiment.text.context_length)
-    image = meta_images(1, experiment.image.image_size, PIXEL_CHANNELS)
+    method = get_method(experiment.method)
+    image = meta_images(method.views, experiment.image.image_size, PIXEL_CHANNELS)
     return Costs(
         trained_parameters=count_trained_parameters(model),
         tower_parameters=sum(parameter.numel() for parameter in tower.parameters()),
-        image_flops=_mean_image_forward_flops(
-            experiment.image,
-            batch_sizes,
-            keep_patch_tokens=get_method(experiment.method).reads_patch_tokens,
+        image_flops=method.views
+        * _mean_image_forward_flops(
+            experiment.image, batch_sizes, keep_patch_tokens=method.reads_patch_tokens
         ),
         text_flops=count_text_forward_flops(model, caption),
         teacher_flops=_count_teacher_forward_flops(model, image),
@@ -105,30 +108,29 @@ def _count_step_flops_at_size(
 ) -> Flops:
     """Count a step at one image side, the mean over batches with these targets."""
     method = get_method_with_augmentation(experiment)
-    batch_size = experiment.batch_size_for(image_size)
     simulated = make_simulated_group(
         experiment.method, experiment.runtime, experiment.training.batch_size
     )
-    channels = experiment.image.embedding_channels or PIXEL_CHANNELS
-    images = meta_images(batch_size, image_size, channels)
-    image_forward = count_forward_flops(tower, images)
-    teacher_forward = _count_teacher_forward_flops(model, images)
+    target = targets[0].to(META)
+    batch = make_meta_batch(experiment, image_size, target)
+    all_views = batch.images.flatten(0, -4)
+    image_forward = count_forward_flops(tower, all_views)
+    teacher_forward = _count_teacher_forward_flops(model, all_views)
 
     def count(target: Target) -> Flops:
-        def step() -> None:
-            method.loss(model, images, target, simulated).backward()  # type: ignore[no-untyped-call]
+        def compute_loss() -> Tensor:
+            return replace(batch, target=target).compute_loss(method.loss, model, simulated)
 
         with torch.no_grad():  # a loss may compute its gradient in its forward
-            forward = count_matmul_flops(lambda: method.loss(model, images, target, simulated))
+            forward = count_matmul_flops(compute_loss)
         return Flops(
             image_forward=image_forward,
             text_forward=count_text_forward_flops(model, target.captions),
             forward=forward,
-            step=count_matmul_flops(step),
+            step=count_matmul_flops(lambda: compute_loss().backward()),  # type: ignore[no-untyped-call]
             teacher_forward=teacher_forward,
         )
 
-    target = targets[0].to(META)
     texts = [target.captions for target in targets if target.captions]
     if not texts:
         return count(target)
@@ -139,7 +141,7 @@ def _count_step_flops_at_size(
     is_packed = texts[0].positions is not None
     if is_packed:
         return _mean_flops_of_packed_batches(texts, count_with)
-    return _mean_flops_over_caption_widths(texts, batch_size, count_with)
+    return _mean_flops_over_caption_widths(texts, len(batch.images), count_with)
 
 
 def _mean_flops_of_packed_batches(
@@ -247,6 +249,20 @@ def build_tower_and_model_on_meta(experiment: Experiment) -> tuple[nn.Module, nn
 def meta_images(num_images: int, image_size: int, channels: int) -> torch.Tensor:
     """Return a batch of images, `image_size` pixels a side, on the `meta` device."""
     return torch.empty(num_images, channels, image_size, image_size, device=META)
+
+
+def make_meta_batch(experiment: Experiment, image_size: int, target: T) -> Batch[T]:
+    """Return a batch on the `meta` device, with the views and the rows that the experiment's method reads."""
+    method = get_method(experiment.method)
+    batch_size = experiment.batch_size_for(image_size)
+    channels = experiment.image.embedding_channels or PIXEL_CHANNELS
+    images = meta_images(batch_size * method.views, image_size, channels)
+    if method.views > 1:
+        images = images.view(batch_size, method.views, *images.shape[1:])
+    rows = None
+    if method.reads_rows_and_step:
+        rows = torch.zeros(batch_size, dtype=torch.int64, device=META)
+    return Batch(images, target, rows=rows)
 
 
 def meta_captions(num_captions: int, width: int) -> Tokens:

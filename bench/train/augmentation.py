@@ -12,7 +12,7 @@ from bench.train.distributed import world_size
 from losses.chunks import loss_dtype
 from losses.collectives import ProcessGroupLike
 from losses.psnr import psnr_loss, scheduled_target_mse
-from models import Images
+from models import Images, ImagesOrViews
 from models.image_tower import ImageTower
 from models.range_augment import RangeAugment
 
@@ -34,11 +34,18 @@ class RangeAugmentMethod(Method):
         return model
 
     def loss(
-        self, model: nn.Module, images: Images, target: Any, group: ProcessGroupLike
+        self,
+        model: nn.Module,
+        images: ImagesOrViews,
+        target: Any,
+        group: ProcessGroupLike,
+        **further: Any,
     ) -> Tensor:
         augmentor = cast("RangeAugment", model.augmentor)
-        augmented, range_loss = _augment_with_loss(augmentor, images, self._num_steps)
-        return self._method.loss(model, augmented, target, group) + range_loss
+        flat_images = images.flatten(0, -4)  # all views
+        augmented, range_loss = _augment_with_loss(augmentor, flat_images, self._num_steps)
+        augmented = augmented.view_as(images)
+        return self._method.loss(model, augmented, target, group, **further) + range_loss
 
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
         """Return the method's groups, and one of the ranges, which have weight decay although they are scalars.

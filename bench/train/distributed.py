@@ -27,12 +27,11 @@ from bench.experiment.fields import RuntimeSettings, Sharding
 from losses import Scalar
 from losses.collectives import (
     Group,
-    ProcessGroupLike,
     SimulatedGroup,
     all_reduce_sum_,
     rank_and_world_size,
 )
-from models import Images
+from models import ImagesOrViews
 from models.tower_blocks import get_all_tower_blocks
 
 T = TypeVar("T")
@@ -143,7 +142,7 @@ class ModelWithLoss(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        loss: Callable[[nn.Module, Any, Any, ProcessGroupLike], Tensor],
+        loss: Callable[..., Tensor],
         group: Group,
         simulated_group: SimulatedGroup | None = None,
     ) -> None:
@@ -153,8 +152,8 @@ class ModelWithLoss(nn.Module):
         self.group = group
         self.loss_group = simulated_group or group
 
-    def forward(self, images: Images, target: Any) -> Scalar:
-        return self.loss(self.model, images, target, self.loss_group)
+    def forward(self, images: ImagesOrViews, target: Any, **further: Any) -> Scalar:
+        return self.loss(self.model, images, target, self.loss_group, **further)
 
 
 def parallelize(

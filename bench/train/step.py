@@ -126,7 +126,9 @@ def make_train_step(
             torch.autocast(device.type, dtype, enabled=dtype is not None),
             select_kernel(),
         ):
-            return cast("Tensor", compute_loss(batch.images, batch.target))
+            return cast(
+                "Tensor", compute_loss(batch.images, batch.target, **batch.further_arguments)
+            )
 
     def backward(loss: Tensor) -> None:
         with select_kernel():  # checkpointed blocks are recomputed

@@ -18,6 +18,7 @@ from bench.interfaces.method import METHODS
 from bench.profilers.device import open_device_reader, sample_device
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from bench.train.state import collect_state, copy_state_to_cpu, load_state
+from losses.collectives import SimulatedGroup, draw_local_rows
 from losses.contrastive import contrastive_loss
 from losses.distillation import cosine_loss
 from losses.multilabel import multilabel_loss
@@ -67,6 +68,18 @@ LOSSES: dict[str, tuple[Callable[..., Tensor], Sequence[Tensor]]] = {
     "token softmax": (token_softmax_loss, (LOGITS, *POSITIVES, WEIGHTS)),
     "cosine": (cosine_loss, UNIT_ROWS),
 }
+
+
+def test_local_rows_are_those_of_one_draw_without_waiting_for_the_device(
+    device: torch.device,
+) -> None:
+    first, second = (torch.Generator(device).manual_seed(3) for _ in range(2))
+    expected = torch.rand(8, 3, device=device, generator=first)[:4]
+    torch.cuda.set_sync_debug_mode("error" if device.type == "cuda" else "default")
+    options = {"device": device, "generator": second}
+    rows = draw_local_rows(torch.rand, (4, 3), SimulatedGroup(2), **options)
+    torch.cuda.set_sync_debug_mode("default")
+    assert rows.equal(expected)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])

@@ -1,12 +1,12 @@
 """The checks of a method, on a batch of 8 images of the pack."""
 
 import pickle
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
-from torch import Tensor
 
 from bench.console.console import describe_error
 from bench.data.stream import PackStream
@@ -15,7 +15,7 @@ from bench.experiment.fields import TextPadding
 from bench.features.check.outcomes import CheckError, Outcome, describe_with_line, run_check
 from bench.features.check.two_processes import compare_with_two_processes
 from bench.interfaces.method import get_method, require_method_accepts
-from bench.measure.costs import META, build_tower_and_model_on_meta, meta_images
+from bench.measure.costs import META, build_tower_and_model_on_meta, make_meta_batch
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from bench.train.state import collect_state, copy_state_to_cpu, load_state
 
@@ -58,10 +58,11 @@ def check_on_meta(experiment: Experiment, results: Path) -> None:
         raise CheckError("the model of `build_model` has no attribute `tower` with the given tower")
     calls = []
     tower.register_forward_hook(lambda *_: calls.append(1))
-    images = meta_images(experiment.training.batch_size, experiment.image.image_size, 3)
     target = stream.target(0).to(META)
+    batch = make_meta_batch(experiment, experiment.image.image_size, target)
+    method = get_method(experiment.method)
     try:
-        loss = get_method(experiment.method).loss(model, images, target, None)
+        loss = batch.compute_loss(method.loss, model)
     except (RuntimeError, NotImplementedError) as error:
         if "meta" not in str(error):
             raise
@@ -164,6 +165,6 @@ def _loss_in_float64(experiment: Experiment, results: Path) -> float:
     """Return the loss of the first batch."""
     run = _build_run(experiment, results)
     batch = run.stream.batch(0)
+    batch = replace(batch, images=batch.images.double())
     torch.manual_seed(SEED)
-    loss: Tensor = run.method.loss(run.model.double(), batch.images.double(), batch.target, None)
-    return loss.item()
+    return batch.compute_loss(run.method.loss, run.model.double()).item()

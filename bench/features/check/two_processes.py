@@ -2,6 +2,7 @@
 
 import copy
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
-from bench.data.stream import PackStream
+from bench.data.stream import Batch, PackStream
 from bench.experiment.config import Experiment
 from bench.features.check.outcomes import CheckError
 from bench.interfaces.extensions import load_extensions
@@ -25,7 +26,8 @@ GRADIENT_TOLERANCE = 1e-7
 def compare_with_two_processes(experiment: Experiment, results: Path) -> None:
     """Check in float64 that the mean loss of two processes, each with half of a batch, is the loss of the batch.
 
-    The mean of their gradients, which DDP takes, must be its gradient. Each process draws the same random numbers.
+    The mean of their gradients, which DDP takes, must be its gradient, and the loss must leave the same buffers on all
+    processes. Each process draws the same random numbers.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -44,21 +46,24 @@ def _compare_on_rank(rank: int, experiment: Experiment, results: Path, folder: P
     assert isinstance(stream, PackStream)
     run = build_train_run(stream)
     batch = stream.batch(0)
-    images = batch.images.double()
+    batch = replace(batch, images=batch.images.double())
     whole = run.model.double()
     half = copy.deepcopy(whole)
     torch.manual_seed(SEED)
-    whole_loss = run.method.loss(whole, images, batch.target, None)
+    whole_loss = batch.compute_loss(run.method.loss, whole)
     whole_loss.backward()  # type: ignore[no-untyped-call]
 
     dist.init_process_group(
         "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=PROCESSES
     )
-    rows = stream.order.batch_rows(0).chunk(PROCESSES)[rank]
-    torch.manual_seed(SEED)
-    loss = run.method.loss(
-        half, images.chunk(PROCESSES)[rank], stream.targets.select(rows), dist.group.WORLD
+    half_batch = Batch(
+        batch.images.chunk(PROCESSES)[rank],
+        stream.targets.select(stream.order.batch_rows(0).chunk(PROCESSES)[rank]),
+        batch.number,
+        None if batch.rows is None else batch.rows.chunk(PROCESSES)[rank],
     )
+    torch.manual_seed(SEED)
+    loss = half_batch.compute_loss(run.method.loss, half, dist.group.WORLD)
     loss.backward()  # type: ignore[no-untyped-call]
     difference = _describe_difference(whole, whole_loss.detach(), half, loss.detach())
     if rank == 0:
@@ -90,6 +95,11 @@ def _describe_difference(
             return (
                 f"the mean gradient of {name} over two processes is not that of one with all images"
             )
+    half_buffers = dict(half.named_buffers())
+    for name, buffer in whole.named_buffers():
+        pair = (half_buffers[name].double(), buffer.double())
+        if not torch.allclose(*pair, rtol=LOSS_TOLERANCE, atol=LOSS_TOLERANCE, equal_nan=True):
+            return f"the loss leaves another buffer {name} on two processes than on one with all images"
     return ""
 
 

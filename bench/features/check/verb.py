@@ -29,9 +29,9 @@ class Check:
     """Check the methods of an extension on a few images of the shipped pack, on the CPU.
 
     Trainings, timed runs and several GPUs rely on these rules: the loss calls the tower, gradients reach all trained
-    parameters, nothing waits for the GPU, two processes have the loss and gradients of one, padding does not change the
-    loss, loader workers can receive the method, and a resumed training continues to the last bit. The exit code is 1 if
-    a check fails.
+    parameters, nothing waits for the GPU, two processes have the loss, gradients and buffers of one, padding does not
+    change the loss, loader workers can receive the method, and a resumed training continues to the last bit. The exit
+    code is 1 if a check fails.
     """
 
     extension: Annotated[

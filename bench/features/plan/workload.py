@@ -54,9 +54,10 @@ def count_flops_per_image(
     costs = count_costs(experiment)
     _, model = build_tower_and_model_on_meta(change(experiment, image_sizes=()))
     forward = float(costs.image_flops)
+    views = get_method(experiment.method).views
     for name, parameter in model.named_parameters():
         if name.split(".")[0] in LAST_LAYERS and parameter.ndim == MATRIX_DIMENSIONS:
-            forward += 2 * parameter.numel()
+            forward += 2 * views * parameter.numel()
     if caption_batches:
         text_flops = count_text_flops_by_batch(model, caption_batches)
         counts = zip(text_flops, caption_batches, strict=True)

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from bench.console.console import DISAGREEMENT, OK, USAGE
+from tests import remembering
 from tests.processes import answer
+from tests.test_extensions import write_examples
 
 BROKEN = Path(__file__).parent / "broken_methods.py"
 # Words of the outcome, by the method that breaks the rule.
@@ -37,13 +39,22 @@ def test_every_broken_rule_is_named(results: Path, tmp_path: Path) -> None:
     assert not set(tables["whole"].split()) & {"loss:", "Error"}
 
 
-def test_the_method_of_the_docs_passes(results: Path, tmp_path: Path) -> None:
-    text = Path("docs/extending.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "rotation.py").write_text(code, encoding="utf-8")
-    code, out = answer(tmp_path, "check", "rotation.py", "--results", str(results))
+@pytest.mark.parametrize("name", ["rotation", "simclr"])
+def test_the_methods_of_the_docs_pass(name: str, results: Path, tmp_path: Path) -> None:
+    write_examples(tmp_path)
+    code, out = answer(tmp_path, "check", f"{name}.py", "--results", str(results))
     assert code == OK, out
     assert out.count(" ok") >= 6
+
+
+def test_a_queue_must_be_equal_on_all_processes(results: Path, tmp_path: Path) -> None:
+    path = Path(remembering.__file__)
+    code, out = answer(tmp_path, "check", str(path), "--results", str(results))
+    assert code == DISAGREEMENT
+    passed, broken = re.split(r"Method \w+\n", out)[1:]
+    assert passed.count(" ok") >= 6, out
+    assert "leaves another buffer queue" in " ".join(broken.split())
+    assert broken.count(" ok") >= 5
 
 
 @pytest.mark.parametrize("content", ["", "EXTENSION = None", "import nowhere"])
