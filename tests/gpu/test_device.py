@@ -2,7 +2,8 @@
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -70,15 +71,23 @@ LOSSES: dict[str, tuple[Callable[..., Tensor], Sequence[Tensor]]] = {
 }
 
 
+@contextmanager
+def raising_where_the_host_waits(device: torch.device) -> Iterator[None]:
+    if device.type == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+    yield
+    if device.type == "cuda":
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_local_rows_are_those_of_one_draw_without_waiting_for_the_device(
     device: torch.device,
 ) -> None:
     first, second = (torch.Generator(device).manual_seed(3) for _ in range(2))
     expected = torch.rand(8, 3, device=device, generator=first)[:4]
-    torch.cuda.set_sync_debug_mode("error" if device.type == "cuda" else "default")
     options = {"device": device, "generator": second}
-    rows = draw_local_rows(torch.rand, (4, 3), SimulatedGroup(2), **options)
-    torch.cuda.set_sync_debug_mode("default")
+    with raising_where_the_host_waits(device):
+        rows = draw_local_rows(torch.rand, (4, 3), SimulatedGroup(2), **options)
     assert rows.equal(expected)
 
 
