@@ -66,13 +66,13 @@ def count_costs(experiment: Experiment) -> Costs:
     caption = meta_captions(1, experiment.text.context_length)
     method = get_method(experiment.method)
     image = meta_images(method.views, experiment.image.image_size, PIXEL_CHANNELS)
+    view_flops = _mean_image_forward_flops(
+        experiment.image, batch_sizes, keep_patch_tokens=method.reads_patch_tokens
+    )
     return Costs(
         trained_parameters=count_trained_parameters(model),
         tower_parameters=sum(parameter.numel() for parameter in tower.parameters()),
-        image_flops=method.views
-        * _mean_image_forward_flops(
-            experiment.image, batch_sizes, keep_patch_tokens=method.reads_patch_tokens
-        ),
+        image_flops=method.views * view_flops,
         text_flops=count_text_forward_flops(model, caption),
         teacher_flops=_count_teacher_forward_flops(model, image),
     )
@@ -113,7 +113,7 @@ def _count_step_flops_at_size(
     )
     target = targets[0].to(META)
     batch = make_meta_batch(experiment, image_size, target)
-    all_views = batch.images.flatten(0, -4)
+    all_views = batch.images.flatten(0, -4)  # of all images, in one dimension
     image_forward = count_forward_flops(tower, all_views)
     teacher_forward = _count_teacher_forward_flops(model, all_views)
 

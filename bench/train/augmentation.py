@@ -42,7 +42,7 @@ class RangeAugmentMethod(Method):
         **further: Any,
     ) -> Tensor:
         augmentor = cast("RangeAugment", model.augmentor)
-        flat_images = images.flatten(0, -4)  # all views
+        flat_images = images.flatten(0, -4)  # all views of all images, in one dimension
         augmented, range_loss = _augment_with_loss(augmentor, flat_images, self._num_steps)
         augmented = augmented.view_as(images)
         return self._method.loss(model, augmented, target, group, **further) + range_loss
