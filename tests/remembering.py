@@ -13,7 +13,7 @@ from models.heads import Classifier
 
 WIDTH = 8
 QUEUED = 48  # features
-REMEMBERED = 8192  # more than the pack has images
+REMEMBERED = 16384  # more than the pack has images
 
 
 class Remembering(Method):
