@@ -196,6 +196,9 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {
         },
     ),
 }
+# The methods by whose loss a text tower learns for a locked image tower.
+LockedImageLoss = Literal["clip", "siglip"]
+LOCKED_IMAGE_LOSS: LockedImageLoss = "clip"
 HEADLINE_METHODS = ("clip", "catlip")  # the methods whose published ratio is the project's question
 # What `python -m bench` compares, at the tiny scale.
 DEFAULT_METHODS = (

@@ -19,7 +19,12 @@ from torch import Tensor
 from bench.data.targets import Tokens
 from bench.environment.files import atomic_write, prefix_errors
 from bench.labels.subwords import SubwordEncoder
-from bench.towers.provenance import Provenance, get_head_path, read_safetensors_metadata
+from bench.towers.provenance import (
+    Provenance,
+    get_head_path,
+    has_text_tower,
+    read_safetensors_metadata,
+)
 from models.checkpoint import load_strictly, require_finite
 from models.heads import DualEncoder
 from models.image_tower import ImageTower
@@ -55,7 +60,7 @@ class TextEncoder:
         padding: TextPadding = "max_length" if self.pair.text.padding_reason else "bucketed"
         ids = self.subwords.encode(captions)
         tokens = Tokens.from_ids(ids, start, end, self.context_length, padding)
-        batch = tokens.select(torch.arange(len(captions)))
+        batch = tokens.select(torch.arange(len(captions))).to(self.pair.projection.device)
         return F.normalize(self.pair.text(*batch.inputs), dim=-1)
 
     @torch.no_grad()
@@ -135,12 +140,10 @@ def read_text_encoder(
     Other weights in the file, for example of a classifier beside the text tower, are not read.
     """
     head_file = get_head_path(tower_path)
-    if not head_file.is_file():
+    if not has_text_tower(tower_path):
         return None
     with prefix_errors(head_file, (SafetensorError,)):
         saved = load_file(head_file)
-    if not any(name.startswith("text.") for name in saved):
-        return None
     settings = provenance.experiment.text
     subwords = SubwordEncoder(provenance.experiment.targets.subword_vocabulary)
     text = build_text_tower(settings.text_tower, settings.context_length, subwords.size, seed=0)

@@ -64,6 +64,15 @@ def get_head_path(tower_path: Path) -> Path:
     return tower_path.with_suffix(".head")
 
 
+def has_text_tower(tower_path: Path) -> bool:
+    """Return whether the weights of a text tower that was trained with a tower are in the file beside it."""
+    path = get_head_path(tower_path)
+    if not path.is_file():
+        return False
+    with prefix_errors(path, (SafetensorError,)), safe_open(path, "numpy") as file:
+        return any(name.startswith("text.") for name in file.keys())  # noqa: SIM118 - it is no dict
+
+
 def find_latest_towers(results: Path, experiment_name: str) -> list[Path]:
     """Return the towers of an experiment's newest training for each seed, in `results` or one folder down.
 

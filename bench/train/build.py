@@ -132,8 +132,13 @@ def record_fields_of_stream(stream: BatchStream[Any]) -> dict[str, Any]:
     }
 
 
-def build_train_run(stream: BatchStream[Any], *, eager_without_group: bool = False) -> TrainRun:
-    """Build the tower, the model and the step of a training on this stream.
+def build_train_run(
+    stream: BatchStream[Any],
+    tower: ImageTower | None = None,
+    *,
+    eager_without_group: bool = False,
+) -> TrainRun:
+    """Build the model and the step of a training on this stream, around a tower; None: the experiment's, untrained.
 
     The model is compiled and parallelized as the experiment and the process group require; with
     `eager_without_group` it is neither.
@@ -141,7 +146,7 @@ def build_train_run(stream: BatchStream[Any], *, eager_without_group: bool = Fal
     experiment = stream.experiment
     device = stream.device
     method = get_method_with_augmentation(experiment)
-    tower = build_untrained_tower(experiment)
+    tower = tower or build_untrained_tower(experiment)
     torch.manual_seed(derive_seed(experiment.seed, HEAD))
     model = method.build_model(tower, experiment).to(device)
     if experiment.runtime.activation_checkpointing:

@@ -44,13 +44,14 @@ def make_tower_embedder(tower: ImageTower, device: torch.device) -> Embed:
             f"the tasks hold images, and this tower reads embeddings of {tower.channels} channels"
         )
     tower = tower.to(device).eval()
+    dtype = next(tower.parameters()).dtype  # features have it, also under autocast
 
     @torch.inference_mode()
     def embed(images: ImageSource) -> np.ndarray:
         def embed_batches() -> Iterator[Tensor]:
             for batch in iterate_eval_batches(images, tower.image_size):
-                pixels = normalise(batch.to(device) / WHITE)
-                yield tower(pixels).cpu()
+                pixels = normalise(batch.to(device, dtype) / WHITE)
+                yield tower(pixels).to(dtype).cpu()
 
         features = concatenate_batches(embed_batches(), len(images))
         require_finite(features, f"features of {len(images):,} images")

@@ -5,7 +5,7 @@ tower, each class takes the mean embedding of several prompts with its name.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,7 +108,7 @@ def _make_initial_heads(loaded: LoadedTower | None, task: EmbeddedTask) -> dict[
         heads[COPIED_ROWS] = make_heads_from_classifier(classifier, task.classes, random_heads)
     text_encoder = loaded.read_text_encoder()
     if text_encoder is not None:
-        prompts = _make_class_prompts(task.classes)
+        prompts = make_class_prompts(task.classes, OPENAI_IMAGENET_TEMPLATES)
         heads[PROMPTS] = make_heads_from_prompts(text_encoder, prompts, task.train.features, DRAWS)
     return heads
 
@@ -139,8 +139,10 @@ def make_heads_from_classifier(
     return HeadsByDraw(weight, bias)
 
 
-def _make_class_prompts(classes: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return CLIP's prompts with the name of each class; ImageNet's synsets have the names of CLIP's authors.
+def make_class_prompts(
+    classes: Sequence[str], templates: Sequence[Callable[[str], str]]
+) -> list[tuple[str, ...]]:
+    """Return the prompts that templates make of each class's name; ImageNet's synsets have the names of CLIP's authors.
 
     In other names "-" and "_" are spaces.
     """
@@ -149,7 +151,7 @@ def _make_class_prompts(classes: Sequence[str]) -> list[tuple[str, ...]]:
     prompts = []
     for class_name in classes:
         name = names_by_synset.get(class_name, re.sub("[-_]", " ", class_name))
-        prompts.append(tuple(template(name) for template in OPENAI_IMAGENET_TEMPLATES))
+        prompts.append(tuple(template(name) for template in templates))
     return prompts
 
 

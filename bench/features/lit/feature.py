@@ -1,0 +1,16 @@
+"""What zero-shot scores add."""
+
+from bench.features.lit.records import ZeroShot
+from bench.interfaces.extensions import Extension
+from bench.interfaces.verb import Verb
+
+EXTENSION = Extension(
+    record_kinds=[ZeroShot],
+    verbs=[
+        Verb(
+            "lit",
+            "Learn text towers for locked image towers, and score them zero-shot.",
+            "bench.features.lit.verb:LockedImageTuning",
+        ),
+    ],
+)
