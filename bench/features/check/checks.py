@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
+from torch import nn
 
 from bench.console.console import describe_error
 from bench.data.stream import PackStream
@@ -131,15 +132,27 @@ def check_resume(experiment: Experiment, results: Path) -> None:
     for k in range(STEPS):
         if k == STEPS - 1:
             state = copy_state_to_cpu(collect_state(whole))
+            load_state(resumed, state)
+            name = _first_difference(whole.model, resumed.model)
+            if name:
+                raise CheckError(
+                    f"steps change {name}, which no checkpoint holds: make it a buffer"
+                )
         whole.step(whole.stream.batch(k), rate)
-    load_state(resumed, state)
+    load_state(resumed, state)  # again, for the random numbers of the last step
     resumed.step(resumed.stream.batch(STEPS - 1), rate)
-    weights = resumed.model.state_dict()
-    for name, value in whole.model.state_dict().items():
+    name = _first_difference(whole.model, resumed.model)
+    if name:
+        raise CheckError(f"after a resume, {name} differs: it depends on what no checkpoint holds")
+
+
+def _first_difference(model: nn.Module, other: nn.Module) -> str:
+    """Return the name of the first weight or buffer in which two models differ; empty if none."""
+    weights = other.state_dict()
+    for name, value in model.state_dict().items():
         if not torch.equal(value, weights[name]):
-            raise CheckError(
-                f"after a resume, {name} differs: it depends on what no checkpoint holds"
-            )
+            return name
+    return ""
 
 
 def _open_stream(experiment: Experiment, results: Path) -> PackStream[Any]:

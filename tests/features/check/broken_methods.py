@@ -120,6 +120,20 @@ class KeepsCount(Broken):
         return F.cross_entropy(model(images), brightest_corner(images)) * model.calls
 
 
+class MovesFrozen(Broken):
+    """It changes a frozen parameter after each update, as a momentum encoder does."""
+
+    name = "moves_frozen"
+
+    def build_model(self, tower: Any, experiment: Any) -> nn.Module:
+        model = super().build_model(tower, experiment)
+        model.average = nn.Parameter(torch.zeros(CLASSES), requires_grad=False)
+        return model
+
+    def after_update(self, model: Any) -> None:
+        model.average.lerp_(model.head.bias, 0.5)
+
+
 class MeanOverTokens(Broken):
     """It averages over the tokens of a batch, padding included."""
 
@@ -154,6 +168,7 @@ METHODS = (
     NotFinite,
     HoldsLambda,
     KeepsCount,
+    MovesFrozen,
     MeanOverTokens,
     Whole,
 )

@@ -24,6 +24,7 @@ WORDS = {
     "not_finite": "the loss is nan",
     "holds_lambda": "the method cannot be pickled",
     "keeps_count": "after a resume",
+    "moves_frozen": "steps change average, which no checkpoint holds",
     "mean_over_tokens": "text_padding=",
 }
 
