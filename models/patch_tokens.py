@@ -20,7 +20,7 @@ def compute_patch_tokens(trunk: nn.Module, images: Images) -> PatchTokens:
 
     They are after the last norm, unless the trunk normalises behind its pooling. A convolutional network has a token
     for each position of its last feature map. In training, patches that the tower drops have no token. Raises
-    ValueError for a trunk without patch tokens, or one that computes the class token alone.
+    ValueError for a trunk whose last block computes the class token alone.
     """
     vit = unwrap_timm_trunk(trunk)
     if isinstance(vit, OpenClipViT):
@@ -37,12 +37,9 @@ def compute_patch_tokens(trunk: nn.Module, images: Images) -> PatchTokens:
     if isinstance(vit, TimmViT | Eva):
         features: Tensor = vit.forward_features(images)
         return features[:, vit.num_prefix_tokens :]
-    try:  # timm's other models
-        feature_maps: list[Tensor] = vit.forward_intermediates(
-            images, indices=1, norm=True, intermediates_only=True
-        )
-    except (AttributeError, AssertionError, RuntimeError) as error:
-        raise ValueError(f"a {type(vit).__name__} has no patch tokens: {error}") from None
+    feature_maps: list[Tensor] = vit.forward_intermediates(  # timm's other models
+        images, indices=1, norm=True, intermediates_only=True
+    )
     return feature_maps[-1].flatten(2).transpose(1, 2)
 
 
@@ -56,7 +53,11 @@ def _require_all_tokens(transformer: nn.Module) -> None:
 
 @torch.no_grad()
 def infer_token_width(trunk: nn.Module, image_size: int, channels: int) -> int:
-    """Return the width of a trunk's patch tokens; ValueError as in `compute_patch_tokens`."""
+    """Return the width of a trunk's patch tokens; ValueError for a trunk that gives none."""
     probe = copy_to_meta(trunk).eval()
     images = torch.empty(1, channels, image_size, image_size, device="meta")
-    return compute_patch_tokens(probe, images).shape[2]
+    try:
+        return compute_patch_tokens(probe, images).shape[2]
+    except (AttributeError, AssertionError, RuntimeError) as error:
+        name = type(unwrap_timm_trunk(trunk)).__name__
+        raise ValueError(f"a {name} has no patch tokens: {error}") from None

@@ -172,9 +172,9 @@ class TextDecoder(nn.Module):
 
 
 class Captioner(nn.Module):
-    """Image tower and a text decoder, `text`, that reads its patch tokens."""
+    """Image tower and a text decoder that reads its patch tokens."""
 
-    def __init__(self, tower: ImageTower, text: TextDecoder) -> None:
+    def __init__(self, tower: ImageTower, decoder: TextDecoder) -> None:
         super().__init__()
         self.tower = tower
-        self.text = text
+        self.decoder = decoder

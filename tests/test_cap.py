@@ -144,7 +144,7 @@ def test_flops_of_the_decoder_are_those_of_its_matrices() -> None:
     _, model = build_tower_and_model_on_meta(experiment)
     assert isinstance(model, Captioner)
     width, layers = 128, 2
-    vocabulary, patches = model.text.head.out_features, 16
+    vocabulary, patches = model.decoder.head.out_features, 16
     for tokens in (8, 24):
         target = meta_captions(8, tokens)
         flops = count_step_flops(experiment, [target])

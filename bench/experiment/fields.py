@@ -168,7 +168,7 @@ class TextSettings(SettingsGroup, frozen=True, kw_only=True):
         ),
     ] = "computed"
     decoder_layers: Annotated[
-        PositiveInt,
+        Annotated[int, Meta(ge=2, le=1024)],
         field_metadata("Number of blocks of cap's text decoder.", "tuned", "model"),
     ] = 6
     parallel_share: Annotated[

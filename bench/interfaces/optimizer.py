@@ -20,8 +20,8 @@ class OptimizerBuilder(Named):
     """Builds the optimizer of a training, which an experiment names in its field `optimizer`.
 
     A step whose loss or gradient is not finite does not call the optimizer. The host reads that from the device in
-    every step, unless the optimizer can skip an update on the device by its attribute `found_inf`, as torch's fused
-    optimizers do for `GradScaler`.
+    every step, unless the optimizer has the attribute `_step_supports_amp_scaling` and skips an update on the device by
+    its attribute `found_inf`, as torch's fused optimizers do for `GradScaler`.
 
     A checkpoint holds the tensors and numbers in the optimizer's `state[parameter]`, and the number "step" of its
     groups. With `sharding=fsdp2`, parameters are DTensors.

@@ -190,7 +190,7 @@ def count_text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
         with torch.no_grad():
             patches = tower.tokens(images)
         groups, ends, inverse_permutation, _ = captions.inputs
-        return count_forward_flops(model.text, patches, groups, ends, inverse_permutation)
+        return count_forward_flops(model.decoder, patches, groups, ends, inverse_permutation)
     if isinstance(model, DualEncoder):
         return count_forward_flops(model.text, *captions.inputs)
     return 0

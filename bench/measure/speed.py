@@ -346,8 +346,10 @@ def time_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True
     augmentor = getattr(run.model, "augmentor", None)
     if isinstance(augmentor, nn.Module):
         modules["augmentation"] = augmentor
-    if isinstance(run.model, DualEncoder | Captioner):
+    if isinstance(run.model, DualEncoder):
         modules["text forward"] = run.model.text
+    if isinstance(run.model, Captioner):
+        modules["text forward"] = run.model.decoder
     reader = DeviceReader(interval_gauges=make_cpu_busy_gauges())
     phases = PhaseTimes()
     num_planned = len(planned_steps)

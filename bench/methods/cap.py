@@ -37,6 +37,14 @@ class Cap(Method):
         if experiment.text.text_features == "stored":
             yield "text_features must be computed, for cap predicts captions, got stored"
         text = experiment.text
+        if experiment.runtime.sharding != "ddp" and text.text_padding not in (
+            "longest",
+            "max_length",
+        ):
+            yield (
+                "text_padding must be longest or max_length for cap with sharding, whose ranks must call the decoder "
+                f"equally often, got {text.text_padding}"
+            )
         if text.parallel_share > 0 and text.text_padding != "max_length":
             yield (
                 "text_padding must be max_length with parallel_share, whose mask tokens attend to padding, got "
@@ -72,5 +80,5 @@ class Cap(Method):
         from losses.caption import caption_losses
 
         groups, ends, inverse_permutation, _no_positions = target.inputs
-        predictions = model.text(model.tower.tokens(images), groups, ends, inverse_permutation)
+        predictions = model.decoder(model.tower.tokens(images), groups, ends, inverse_permutation)
         return torch.cat([caption_losses(*group) for group in predictions]).mean()

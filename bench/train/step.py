@@ -33,6 +33,7 @@ from bench.train.weight_average import make_ema
 from losses import Scalar
 from losses.collectives import Group, SimulatedGroup
 from models.image_tower import ImageTower
+from models.text_decoder import Captioner
 from models.tower_blocks import TOWER_TYPES, get_all_tower_blocks
 
 T = TypeVar("T", bound=Target)
@@ -111,11 +112,10 @@ def make_train_step(
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     overflows = torch.zeros((), dtype=torch.int64, device=device)
     grad_norms: list[float] = []
-    # Equal for all methods of a comparison, whether they read captions or not.
-    has_fixed_shapes = resolve_text_padding(experiment.text, experiment.runtime, device) in (
-        "packed",
-        "max_length",
-    )
+    # Equal for all methods of a comparison, whether they read captions or not, but for decoders: they pack no captions.
+    padding = resolve_text_padding(experiment.text, experiment.runtime, device)
+    packs_captions = padding == "packed" and not isinstance(model, Captioner)
+    has_fixed_shapes = packs_captions or padding == "max_length"
     select_kernel = partial(
         use_attention_kernel, experiment.runtime.attention, has_fixed_shapes=has_fixed_shapes
     )

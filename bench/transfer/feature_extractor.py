@@ -50,7 +50,7 @@ def make_tower_embedder(tower: ImageTower, device: torch.device) -> Embed:
     def embed(images: ImageSource) -> np.ndarray:
         def embed_batches() -> Iterator[Tensor]:
             for batch in iterate_eval_batches(images, tower.image_size):
-                pixels = normalise(batch.to(device, dtype) / WHITE)
+                pixels = normalise(batch.to(device).to(dtype) / WHITE)
                 yield tower(pixels).to(dtype).cpu()
 
         features = concatenate_batches(embed_batches(), len(images))

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench.console.console import describe_error
 from bench.data.stream import PackStream
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import TextPadding
 from bench.features.check.outcomes import CheckError, Outcome, describe_with_line, run_check
-from bench.features.check.two_processes import compare_with_two_processes
+from bench.features.check.two_processes import (
+    LOSS_TOLERANCE,
+    add_noise,
+    compare_with_two_processes,
+)
 from bench.interfaces.method import get_method, require_method_accepts
 from bench.measure.costs import META, build_tower_and_model_on_meta, make_meta_batch
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
@@ -25,7 +29,6 @@ if TYPE_CHECKING:
 
 CPU = torch.device("cpu")
 SEED = 1
-TOLERANCE = 1e-9  # of losses in float64, relative
 STEPS = 3  # of the training that is resumed after two of them
 SHOWN_PARAMETERS = 3
 
@@ -111,14 +114,16 @@ def check_paddings(experiment: Experiment, results: Path) -> None:
     method = get_method(experiment.method)
     if not method.embeds_captions(experiment):
         return
-    losses: dict[str, float] = {}
+    losses: dict[str, Tensor] = {}
     for padding in get_args(TextPadding):
         padded = change(experiment, text_padding=padding)
         if _is_accepted(padded):
             losses[padding] = _loss_in_float64(padded, results)
     first, *others = losses
     for padding in others:
-        if abs(losses[padding] - losses[first]) > TOLERANCE * abs(losses[first]):
+        tolerance = LOSS_TOLERANCE[losses[first].dtype]
+        is_close = (losses[padding] - losses[first]).abs() <= tolerance * losses[first].abs()
+        if not is_close:  # also where one is not a number
             raise CheckError(
                 f"text_padding={padding} gives the loss {losses[padding]:.9g}, {first} {losses[first]:.9g}"
             )
@@ -174,10 +179,12 @@ def _is_accepted(experiment: Experiment) -> bool:
     return True
 
 
-def _loss_in_float64(experiment: Experiment, results: Path) -> float:
-    """Return the loss of the first batch."""
+def _loss_in_float64(experiment: Experiment, results: Path) -> Tensor:
+    """Return the loss of the first batch; the model has noise in its weights."""
     run = _build_run(experiment, results)
+    model = run.model.double()
+    add_noise(model)
     batch = run.stream.batch(0)
     batch = replace(batch, images=batch.images.double())
     torch.manual_seed(SEED)
-    return batch.compute_loss(run.method.loss, run.model.double()).item()
+    return batch.compute_loss(run.method.loss, model).detach()

@@ -21,6 +21,7 @@ SMALL_SETTINGS = {
     "subset": "random:64",
     "precision": "fp32",
     "compile": "off",
+    "patch_drop": 0.0,
 }
 
 

@@ -66,14 +66,17 @@ def score_zero_shot(
         texts = TextEncoder(pair, subwords, experiment.text.context_length)
     texts.pair.to(device)
     embed = make_tower_embedder(loaded.tower, device)
-    scores = [
-        score_classification(texts, embed, task, prompts_of_task)
-        for task, prompts_of_task in zip(loaded_tasks, prompts, strict=True)
-    ]
-    if retrieves_captions:
-        drawings = load_pack_images(CAPTIONED, user_cache_folder())
-        images = composite_on_white(drawings.pixels)
-        scores += score_retrieval(texts, embed, images, drawings.captions)
+    with torch.compiler.set_stance(
+        "force_eager"
+    ):  # prompts have other shapes than the training's captions
+        scores = [
+            score_classification(texts, embed, task, prompts_of_task)
+            for task, prompts_of_task in zip(loaded_tasks, prompts, strict=True)
+        ]
+        if retrieves_captions:
+            drawings = load_pack_images(CAPTIONED, user_cache_folder())
+            images = composite_on_white(drawings.pixels)
+            scores += score_retrieval(texts, embed, images, drawings.captions)
     return ZeroShot(
         tower=tower.name,
         method=loaded.provenance.experiment.method,

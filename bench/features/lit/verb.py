@@ -98,7 +98,9 @@ class LockedImageTuning:
         paths = list[Path]()
         for name in self.towers:
             paths += map(Path, resolve_tower_arguments(name, self.results))
-        for path in paths or [Path()]:
+        if not paths:
+            raise ValueError(f"name a tower file that `{PROGRAM} train` wrote")
+        for path in paths:
             if not is_catlip_bench_tower(path):
                 raise ValueError(f"{path} is no tower file that `{PROGRAM} train` wrote")
         return paths
@@ -118,6 +120,7 @@ class LockedImageTuning:
             augmentation="none",
             workers=0,
             accumulation=1,
+            simulated_global_batch=None,
             optimizer="adamw",
             learning_rate=LEARNING_RATE,
             ema_decay=None,
