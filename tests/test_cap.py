@@ -138,6 +138,14 @@ def test_mask_tokens_attend_to_padding_so_that_other_paddings_are_refused() -> N
     require_method_accepts(change(experiment, text_padding="max_length"))
 
 
+def test_sharded_decoder_is_called_equally_often_on_all_ranks() -> None:
+    """FSDP2 communicates in each call of a block, and bucketed captions have as many groups as their lengths ask for."""
+    sharded = change(EXPERIMENTS["cap-tiny"], sharding="fsdp2")
+    with pytest.raises(ValueError, match="text_padding must be longest or max_length for cap with"):
+        require_method_accepts(sharded)
+    require_method_accepts(change(sharded, text_padding="longest"))
+
+
 def test_flops_of_the_decoder_are_those_of_its_matrices() -> None:
     """Counted by hand: projections of attention, products of attention, MLP and head, at every width."""
     experiment = change(EXPERIMENTS["cap-tiny"], batch_size=8)

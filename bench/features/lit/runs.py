@@ -1,5 +1,7 @@
 """The run of one tower: its second phase, if it has no text tower of its own, and its zero-shot scores."""
 
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -66,9 +68,9 @@ def score_zero_shot(
         texts = TextEncoder(pair, subwords, experiment.text.context_length)
     texts.pair.to(device)
     embed = make_tower_embedder(loaded.tower, device)
-    with torch.compiler.set_stance(
-        "force_eager"
-    ):  # prompts have other shapes than the training's captions
+    # Prompts have other shapes than the captions for which a text tower may be compiled.
+    is_compiled = "torch._dynamo" in sys.modules
+    with torch.compiler.set_stance("force_eager") if is_compiled else nullcontext():
         scores = [
             score_classification(texts, embed, task, prompts_of_task)
             for task, prompts_of_task in zip(loaded_tasks, prompts, strict=True)
