@@ -139,7 +139,7 @@ def test_mask_tokens_attend_to_padding_so_that_other_paddings_are_refused() -> N
 
 
 def test_sharded_decoder_is_called_equally_often_on_all_ranks() -> None:
-    """FSDP2 communicates in each call of a block, and bucketed captions have as many groups as their lengths ask for."""
+    """FSDP2 communicates in each call of a block, and bucketed captions have different numbers of groups."""
     sharded = change(EXPERIMENTS["cap-tiny"], sharding="fsdp2")
     with pytest.raises(ValueError, match="text_padding must be longest or max_length for cap with"):
         require_method_accepts(sharded)
