@@ -405,8 +405,14 @@ def test_optimizer_and_schedule_of_an_extension_train(folder: Path, tmp_path: Pa
     assert "no optimizer named 'sgd' (there are adamw, muon)" in text
 
 
-@pytest.mark.minutes
-@pytest.mark.parametrize("name", ["rotation", "ranking", "simclr"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("rotation", marks=pytest.mark.minutes),
+        pytest.param("ranking", marks=pytest.mark.exhaustive),
+        pytest.param("simclr", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_method_of_an_extension_is_used_as_one_of_ours(
     name: str, folder: Path, tmp_path: Path
 ) -> None:

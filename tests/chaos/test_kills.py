@@ -149,7 +149,7 @@ def test_killed_training_resumes_to_the_same_losses_and_tower(
         number += 1
 
 
-@pytest.mark.minutes
+@pytest.mark.exhaustive
 def test_killed_scoring_resumes_to_the_same_scores(tries: Tries, own_results: Path) -> None:
     train_in_process(short_experiment("catlip"), own_results)
     words = ["-m", "bench", "transfer", str(own_results / "tower.safetensors")]

@@ -54,7 +54,7 @@ TOWERS = [
 ]
 
 
-@pytest.mark.minutes
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "side", "patches", "width"), TOWERS)
 def test_tokens_of_every_family_have_a_place_and_a_width(
     name: str, side: int, patches: int, width: int
