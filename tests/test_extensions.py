@@ -408,7 +408,7 @@ def test_optimizer_and_schedule_of_an_extension_train(folder: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("rotation", marks=pytest.mark.minutes),
+        pytest.param("rotation", marks=pytest.mark.exhaustive),
         pytest.param("ranking", marks=pytest.mark.exhaustive),
         pytest.param("simclr", marks=pytest.mark.exhaustive),
     ],

@@ -113,7 +113,7 @@ def test_every_command_line_is_accepted(device: verb.Device, tmp_path: Path) -> 
                 )
 
 
-@pytest.mark.minutes
+@pytest.mark.exhaustive
 def test_cheap_steps_run_on_a_cpu(tmp_path: Path) -> None:
     steps = "--step preflight --step b16 --step shards --step b16-shards"
     words = f"-m bench gpu --device cpu --results {tmp_path} {steps}"
