@@ -16,6 +16,7 @@ from models.checkpoint import resample_position_embeddings
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
 from models.open_clip_blocks import ClassTokenOnlyBlock
+from models.repeated_blocks import copy_to_meta
 
 
 def compute_patch_map(
@@ -52,7 +53,7 @@ def compute_patch_map(
 def get_map_channels_and_patch_size(tower: ImageTower) -> tuple[int, int]:
     """Return the number of channels of a tower's patch map, and the side of a patch in pixels."""
     with torch.device("meta"):
-        probe = copy.deepcopy(tower).to("meta").eval()
+        probe = copy_to_meta(tower).eval()
         side = tower.image_size
         images = torch.empty(1, 3, side, side)
         _, channels, rows, _ = compute_patch_map(probe, images).shape

@@ -2,6 +2,7 @@
 
 import torch
 from jaxtyping import Float
+from open_clip.transformer import Transformer
 from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer as TimmViT
@@ -43,9 +44,10 @@ def compute_patch_tokens(trunk: nn.Module, images: Images) -> PatchTokens:
     return feature_maps[-1].flatten(2).transpose(1, 2)
 
 
-def _require_all_tokens(transformer: nn.Module) -> None:
+def _require_all_tokens(transformer: Transformer) -> None:
     """Raise ValueError if the last block computes the class token alone; dropped patches are allowed."""
-    if any(isinstance(module, ClassTokenOnlyBlock) for module in transformer.modules()):
+    has_class_token_alone = isinstance(transformer.resblocks[-1], ClassTokenOnlyBlock)
+    if has_class_token_alone:
         raise ValueError(
             "the tower's last block computes only the class token: set `reads_patch_tokens = True` in the method"
         )

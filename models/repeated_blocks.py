@@ -4,10 +4,12 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def iterate_blocks(tower: nn.Module) -> Iterator[nn.Module]:
@@ -34,7 +36,7 @@ def _is_stack(module: nn.Module) -> bool:
     return all(any(True for _ in member.parameters()) for member in members)
 
 
-def copy_to_meta(tower: nn.Module) -> nn.Module:
+def copy_to_meta(tower: ModuleT) -> ModuleT:
     """Return a copy of a tower on the `meta` device, without a copy of its values on another device."""
     copies_on_meta = {}  # by the id of the tensor, as `deepcopy` looks up what is copied already
     for tensor in (*tower.parameters(), *tower.buffers()):

@@ -137,7 +137,7 @@ class TextDecoder(nn.Module):
         ):
             count, width = ids.shape
             starts = tokens_before + width * torch.arange(count, device=ids.device)
-            logits = self._predict(patches[rows], ids[:, :-1], self._are_parallel(rows))
+            logits = self._predict(patches[rows], ids[:, :-1], rows)
             predictions.append(Predictions(logits, ids[:, 1:], end - starts))
             tokens_before += count * width
         return predictions
@@ -152,12 +152,13 @@ class TextDecoder(nn.Module):
         self,
         patches: PatchTokens,
         inputs: Int[Tensor, "captions tokens"],
-        are_parallel: Bool[Tensor, " captions"],
+        rows: Int[Tensor, " captions"],
     ) -> Float[Tensor, "captions tokens vocabulary"]:
-        """Return logits of the tokens that follow the inputs."""
+        """Return logits of the tokens that follow the inputs, which are of these rows of the batch."""
         num_tokens = inputs.shape[1]
         mask = None
         if self.parallel_share > 0:
+            are_parallel = self._are_parallel(rows)
             inputs = inputs.masked_fill(are_parallel[:, None], self.mask_id)
             square = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=inputs.device)
             mask = square.tril() | are_parallel[:, None, None, None]

@@ -1,4 +1,4 @@
-"""Trainings and scorings killed again and again, and resumed: nothing is lost, the end is the same."""
+"""Trainings and runs that score, killed again and again, and resumed: nothing is lost, the end is the same."""
 
 import random
 import time

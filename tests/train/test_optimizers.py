@@ -1,4 +1,4 @@
-"""Muon is its formula, groups are what is said, and a loaded state goes on to the last bit."""
+"""Muon is its formula, groups have the parameters that the docs name, and a loaded state goes on to the last bit."""
 
 from collections.abc import Callable
 from importlib import metadata

@@ -35,9 +35,8 @@ class Check:
     code is 1 if a check fails.
     """
 
-    extension: Annotated[
-        Positional[str], arg(metavar="EXTENSION")
-    ]  # its file, or the name of its module
+    # file of the extension, or name of its module
+    extension: Annotated[Positional[str], arg(metavar="EXTENSION")]
     # folder whose subfolder `cache` holds the pack's images
     results: Annotated[Path, FOLDER] = Path("results")
     json: Json = None
