@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.data.targets import Captions, Tokens
+from bench.data.targets import CaptionsWithRows, CaptionTokens
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import METHODS, require_method_accepts
@@ -26,8 +26,10 @@ def random_captions(count: int) -> list[list[int]]:
     ]
 
 
-def to_tokens(captions: list[list[int]], padding: str) -> Tokens:
-    tokens = Tokens.from_ids(captions, VOCABULARY - 2, VOCABULARY - 1, CONTEXT, padding)
+def to_tokens(captions: list[list[int]], padding: str) -> CaptionTokens:
+    tokens = CaptionTokens.from_ids_without_start_and_end(
+        captions, VOCABULARY - 2, VOCABULARY - 1, CONTEXT, padding
+    )
     return tokens.select(torch.arange(len(captions)))
 
 
@@ -38,7 +40,7 @@ def build_decoder(parallel_share: float = 0.0) -> TextDecoder:
     return decoder
 
 
-def loss_of(decoder: TextDecoder, patches: Tensor, tokens: Tokens) -> Tensor:
+def loss_of(decoder: TextDecoder, patches: Tensor, tokens: CaptionTokens) -> Tensor:
     groups, ends, inverse_permutation, _ = tokens.inputs
     predictions = decoder(patches, groups, ends, inverse_permutation)
     return torch.cat([caption_losses(*group) for group in predictions]).mean()
@@ -168,7 +170,9 @@ def test_flops_of_the_decoder_are_those_of_its_matrices() -> None:
 
 def test_a_row_of_the_decoder_is_one_caption_although_text_towers_pack_several() -> None:
     experiment = change(EXPERIMENTS["cap-tiny"], text_padding="packed")
-    target = METHODS["cap"].targets(experiment)(Captions.from_texts(["a red apple", "two cats"]))
+    target = METHODS["cap"].targets(experiment)(
+        CaptionsWithRows.from_texts(["a red apple", "two cats"])
+    )
     batch = target.select(torch.tensor([1, 0]))
     assert batch.positions is None
     assert sum(len(ids) for ids in batch.groups) == 2

@@ -8,7 +8,7 @@ import torch
 from msgspec.structs import replace as with_fields
 
 from bench.data.stream import Batch
-from bench.data.targets import Features
+from bench.data.targets import PrecomputedFeatures
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import METHODS
@@ -88,7 +88,10 @@ def test_stored_text_features_give_the_text_towers_loss(results: Path) -> None:
     read = batch.target
     with torch.no_grad():
         made = whole.model.text(*read.inputs)
-    losses = whole.step.forward(batch), stored.step.forward(Batch(batch.images, Features(made)))
+    losses = (
+        whole.step.forward(batch),
+        stored.step.forward(Batch(batch.images, PrecomputedFeatures(made))),
+    )
     torch.testing.assert_close(*losses)
     kept = [
         [one for name, one in run.model.named_parameters() if not name.startswith("text.")]
@@ -155,7 +158,7 @@ def test_accumulated_gradient_equals_the_full_batch_gradient(method: str, result
     loss = whole.step.forward(batch)
     whole.step.backward(loss)
     losses = []
-    for part in batch.micro_batches(4):
+    for part in batch.split_into_micro_batches(4):
         assert len(part.images) == 4
         losses.append(parts.step.forward(part))
         parts.step.backward(losses[-1])

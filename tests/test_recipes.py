@@ -5,7 +5,7 @@ from statistics import fmean
 
 import pytest
 
-from bench.data.caption_lengths import web_length_quantiles
+from bench.data.caption_lengths import web_caption_length_quantiles
 from bench.experiment.config import (
     MAY_DIFFER,
     Experiment,
@@ -97,7 +97,7 @@ def test_counted_flop_ratios_equal_a_count_by_hand(
     pair: list[Experiment], sizes: tuple[int, ...], ratios: tuple[float, ...]
 ) -> None:
     """At 224 px; there with captions that are not padded; and at the image sizes of each recipe."""
-    web, padded = web_length_quantiles(1000), (77,)
+    web, padded = web_caption_length_quantiles(1000), (77,)
     kinds = [(padded, False), ([min(77, length) for length in web], False), (padded, True)]
     for (lengths, has_sizes), ratio in zip(kinds, ratios, strict=True):
         by_hand, counted = list[float](), list[int]()

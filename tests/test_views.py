@@ -58,18 +58,18 @@ def test_rows_and_step_are_those_of_the_batch_on_every_rank(images: PackImages) 
             assert batch.number == 7
             assert batch.rows is not None
             assert [images.keys[row] for row in batch.rows] == ranked.keys(7)
-    assert stream(images, "clip").batch(7).further_arguments == {}
+    assert stream(images, "clip").batch(7).row_and_step_arguments == {}
 
 
 @pytest.mark.usefixtures("two_views")
 def test_micro_batches_are_the_batch_in_parts(images: PackImages) -> None:
     batch = stream(images).batch(3)
-    parts = batch.micro_batches(4)
+    parts = batch.split_into_micro_batches(4)
     assert [len(part.images) for part in parts] == [4] * 4
     assert torch.cat([part.images for part in parts]).equal(batch.images)
-    for part, rows in zip(parts, batch.further_arguments["rows"].chunk(4), strict=True):
-        assert part.further_arguments["rows"].equal(rows)
-        assert part.further_arguments["step"] == 3
+    for part, rows in zip(parts, batch.row_and_step_arguments["rows"].chunk(4), strict=True):
+        assert part.row_and_step_arguments["rows"].equal(rows)
+        assert part.row_and_step_arguments["step"] == 3
 
 
 @pytest.mark.usefixtures("two_views")
@@ -144,7 +144,7 @@ def compare_accumulation(results: Path) -> None:
     for accumulation in (1, 4):
         experiment = few_images("remembering", accumulation=accumulation)
         run = build_train_run(open_batch_stream(experiment, CPU, results))
-        for part in run.stream.batch(0).micro_batches(accumulation):
+        for part in run.stream.batch(0).split_into_micro_batches(accumulation):
             queue = run.model.queue.clone()
             run.step.backward(run.step.forward(part))
             run.model.queue.copy_(queue)  # which the next part reads

@@ -27,7 +27,7 @@ from bench.cli.own_vocabulary import (
 from bench.cli.transfer import choose_tasks_and_protocols, require_openable_tasks
 from bench.console.console import INTERRUPTED, Stopped, log
 from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_range
-from bench.data.samples import inputs_digest
+from bench.data.samples import training_files_digest
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, safe_file_name
 from bench.environment.torchrun_ranks import read_restart_count, read_torchrun_ranks
@@ -159,7 +159,7 @@ class Train(LabelOptions):
                 f"{out} already holds a checkpoint ({path.name}): add --resume, or name another folder with --out"
             )
         processes = read_torchrun_ranks().world_size
-        digest = inputs_digest(experiment.input, experiment.targets)
+        digest = training_files_digest(experiment.input, experiment.targets)
         require_resumable(saved, experiment, processes, digest)
         log_resume_differences(path, saved, processes, current_commit())
         return path, saved

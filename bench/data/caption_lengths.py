@@ -36,10 +36,10 @@ def _describe_captions(inputs: InputSettings) -> str:
     return f"words of the pack at the lengths of web captions ({lengths})"
 
 
-def match_web_lengths(
+def rewrite_captions_to_web_lengths(
     captions: Sequence[str], count_tokens: Callable[[str], int], seed: int
 ) -> tuple[str, ...]:
-    """Return as many captions whose lengths have the quantiles of web captions.
+    """Cut or extend captions so that their lengths have the quantiles of web captions.
 
     Each caption keeps its words that fit, in order, and is extended by words of randomly drawn captions, so that labels
     and tokens are those of real words. The seed assigns lengths and draws words; equal seeds give equal captions.
@@ -52,7 +52,7 @@ def match_web_lengths(
     for caption in captions:
         printable = [word for word in caption.split() if word.isprintable()]
         words.append([word for word in printable if word_tokens(word)])
-    lengths = web_length_quantiles(len(captions))
+    lengths = web_caption_length_quantiles(len(captions))
     draw.shuffle(lengths)
     matched = []
     for source, length in zip(words, lengths, strict=True):
@@ -68,7 +68,7 @@ def match_web_lengths(
     return tuple(matched)
 
 
-def web_length_quantiles(count: int) -> list[int]:
+def web_caption_length_quantiles(count: int) -> list[int]:
     """Return `count` lengths of web captions at equally spaced probabilities, ascending; they are log-normal."""
     sigma = math.log(PERCENTILE_95 / MEDIAN) / NormalDist().inv_cdf(0.95)
     normal = NormalDist(math.log(MEDIAN), sigma)

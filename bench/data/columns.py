@@ -57,16 +57,16 @@ BINARY_TYPES = (pa.binary(), pa.large_binary(), pa.binary_view())
 TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view(), *BINARY_TYPES)  # bytes may be text
 
 
-def find_column(names: Iterable[str], known_names: Sequence[str]) -> str | None:
+def find_first_known_column(column_names: Iterable[str], known_names: Sequence[str]) -> str | None:
     """Return the column that has the first of the known names, in any case; None if none has one."""
-    name_by_lower = {name.lower(): name for name in names}
+    name_by_lower = {name.lower(): name for name in column_names}
     for name in known_names:
         if name in name_by_lower:
             return name_by_lower[name]
     return None
 
 
-def find_caption_columns(names: Sequence[str], fields: Iterable[str]) -> list[str]:
+def find_columns_of_caption_fields(column_names: Sequence[str], fields: Iterable[str]) -> list[str]:
     """Return the columns that hold the fields of a choice of captions.
 
     A field "meta.alt" that is no column is in the column "meta". ValueError lists the columns if one is missing.
@@ -74,19 +74,19 @@ def find_caption_columns(names: Sequence[str], fields: Iterable[str]) -> list[st
     columns_of_fields = dict[str, None]()
     for field in fields:
         column = field
-        while column not in names and "." in column:
+        while column not in column_names and "." in column:
             column, _, _ = column.rpartition(".")
-        look_up(column, dict.fromkeys(names), "column")
+        look_up(column, dict.fromkeys(column_names), "column")
         columns_of_fields[column] = None
     return list(columns_of_fields)
 
 
-def require_distinct_columns(names: Sequence[str]) -> list[str]:
+def require_distinct_columns(column_names: Sequence[str]) -> list[str]:
     """Return the names of columns; ValueError if two columns have the same one."""
-    for name, count in Counter(names).most_common(1):
+    for name, count in Counter(column_names).most_common(1):
         if count > 1:
             raise ValueError(f"{count} columns are named {name!r}: rename all but one")
-    return list(names)
+    return list(column_names)
 
 
 def text_columns(schema: pa.Schema) -> list[str]:
@@ -99,15 +99,18 @@ def text_columns(schema: pa.Schema) -> list[str]:
     return names
 
 
-def iterate_rows(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, object]]:
-    """Yield the values of each row of a batch by column; bytes of texts that are not UTF-8 become U+FFFD."""
+def iterate_rows_as_dicts(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, object]]:
+    """Yield each row of a batch as a dict of its values by column.
+
+    Bytes of texts that are not UTF-8 become U+FFFD.
+    """
     names = batch.schema.names
-    columns = map(_decode_column, batch.columns)
+    columns = map(_to_python_values_with_bytes_as_text, batch.columns)
     for row in zip(*columns, strict=True):
         yield dict(zip(names, row, strict=True))
 
 
-def _decode_column(column: pa.Array | pa.ChunkedArray) -> list[object]:
+def _to_python_values_with_bytes_as_text(column: pa.Array | pa.ChunkedArray) -> list[object]:
     """Return the values of a column, bytes as texts."""
     if column.type not in TEXT_TYPES:
         return list[object](column.to_pylist())
@@ -128,13 +131,13 @@ def image_byte_columns(schema: pa.Schema) -> list[str]:
     return names
 
 
-def find_image_column(schema: pa.Schema, name: str | None) -> str:
+def find_image_byte_column(schema: pa.Schema, requested_column: str | None) -> str:
     """Return the named column of images, else the only one, or one of a known name; else ValueError."""
     columns = image_byte_columns(schema)
-    if name is not None:
-        look_up(name, dict.fromkeys(columns), "column of images")
-        return name
-    known = find_column(columns, IMAGE_COLUMNS)
+    if requested_column is not None:
+        look_up(requested_column, dict.fromkeys(columns), "column of images")
+        return requested_column
+    known = find_first_known_column(columns, IMAGE_COLUMNS)
     if known is not None:
         return known
     if len(columns) != 1:

@@ -61,15 +61,15 @@ class UnusableImageError(Exception):
 
 
 def decode_image(encoded: bytes) -> Pixels:
-    """Decode an image to upright RGB, transparent pixels blended with white; of an animation the first frame.
+    """Decode an image to upright RGB.
 
-    Raises UnusableImageError.
+    Transparent pixels are blended with white; of an animation the first frame is decoded. Raises UnusableImageError.
     """
-    pixels, _ = decode_for_crop(encoded, _whole_image, MAX_PIXELS)
+    pixels, _ = decode_for_crop(encoded, _whole_image_box, MAX_PIXELS)
     return pixels
 
 
-def _whole_image(width: int, height: int) -> Box:
+def _whole_image_box(width: int, height: int) -> Box:
     return Box(0, 0, height, width)
 
 
@@ -82,12 +82,12 @@ def decode_for_crop(
     rounded. What is no JPEG, is CMYK, is turned by EXIF or is damaged is decoded as by `decode_image`. Raises
     UnusableImageError. Source: libjpeg's scaled decoding.
     """
-    size = _upright_jpeg_size(encoded)
+    size = _plain_upright_jpeg_size(encoded)
     if size is not None:
         reduction, box = _choose_jpeg_reduction(crop_box(*size), min_side)
         with suppress(ValueError):
-            return _decode_jpeg(encoded, *size, reduction), box
-    pixels = _open_and_decode(encoded, _decode_with_pillow)
+            return _decode_jpeg_at_reduction(encoded, *size, reduction), box
+    pixels = _open_and_decode(encoded, _to_upright_rgb_pixels)
     return pixels, crop_box(pixels.shape[2], pixels.shape[1])
 
 
@@ -100,11 +100,11 @@ def _choose_jpeg_reduction(box: Box, min_side: int) -> tuple[int, Box]:
     return 1, box
 
 
-def _decode_jpeg(encoded: bytes, width: int, height: int, reduction: int) -> Pixels:
-    """Decode a JPEG of this size at 1/`reduction` of it; ValueError if libjpeg has so much as a warning.
+def _decode_jpeg_at_reduction(encoded: bytes, width: int, height: int, reduction: int) -> Pixels:
+    """Decode a JPEG of this size at 1/`reduction` of it.
 
-    The pixels are those of torchvision and of Pillow's `Image.draft`, which use the same library with the same settings
-    and take longer.
+    Raises ValueError if libjpeg has so much as a warning. The pixels are those of torchvision and of Pillow's
+    `Image.draft`, which use the same library with the same settings and take longer.
     """
     min_height = math.ceil(height / reduction)
     min_width = math.ceil(width / reduction)
@@ -112,7 +112,7 @@ def _decode_jpeg(encoded: bytes, width: int, height: int, reduction: int) -> Pix
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _upright_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
+def _plain_upright_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
     """Return width and height of a JPEG that is RGB or grey and not turned; None for all else.
 
     Pillow has to look at a JPEG that may be turned or that is not accepted. Raises UnusableImageError.
@@ -150,7 +150,7 @@ def _open_and_decode(encoded: bytes, decode: Callable[[Image.Image], T]) -> T:
         warnings.simplefilter("ignore")  # Pillow's, about unusual but valid files
         try:
             with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:  # reads only the header
-                _check_pixel_count(image)
+                _require_accepted_pixel_count(image)
                 return decode(image)
         except (UnusableImageError, MemoryError):
             raise
@@ -164,18 +164,18 @@ def _open_and_decode(encoded: bytes, decode: Callable[[Image.Image], T]) -> T:
             raise UnusableImageError(TRUNCATED if is_short else CORRUPTED) from None
 
 
-def _check_pixel_count(image: Image.Image) -> None:
+def _require_accepted_pixel_count(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise UnusableImageError(TOO_LARGE)
 
 
-def _decode_with_pillow(image: Image.Image) -> Pixels:
+def _to_upright_rgb_pixels(image: Image.Image) -> Pixels:
     """Return the pixels of an opened image, upright and in RGB."""
     image.load()
     transpose = _upright_transposition(image)
     if transpose is not None:
         image = image.transpose(transpose)
-    pixels = np.array(_to_rgb(image))
+    pixels = np.array(_to_rgb_on_white(image))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -185,7 +185,7 @@ def _is_plain_upright_jpeg(image: Image.Image) -> bool:
     return _upright_transposition(image) is None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb_on_white(image: Image.Image) -> Image.Image:
     """Convert an image to RGB, with white behind transparent pixels."""
     if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip at 255
         high_bytes = (np.asarray(image) >> 8).astype(np.uint8)

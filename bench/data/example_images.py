@@ -21,11 +21,11 @@ def main() -> None:
         sys.exit(f"{CAPTIONED} already exists: change to another folder")
     CAPTIONED.mkdir()
     for vendor in ("emojione", "fluent-3d", "fxemoji", "noto"):
-        for path, image, text in iterate_images(f"pretrain/{vendor}.tar.gz"):
+        for path, image, text in iterate_shard_images(f"pretrain/{vendor}.tar.gz"):
             (CAPTIONED / path).write_bytes(image)
             caption_path = (CAPTIONED / path).with_suffix(".txt")
             caption_path.write_text(text["caption"], encoding="utf-8")
-    labelled_images = iterate_images("transfer/twemoji.tar.gz")
+    labelled_images = iterate_shard_images("transfer/twemoji.tar.gz")
     for number, (path, image, text) in enumerate(labelled_images):
         split = "test" if number % 2 else "train"
         folder = LABELLED / split / text["label"]["group"]
@@ -33,9 +33,9 @@ def main() -> None:
         (folder / path).write_bytes(image)
 
 
-def iterate_images(shard: str) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+def iterate_shard_images(shard_name: str) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
     """Yield the file name, the encoded bytes and the JSON object of each image of a shard of the pack."""
-    members = read_shard_members(PACK / shard)
+    members = read_shard_members(PACK / shard_name)
     for name, content in members.items():
         key, _, suffix = name.rpartition(".")
         if suffix != "json":

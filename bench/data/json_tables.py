@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.data.text_tables import Row, TextTable, decode_json_object, decode_text
+from bench.data.text_tables import Row, TextTable, decode_json_object, decode_utf8_with_replacement
 from bench.environment.files import decode_json, read_limited
 
 SEPARATORS = re.compile(r"[\s,]*")
@@ -29,7 +29,7 @@ class CocoCaption(msgspec.Struct):
     caption: str
 
 
-class CocoCaptions(msgspec.Struct):
+class CocoCaptionFile(msgspec.Struct):
     """A file of captions as COCO has it (https://cocodataset.org/#format-data)."""
 
     images: list[CocoImage]
@@ -38,15 +38,15 @@ class CocoCaptions(msgspec.Struct):
 
 def open_json_table(path: Path) -> TextTable:
     """Read a JSON list of objects, or COCO's captions, as rows; ValueError for any other file."""
-    text = decode_text(read_limited(path)).strip()
-    rows = _iterate_objects(text)
+    text = decode_utf8_with_replacement(read_limited(path)).strip()
+    rows = _iterate_json_list_objects(text)
     if not text.startswith("["):
-        rows = iter(_read_coco_captions(path, path.stat().st_mtime_ns))
+        rows = iter(_read_coco_caption_rows(path, path.stat().st_mtime_ns))
     first_row = next(rows, {})
     return TextTable(list(first_row), chain([first_row], rows))
 
 
-def _iterate_objects(text: str) -> Iterator[Row]:
+def _iterate_json_list_objects(text: str) -> Iterator[Row]:
     """Yield the objects of a JSON list without keeping them in memory; other items become empty rows."""
     decoder = json.JSONDecoder()
     start = 1
@@ -63,9 +63,9 @@ def _iterate_objects(text: str) -> Iterator[Row]:
 
 
 @lru_cache(1)
-def _read_coco_captions(path: Path, _modified_ns: int) -> list[Row]:
+def _read_coco_caption_rows(path: Path, _modified_ns: int) -> list[Row]:
     """Return the images of a file of COCO's with their captions; ValueError for two images with one id."""
-    coco = decode_json(read_limited(path), CocoCaptions)
+    coco = decode_json(read_limited(path), CocoCaptionFile)
     rows = dict[int | str, Row]()
     for image in coco.images:
         if image.id in rows:

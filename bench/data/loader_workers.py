@@ -47,7 +47,7 @@ class PrefetchingLoader(Generic[B]):
             num_workers=num_workers,
             prefetch_factor=batches_per_worker,
             pin_memory=pin_memory,
-            multiprocessing_context=_start_worker_context(preloaded_module),
+            multiprocessing_context=_start_worker_fork_context(preloaded_module),
             worker_init_fn=_exit_with_parent,
             persistent_workers=True,
             generator=torch.Generator(),  # otherwise each start would draw from the model's generator
@@ -71,7 +71,7 @@ class PrefetchingLoader(Generic[B]):
             return UserError(f"{reason}: {WORKER_MEMORY_REMEDY}")
 
 
-class _BatchQueue(Queue):  # type: ignore[type-arg]
+class _BatchOrErrorQueue(Queue):  # type: ignore[type-arg]
     """The queue from a worker. In place of a batch that it cannot hand over, it hands over the error.
 
     Python would print the error in the worker and lose the batch, and the training would wait for it.
@@ -83,38 +83,40 @@ class _BatchQueue(Queue):  # type: ignore[type-arg]
         self.put((number, UserError(f"{reason}: {WORKER_MEMORY_REMEDY}")))
 
 
-class _WorkerPopen(popen_forkserver.Popen):
+class _KillOnTerminatePopen(popen_forkserver.Popen):
     """A running worker. It is killed instead of terminated, because workers block SIGTERM."""
 
     def terminate(self) -> None:
         self.kill()
 
 
-class _Worker(ForkServerProcess):
-    _Popen = _WorkerPopen  # multiprocessing itself terminates its workers when a process ends
+class _KillOnTerminateProcess(ForkServerProcess):
+    _Popen = (
+        _KillOnTerminatePopen  # multiprocessing itself terminates its workers when a process ends
+    )
 
 
-class _WorkerContext(ForkServerContext):
+class _WorkerForkContext(ForkServerContext):
     """The context in which workers fork from a process that has only imported modules.
 
     A fork of the training process may inherit a lock that one of its threads holds, and deadlock. Spawned workers would
     each import for themselves.
     """
 
-    Process = _Worker
+    Process = _KillOnTerminateProcess
 
-    def Queue(self, maxsize: int = 0) -> _BatchQueue:  # noqa: N802 - as it is named in multiprocessing
+    def Queue(self, maxsize: int = 0) -> _BatchOrErrorQueue:  # noqa: N802 - as it is named in multiprocessing
         """Return a queue."""
-        return _BatchQueue(maxsize, ctx=self.get_context())
+        return _BatchOrErrorQueue(maxsize, ctx=self.get_context())
 
 
-def _start_worker_context(preloaded_module: str) -> _WorkerContext:
+def _start_worker_fork_context(preloaded_module: str) -> _WorkerForkContext:
     """Start the process from which workers fork, and return their context.
 
     That process and the workers block the signals that end a training: SLURM signals every process of a job step, and
     the training may need more batches before it can save its state.
     """
-    context = _WorkerContext()
+    context = _WorkerForkContext()
     context.set_forkserver_preload([*FORKSERVER_PRELOAD, preloaded_module])
     resource_tracker.ensure_running()  # comes first, because its start unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODE_BY_SIGNAL)

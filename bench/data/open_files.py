@@ -13,7 +13,7 @@ from pathlib import Path
 MAX_OPEN_FILES = max(16, min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
 
 
-class _OpenFile:
+class _SelfClosingDescriptor:
     """A descriptor, which is closed when nothing refers to it any more: another thread may be reading."""
 
     def __init__(self, path: Path) -> None:
@@ -22,8 +22,8 @@ class _OpenFile:
 
 
 @lru_cache(MAX_OPEN_FILES)
-def _open(path: Path, _version: str) -> _OpenFile:
-    return _OpenFile(path)
+def _open_or_reuse(path: Path, _version: str) -> _SelfClosingDescriptor:
+    return _SelfClosingDescriptor(path)
 
 
 def read_at(path: Path, file_version: str, offset: int, size: int) -> bytes:
@@ -32,7 +32,7 @@ def read_at(path: Path, file_version: str, offset: int, size: int) -> bytes:
     A file that was replaced has another `file_version`, and is opened anew.
     """
     # This reference keeps it open while another thread replaces it in the cache.
-    file = _open(path, file_version)
+    file = _open_or_reuse(path, file_version)
     content = os.pread(file.descriptor, size, offset)
     if len(content) != size:
         raise ValueError(f"{path} has become shorter since training began")

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bench.data.image_sizes import StepSizes
+from bench.data.image_sizes import BatchShapeSchedule
 from bench.environment.seeds import AUGMENTATION, ORDER, derive_seed
 
 Numbers = npt.NDArray[np.uint64]
@@ -26,18 +26,18 @@ class SampleOrder:
 
     seed: int
     num_samples: int  # samples of the data set
-    step_sizes: StepSizes
+    batch_shapes: BatchShapeSchedule
     rank: int = 0
     world_size: int = 1
 
     def batch_rows(self, k: int) -> Int[Tensor, " batch"]:
         """Return the samples of batch k, equally many on every rank."""
         positions = self._positions(k)
-        return shuffled_rows(
+        return rows_of_shuffled_epochs(
             self.seed, self.num_samples, start=positions.start, size=len(positions)
         )
 
-    def batch_epochs(self, k: int) -> list[int]:
+    def epoch_of_each_sample(self, k: int) -> list[int]:
         """Return the epoch of each sample of batch k, from 0."""
         return [position // self.num_samples for position in self._positions(k)]
 
@@ -46,20 +46,22 @@ class SampleOrder:
         seed = derive_seed(self.seed, AUGMENTATION, self.rank, k)
         return torch.Generator().manual_seed(seed)
 
-    def image_size(self, k: int) -> int:
+    def image_side(self, k: int) -> int:
         """Return the side in pixels of batch k's images, equal on every rank."""
-        return self.step_sizes.size_at(k).side
+        return self.batch_shapes.shape_at(k).side
 
     def _positions(self, k: int) -> range:
         """Return the positions of batch k's samples in the endless sequence of epochs."""
-        num_images = self.step_sizes.size_at(k).num_images
-        start_of_all_ranks = self.step_sizes.images_before(k) * self.world_size
+        num_images = self.batch_shapes.shape_at(k).num_images
+        start_of_all_ranks = self.batch_shapes.images_per_device_before(k) * self.world_size
         start = start_of_all_ranks + self.rank * num_images
         return range(start, start + num_images)
 
 
 @lru_cache(maxsize=2)  # a batch's target and its images ask for the same rows
-def shuffled_rows(seed: int, num_rows: int, *, start: int, size: int) -> Int[Tensor, " size"]:
+def rows_of_shuffled_epochs(
+    seed: int, num_rows: int, *, start: int, size: int
+) -> Int[Tensor, " size"]:
     """Return `size` rows of the endless sequence of shuffled epochs of `num_rows` rows, from position `start` on."""
     rows = []
     while size:
@@ -86,30 +88,30 @@ def permute(values: Numbers, count: int, key: int) -> Numbers:
     bases = (np.uint64(left_base), np.uint64(right_base))
     sequence = np.random.SeedSequence(key)
     round_keys = sequence.generate_state(ROUNDS, np.uint64).astype(np.uint64)
-    result = _permute_below_product(values, *bases, round_keys)
+    result = _permute_by_feistel_network(values, *bases, round_keys)
     outside = np.flatnonzero(result >= count)
     while len(outside):
-        result[outside] = _permute_below_product(result[outside], *bases, round_keys)
+        result[outside] = _permute_by_feistel_network(result[outside], *bases, round_keys)
         outside = outside[result[outside] >= count]
     return result
 
 
-def _permute_below_product(
+def _permute_by_feistel_network(
     values: Numbers, left_base: np.uint64, right_base: np.uint64, round_keys: Numbers
 ) -> Numbers:
     """Permute the numbers below the product of two bases by a Feistel network."""
     left, right = np.divmod(values, right_base)
     for number, key in enumerate(round_keys):
         if number % 2:
-            shift = _hash_numbers(left ^ key) % right_base
+            shift = _mix_by_splitmix64(left ^ key) % right_base
             right = (right + shift) % right_base
         else:
-            shift = _hash_numbers(right ^ key) % left_base
+            shift = _mix_by_splitmix64(right ^ key) % left_base
             left = (left + shift) % left_base
     return left * right_base + right
 
 
-def _hash_numbers(values: Numbers) -> Numbers:
+def _mix_by_splitmix64(values: Numbers) -> Numbers:
     """Return a hash of 64-bit numbers: the mixing function of SplitMix64."""
     values = (values ^ (values >> np.uint64(30))) * FIRST_MULTIPLIER
     values = (values ^ (values >> np.uint64(27))) * SECOND_MULTIPLIER

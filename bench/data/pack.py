@@ -43,14 +43,14 @@ class PackImages:
 
 
 def load_pack_images(part: str, cache_folder: Path, pack: Path = PACK) -> PackImages:
-    """Return the images of a part ("pretrain", or a transfer shard's name), from the cache if possible.
+    """Return the images of a part ("pretrain", or a transfer shard's name), from the cache if they are there.
 
     A changed pack, or another decoding of it, has another cache file. The first call verifies the pack.
     """
     path = decoded_part_path(part, cache_folder, pack)
     if not path.is_file():
         verify_pack(pack)
-        images = _decode_part(part, pack)
+        images = _decode_pack_part(part, pack)
         texts = {"captions": images.captions, "classes": images.classes, "keys": images.keys}
         with atomic_write(path) as temporary:
             # In place: `save_file` would replace the locked file.
@@ -64,7 +64,7 @@ def load_pack_images(part: str, cache_folder: Path, pack: Path = PACK) -> PackIm
     )
 
 
-def _decode_part(part: str, pack: Path) -> PackImages:
+def _decode_pack_part(part: str, pack: Path) -> PackImages:
     """Decode the images of a part in the order of its shards."""
     shards = [pack / f"transfer/{part}.tar.gz"]
     if part == "pretrain":
@@ -79,13 +79,13 @@ def _decode_part(part: str, pack: Path) -> PackImages:
                 texts.append(json.loads(content))
             else:
                 keys.append(key)
-                pixels.append(_decode_pixels(content))
+                pixels.append(_decode_to_premultiplied_rgba(content))
     captions = tuple(text["caption"] for text in texts)
     classes = tuple(text.get("label", {}) for text in texts)
     return PackImages(torch.from_numpy(np.stack(pixels)), captions, classes, tuple(keys))
 
 
-def _decode_pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
+def _decode_to_premultiplied_rgba(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
     with Image.open(io.BytesIO(encoded)) as image:
         rgba = image.convert("RGBA")
     if rgba.size != (SIDE, SIDE):

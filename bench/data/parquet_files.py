@@ -8,7 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.data.columns import TEXT_TYPES, iterate_rows, require_distinct_columns, text_columns
+from bench.data.columns import (
+    TEXT_TYPES,
+    iterate_rows_as_dicts,
+    require_distinct_columns,
+    text_columns,
+)
 
 MAX_BATCH_ROWS = 65_536  # of a joined batch, which is also a row group of the labels
 MAX_BATCH_BYTES = 16 * 2**20
@@ -41,15 +46,15 @@ class ParquetReader:
 
     def read_batches(self, columns: list[str]) -> Iterator[pa.Table]:
         """Iterate over rows by MAX_BATCH_ROWS and MAX_BATCH_BYTES."""
-        return join_batches(iterate_decoded_batches(self._path, self._file, columns))
+        return join_small_batches(iterate_memory_bounded_batches(self._path, self._file, columns))
 
     def read_rows(self, columns: list[str]) -> Iterator[dict[str, object]]:
         """Yield the rows with the given columns."""
         for table in self.read_batches(columns):
-            yield from iterate_rows(table)
+            yield from iterate_rows_as_dicts(table)
 
 
-def iterate_decoded_batches(
+def iterate_memory_bounded_batches(
     path: Path, file: pq.ParquetFile, columns: list[str], max_rows: int = READ_ROWS
 ) -> Iterator[pa.RecordBatch]:
     """Yield decoded rows, few at once if one can be long: a value of a dictionary is stored once for all its rows.
@@ -66,7 +71,9 @@ def iterate_decoded_batches(
             group = file.metadata.row_group(number)
             group_bytes = group.total_byte_size
             mean = group_bytes // max(group.num_rows, 1)
-            longest = _max_value_bytes(encoded, number, columns, group_bytes, file_bytes)
+            longest = _bound_value_bytes_of_row_group(
+                encoded, number, columns, group_bytes, file_bytes
+            )
             row_bytes = max(longest, mean, 1)
             num_rows = min(max_rows, MAX_BATCH_ROWS, MAX_BATCH_BYTES // row_bytes)
             batches = file.iter_batches(max(num_rows, 1), row_groups=[number], columns=columns)
@@ -87,7 +94,7 @@ def _decode_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
-def _max_value_bytes(
+def _bound_value_bytes_of_row_group(
     encoded: pq.ParquetFile,
     group_number: int,
     columns: Sequence[str],
@@ -116,7 +123,7 @@ def _max_value_bytes(
     return longest
 
 
-def join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+def join_small_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Join small batches to tables of at most MAX_BATCH_ROWS rows and about MAX_BATCH_BYTES."""
     parts = list[pa.RecordBatch]()
     num_rows = 0

@@ -25,24 +25,24 @@ UNREADABLE = (
 DIGEST_BYTES = 2**16  # read at each of three places of a file
 
 
-def iterate_files(data: str, suffixes: Sequence[str] = ("",)) -> Iterator[Path]:
+def iterate_files(path_or_glob: str, suffixes: Sequence[str] = ("",)) -> Iterator[Path]:
     """Yield the visible files with one of these endings: below a folder, of a glob, or the file itself."""
-    for name in _iterate_paths(data):
+    for name in _iterate_paths(path_or_glob):
         path = Path(name)
         if is_visible_with_suffix(path.name, suffixes) and path.is_file():
             yield path.absolute()
 
 
-def _iterate_paths(data: str) -> Iterator[str]:
+def _iterate_paths(path_or_glob: str) -> Iterator[str]:
     """Yield the path, the paths below it if it is a folder, or what a glob matches."""
-    if Path(data).is_dir():
-        for folder, _, names in os.walk(data):
+    if Path(path_or_glob).is_dir():
+        for folder, _, names in os.walk(path_or_glob):
             for name in names:
                 yield f"{folder}/{name}"
-    elif Path(data).exists():
-        yield data
+    elif Path(path_or_glob).exists():
+        yield path_or_glob
     else:
-        yield from iglob(data, recursive=True)  # noqa: PTH207
+        yield from iglob(path_or_glob, recursive=True)  # noqa: PTH207
 
 
 def is_visible_with_suffix(name: str, suffixes: Sequence[str]) -> bool:

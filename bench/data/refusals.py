@@ -8,9 +8,9 @@ from shlex import quote
 from typing import NamedTuple
 
 from bench.console.console import PROGRAM, UserError, escape_unprintable
-from bench.data.columns import CAPTION_COLUMNS, IMAGE_ENDINGS, find_column
+from bench.data.columns import CAPTION_COLUMNS, IMAGE_ENDINGS, find_first_known_column
 from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
-from bench.data.sources.image_tables import find_possible_tables, read_table_layout
+from bench.data.sources.image_tables import find_possible_image_tables, read_image_table_layout
 from bench.data.tables import FIRST_ROWS, open_table
 from bench.environment.circumstances import CHECKOUT
 
@@ -29,7 +29,7 @@ READER = "an extension that reads them: change the queries of the example for SQ
 HEADER = "a header with the names of the columns"
 
 
-class Remedy(NamedTuple):
+class MissingPartRemedy(NamedTuple):
     """What data lack, and the command that helps; it names {file}, its {folder} and {suffix}, and {stem}."""
 
     missing: str
@@ -38,16 +38,18 @@ class Remedy(NamedTuple):
 
 # By endings of files.
 REMEDIES = {
-    (".zip",): Remedy("files outside of an archive", "unzip -q {file} -d {stem}"),
-    (".tar.gz", ".tgz"): Remedy("tars that are not compressed", "gunzip {file}"),
-    (".tar",): Remedy("image and caption of a sample that follow one another", UNTAR),
-    (".bmp", ".tif", ".tiff", ".avif", ".heic"): Remedy(
+    (".zip",): MissingPartRemedy("files outside of an archive", "unzip -q {file} -d {stem}"),
+    (".tar.gz", ".tgz"): MissingPartRemedy("tars that are not compressed", "gunzip {file}"),
+    (".tar",): MissingPartRemedy("image and caption of a sample that follow one another", UNTAR),
+    (".bmp", ".tif", ".tiff", ".avif", ".heic"): MissingPartRemedy(
         "images in a format that is read (jpg, jpeg, png, webp, gif)",
         "magick mogrify -format png {folder}/*{suffix}",
     ),
-    (".sqlite",): Remedy("the example of an extension that reads SQLite", SQLITE),
-    (".mdb", ".h5", ".hdf5"): Remedy(READER, f"cp {EXAMPLES}/sqlite_rows.py my_source.py"),
-    (".token",): Remedy(HEADER, TOKENS),
+    (".sqlite",): MissingPartRemedy("the example of an extension that reads SQLite", SQLITE),
+    (".mdb", ".h5", ".hdf5"): MissingPartRemedy(
+        READER, f"cp {EXAMPLES}/sqlite_rows.py my_source.py"
+    ),
+    (".token",): MissingPartRemedy(HEADER, TOKENS),
 }
 
 
@@ -60,7 +62,7 @@ def unread_data_error(data: str, readable_folder: str | None) -> UserError:
     if readable_folder is None:
         return missing_part_error(reason, data, paths)
     command = f"{PROGRAM} data {quote(readable_folder)}"
-    return _to_error(reason, "the name of one of its folders", command)
+    return _make_three_line_error(reason, "the name of one of its folders", command)
 
 
 def missing_part_error(reason: str, data: str, paths: Sequence[Path]) -> UserError:
@@ -68,20 +70,24 @@ def missing_part_error(reason: str, data: str, paths: Sequence[Path]) -> UserErr
     for endings, remedy in REMEDIES.items():
         for path in paths:
             if path.name.lower().endswith(endings):
-                return _to_error(reason, remedy.missing, _fill_command(remedy.command, path))
-    tables = find_possible_tables(data)
+                return _make_three_line_error(
+                    reason, remedy.missing, _fill_command(remedy.command, path)
+                )
+    tables = find_possible_image_tables(data)
     images = sorted(path for path in paths if path.suffix.lower() in IMAGE_ENDINGS)
     if images and (not tables or tables[0].suffix == ".txt"):
         command = _fill_command("echo 'a dog' > {folder}/caption.txt", images[0])
-        return _to_error(reason, "captions: a text beside each image, or one for a folder", command)
+        return _make_three_line_error(
+            reason, "captions: a text beside each image, or one for a folder", command
+        )
     if tables:
         remedy = _find_table_remedy(tables[0])
-        return _to_error(reason, remedy.missing, remedy.command)
+        return _make_three_line_error(reason, remedy.missing, remedy.command)
     missing = "what a data source reads: the layouts of docs/data.md"
-    return _to_error(reason, missing, f"cp {EXAMPLES}/zipped_pairs.py my_source.py")
+    return _make_three_line_error(reason, missing, f"cp {EXAMPLES}/zipped_pairs.py my_source.py")
 
 
-def _to_error(reason: str, missing: str, command: str) -> UserError:
+def _make_three_line_error(reason: str, missing: str, command: str) -> UserError:
     lines = [reason, f"missing: {missing}", f"next: {command}   # docs/data.md"]
     return UserError("\n".join(map(escape_unprintable, lines)))
 
@@ -97,7 +103,7 @@ def _fill_command(command: str, path: Path, **columns: str) -> str:
     )
 
 
-def _find_table_remedy(path: Path) -> Remedy:
+def _find_table_remedy(path: Path) -> MissingPartRemedy:
     """Return what a table lacks whose images are not found; its command names the table."""
     columns = list[str]()
     reason = ""
@@ -105,20 +111,20 @@ def _find_table_remedy(path: Path) -> Remedy:
         with open_table(path) as table:
             list(islice(table.read_rows(table.text_columns), FIRST_ROWS))
             columns = table.columns
-        read_table_layout(path, None)
+        read_image_table_layout(path, None)
     except UNREADABLE as error:
         reason = str(error).partition("\n")[0]
     if not columns:
         command = _fill_command("head -c 500 {file}", path)
-        return Remedy(f"a table that can be read ({reason})", command)
+        return MissingPartRemedy(f"a table that can be read ({reason})", command)
     if any(name.endswith(IMAGE_ENDINGS) for name in columns):
         header = ["image" if name.endswith(IMAGE_ENDINGS) else "caption" for name in columns]
         names = ("\\t" if path.suffix == ".tsv" else ",").join(header)
-        return Remedy(HEADER, _fill_command(f"sed -i '1i {names}' {{file}}", path))
-    url = find_column(columns, URL_COLUMNS)
+        return MissingPartRemedy(HEADER, _fill_command(f"sed -i '1i {names}' {{file}}", path))
+    url = find_first_known_column(columns, URL_COLUMNS)
     if url is None:
-        return Remedy(reason, _fill_command("ln -s IMAGES {folder}/images", path))
-    caption = find_column(columns, CAPTION_COLUMNS) or "CAPTION"
+        return MissingPartRemedy(reason, _fill_command("ln -s IMAGES {folder}/images", path))
+    caption = find_first_known_column(columns, CAPTION_COLUMNS) or "CAPTION"
     kind = path.suffix.removeprefix(".")
     command = _fill_command(DOWNLOAD, path, url=url, caption=caption, format=kind)
-    return Remedy(f"the images of the column {url}", command)
+    return MissingPartRemedy(f"the images of the column {url}", command)

@@ -8,21 +8,21 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bench.data.targets import BatchRows, Labels, NoTextMixin, to_device
+from bench.data.targets import BatchRows, LabelPairs, NoTextMixin, to_device_async
 
 
 @dataclass(frozen=True, slots=True)
-class LazyLabels(NoTextMixin):
+class LabelsComputedWhenLoaded(NoTextMixin):
     """Labels that are computed from the captions of a batch when it is loaded."""
 
     texts: Sequence[str]
     label_caption: Callable[[str], list[int]]
 
-    def select(self, rows: BatchRows) -> Labels:
+    def select(self, rows: BatchRows) -> LabelPairs:
         texts = [self.texts[row] for row in rows.tolist()]
-        return Labels.from_lists(list(map(self.label_caption, texts)))
+        return LabelPairs.from_label_lists(list(map(self.label_caption, texts)))
 
-    def to(self, _: torch.device) -> "LazyLabels":
+    def to(self, _: torch.device) -> "LabelsComputedWhenLoaded":
         return self
 
 
@@ -30,24 +30,24 @@ class LazyLabels(NoTextMixin):
 class DenseLabels(NoTextMixin):
     """Labels as dense rows of 0 and 1, one per caption of a batch, as wide as the classification head."""
 
-    labels: Labels | LazyLabels
+    labels: LabelPairs | LabelsComputedWhenLoaded
     width: int
     # None: a data set, whose rows are made batch by batch.
     values: Int[Tensor, "captions labels"] | None = None
 
     def select(self, rows: BatchRows) -> "DenseLabels":
         if self.values is not None:
-            selected = self.values[to_device(rows, self.values.device)]
+            selected = self.values[to_device_async(rows, self.values.device)]
             return DenseLabels(self.labels, self.width, selected)
         labels = self.labels.select(rows)
         return DenseLabels(labels, self.width, make_multi_hot(labels, self.width))
 
     def to(self, device: torch.device) -> "DenseLabels":
         assert self.values is not None
-        return DenseLabels(self.labels, self.width, to_device(self.values, device))
+        return DenseLabels(self.labels, self.width, to_device_async(self.values, device))
 
 
-def make_multi_hot(labels: Labels, num_labels: int) -> Int[Tensor, "captions labels"]:
+def make_multi_hot(labels: LabelPairs, num_labels: int) -> Int[Tensor, "captions labels"]:
     """Return rows of int64, built one by one and stacked, as CatLIP's released data loader makes them.
 
     Source: apple/corenet at 1aa3acd, `corenet/data/datasets/classification/wordnet_tagged_classification.py`.

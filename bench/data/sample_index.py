@@ -22,7 +22,7 @@ from bench.data.captions.reader import (
     REPLACED,
     CaptionFieldCounts,
     CaptionReader,
-    has_visible_text,
+    has_nonblank_text,
 )
 from bench.data.columns import EMBEDDING_SUFFIXES, IMAGE_SUFFIXES, SampleValues
 from bench.data.parquet_files import MAX_BATCH_BYTES, MAX_BATCH_ROWS
@@ -84,16 +84,16 @@ class IndexBuilder:
 
     def find_caption_columns(
         self,
-        names: Sequence[str],
+        column_names: Sequence[str],
         text_columns: Sequence[str],
         first_rows: Iterable[SampleValues],
     ) -> list[str]:
-        """Return the columns of a table that hold the captions, as `CaptionReader.find_columns`."""
+        """Return the columns of a table that hold the captions, as `CaptionReader.find_needed_columns`."""
         if not self.needs_captions:
             return []
-        return self.reader.find_columns(names, text_columns, first_rows)
+        return self.reader.find_needed_columns(column_names, text_columns, first_rows)
 
-    def add(
+    def add_sample(
         self,
         key: str,
         values: SampleValues,
@@ -116,7 +116,7 @@ class IndexBuilder:
         if flaw:
             summary.skipped[flaw] = summary.skipped.get(flaw, 0) + 1
             return
-        if self.needs_captions and not has_visible_text(texts):
+        if self.needs_captions and not has_nonblank_text(texts):
             summary.empty_captions += 1
         if any(REPLACED in text for text in chain.from_iterable(texts)):
             summary.replaced_captions += 1
@@ -210,7 +210,7 @@ class IndexedSamples(Samples):
         """Return the notes of all sources, which captions are read, and how many are not UTF-8."""
         samples, *others = super().notes()
         if self.summary.fields.samples:
-            others.insert(0, self.summary.fields.describe())
+            others.insert(0, self.summary.fields.describe_read_and_unread_fields())
         replaced = self.summary.replaced_captions
         if replaced:
             reason = "have a caption that is not UTF-8; its other bytes are read as U+FFFD"
@@ -218,8 +218,8 @@ class IndexedSamples(Samples):
         return [samples, *others]
 
 
-class IndexedSource(DataSource):
-    """A source whose files are read into an index, which the first `open` writes and later ones read."""
+class IndexingSource(DataSource):
+    """A source that opens samples by an index of its files, which it writes if absent."""
 
     samples: ClassVar[type[IndexedSamples]]
     options = ("--caption", "--image")
@@ -228,8 +228,8 @@ class IndexedSource(DataSource):
         """Add the samples of a file to an index, in order; ValueError or OSError."""
         raise NotImplementedError
 
-    def paths_to_index(self, data: str, _cache_folder: Path) -> list[Path]:
-        """Return the files or folders from which an index is made."""
+    def prepare_files_to_index(self, data: str, _cache_folder: Path) -> list[Path]:
+        """Return the files or folders from which an index is made, after any conversion of the data's files."""
         return self.files(data)
 
     def fingerprint(self, path: Path, _request: SampleRequest) -> str:
@@ -238,10 +238,10 @@ class IndexedSource(DataSource):
 
     def open(self, data: str, request: SampleRequest) -> IndexedSamples:
         """Index the files unless they are indexed, and open their samples; ValueError names a damaged file."""
-        paths = self.paths_to_index(data, request.cache)
+        paths = self.prepare_files_to_index(data, request.cache)
         contents = f"{image_suffixes(request)} {request.needs_captions}"
         fingerprints = [self.fingerprint(path, request) for path in paths]
-        lines = [*request.captions.names, contents, self.name, *fingerprints]
+        lines = [*request.captions.field_names, contents, self.name, *fingerprints]
         made_of = "\n".join(lines).encode("utf-8", "surrogateescape")
         digest = sha256(made_of).hexdigest()[:24]
         index = request.cache / f"samples{INDEX_FORMAT}-{digest}.arrow"

@@ -22,13 +22,13 @@ from bench.data.decoding import (
     decode_embedding_grid,
     decode_for_crop,
 )
-from bench.data.image_sizes import StepSizes, step_sizes_of
+from bench.data.image_sizes import BatchShapeSchedule, make_batch_shape_schedule
 from bench.data.loader_workers import PrefetchingLoader
 from bench.data.order import SampleOrder
 from bench.data.samples import MIN_TOLERATED
 from bench.data.stream import Batch, BatchStream, DecodeStats
 from bench.data.subset import subset_rows
-from bench.data.targets import Captions, Target, pin_tensors, to_device
+from bench.data.targets import CaptionsWithRows, Target, pin_tensors, to_device_async
 from bench.data.transforms import (
     WHITE,
     CropParams,
@@ -47,7 +47,7 @@ from bench.interfaces.method import NoTarget, get_method
 
 T = TypeVar("T", bound=Target)
 # The result turns an experiment's captions into targets.
-TargetFunctionMaker = Callable[[Experiment], Callable[[Captions], T]]
+TargetFunctionMaker = Callable[[Experiment], Callable[[CaptionsWithRows], T]]
 # Decoded and cropped, or embeddings.
 ImageOrGrid = SquarePixels | Float[Tensor, "channels side side"]
 SAMPLED_CAPTIONS = 4096  # of the data set, whose lengths decide how many rows packed captions need
@@ -88,27 +88,27 @@ class SampleLoader(Generic[T]):
     def __getitem__(self, k: int) -> LoadedBatch[T] | Exception:
         """Load batch k; an error that a person can mend is returned, to be raised where the batch is taken."""
         try:
-            return self._load(k)
+            return self._load_batch(k)
         except (ValueError, OSError) as error:
             return error
 
-    def _load(self, k: int) -> LoadedBatch[T]:
+    def _load_batch(self, k: int) -> LoadedBatch[T]:
         """Load the images of batch k, then make its target of the samples that are shown."""
         method = get_method(self.experiment.method)
         samples = self.order.batch_rows(k).tolist()
-        side = self.order.image_size(k)
+        side = self.order.image_side(k)
         stats = DecodeStats()
         generator = self.order.augmentation_generator(k)
         draws = [draw_crop_numbers(len(samples), generator) for _ in range(method.views)]
         images = []
         shown = []
         for sample, *drawn in zip(samples, *draws, strict=True):
-            views, replacement = self._load_views(sample, drawn, side, stats)
+            views, replacement = self._load_views_or_replacement(sample, drawn, side, stats)
             images += views
             shown.append(replacement)
-        _make_target_function(self)  # made outside the clock, as the pack's is
+        _get_or_make_target_function(self)  # made outside the clock, as the pack's is
         start = time.perf_counter()
-        target = self.target(shown, self.order.batch_epochs(k))
+        target = self.target(shown, self.order.epoch_of_each_sample(k))
         seconds = time.perf_counter() - start
         if self.experiment.image.embedding_channels is not None:
             stacked = torch.stack(images)
@@ -131,14 +131,14 @@ class SampleLoader(Generic[T]):
         for row, epoch in zip(rows, epochs, strict=True):
             texts_by_field = self.samples.texts(row)
             texts.append(choice.draw(texts_by_field, seed, row, epoch))
-        targets = _make_target_function(self)(Captions(texts, rows))
+        targets = _get_or_make_target_function(self)(CaptionsWithRows(texts, rows))
         return cast("T", targets.select(torch.arange(len(rows))))
 
     def keys(self, samples: Sequence[int]) -> list[str]:
         """Return the samples' names."""
         return [self.samples.key(self.rows[sample]) for sample in samples]
 
-    def _load_views(
+    def _load_views_or_replacement(
         self, sample: int, draws: Sequence[CropParams], side: int, stats: DecodeStats
     ) -> tuple[list[ImageOrGrid], int]:
         """Read a sample's image; return a view of it for each item of `draws`, and the sample that they show.
@@ -151,7 +151,9 @@ class SampleLoader(Generic[T]):
             stats.decoded += 1
             try:
                 encoded = self.samples.image(self.rows[candidate])
-                views = [self._decode(encoded, drawn, side) for drawn in draws]
+                views = [
+                    self._decode_and_crop_or_read_grid(encoded, drawn, side) for drawn in draws
+                ]
             except UnusableImageError as error:
                 stats.unusable[str(error)] += 1
                 number = derive_seed(self.experiment.seed, REPLACEMENT, sample, attempt)
@@ -165,7 +167,9 @@ class SampleLoader(Generic[T]):
             f"({format_counts(stats.unusable)})"
         )
 
-    def _decode(self, encoded: bytes, draws: CropParams, side: int) -> ImageOrGrid:
+    def _decode_and_crop_or_read_grid(
+        self, encoded: bytes, draws: CropParams, side: int
+    ) -> ImageOrGrid:
         """Decode and crop an image, or read a grid of embeddings as it is."""
         channels = self.experiment.image.embedding_channels
         inputs = self.experiment.input
@@ -179,7 +183,7 @@ class SampleLoader(Generic[T]):
 
 
 @lru_cache(maxsize=2)  # the last two trainings of a process
-def _make_target_function(loader: SampleLoader[Any]) -> Any:
+def _get_or_make_target_function(loader: SampleLoader[Any]) -> Any:
     """Return the function that turns a loader's captions into what the method reads; a process makes it once.
 
     Rows for packed captions are reserved by the longest texts that may be drawn of some samples, the same ones in all
@@ -198,9 +202,9 @@ def _make_target_function(loader: SampleLoader[Any]) -> Any:
         texts = [text for text, _ in choice.weighted_texts(samples.texts(row))]
         longest.append(max(texts, key=len, default=""))
     sizes = [experiment.batch_size_for(side) for side in experiment.image.all_image_sizes]
-    reserved = make(Captions.from_texts(longest)).captions.reserve_packed_rows(sizes)
+    reserved = make(CaptionsWithRows.from_texts(longest)).captions.packed_rows_to_reserve(sizes)
 
-    def make_targets_with_reserved_rows(captions: Captions) -> Any:
+    def make_targets_with_reserved_rows(captions: CaptionsWithRows) -> Any:
         target = make(captions)
         return target.with_captions(replace(target.captions, reserved_rows=reserved))
 
@@ -220,7 +224,7 @@ class SampleStream(BatchStream[T]):
         rank: int = 0,
         ranks: int = 1,
         workers: LoaderWorkers = NO_WORKERS,
-        step_sizes: StepSizes | None = None,
+        batch_shapes: BatchShapeSchedule | None = None,
     ) -> None:
         super().__init__(experiment, device)
         self.workers = workers
@@ -228,8 +232,8 @@ class SampleStream(BatchStream[T]):
         subset = experiment.input.subset
         if subset:
             rows = subset_rows(subset, experiment.seed, samples.keys)
-        step_sizes = step_sizes or step_sizes_of(experiment)
-        self.order = SampleOrder(experiment.seed, len(rows), step_sizes, rank, ranks)
+        batch_shapes = batch_shapes or make_batch_shape_schedule(experiment)
+        self.order = SampleOrder(experiment.seed, len(rows), batch_shapes, rank, ranks)
         self.target_building_seconds = 0.0
         self.num_captions = 0
         resolved = with_resolved_text_padding(experiment, device)
@@ -266,15 +270,15 @@ class SampleStream(BatchStream[T]):
         return loaded
 
     def make_batch(self, loaded: LoadedBatch[T]) -> Batch[T]:
-        images = to_device(loaded.images, self.device).contiguous()
+        images = to_device_async(loaded.images, self.device).contiguous()
         if self.experiment.image.embedding_channels is None:
             images = normalise(images / WHITE)
-        rows = None if loaded.rows is None else to_device(loaded.rows, self.device)
+        rows = None if loaded.rows is None else to_device_async(loaded.rows, self.device)
         return Batch(images, loaded.target.to(self.device), loaded.number, rows)
 
     def target(self, k: int) -> T:
         rows = self.order.batch_rows(k).tolist()
-        return self._loader.target(rows, self.order.batch_epochs(k))
+        return self._loader.target(rows, self.order.epoch_of_each_sample(k))
 
     def keys(self, k: int) -> Sequence[str]:
         rows = self.order.batch_rows(k).tolist()

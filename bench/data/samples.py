@@ -69,16 +69,16 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
     )
     if not reads_captions(experiment):
         with suppress(ValueError):
-            return _open_usable_samples(inputs.data, request)
+            return _open_samples_if_most_are_usable(inputs.data, request)
         request = replace(request, needs_captions=False)
-    return _open_usable_samples(inputs.data, request)
+    return _open_samples_if_most_are_usable(inputs.data, request)
 
 
-def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
+def _open_samples_if_most_are_usable(data: str, request: SampleRequest) -> Samples:
     """Open samples; ValueError if none or too few can be used."""
     samples = open_source_samples(data, request)
     lacking = sum(samples.skipped.values())
-    if not request.lists_keys and lacking > max_unusable_samples(samples.total):
+    if not request.lists_keys and lacking > max_tolerated_unusable_samples(samples.total):
         raise ValueError(
             f"{data}: {lacking:,} of {samples.total:,} samples cannot be used, more than {MAX_UNUSABLE_FRACTION:.0%} "
             f"({format_counts(samples.skipped)}); repair the files, or list the keys to use: --set subset=FILE.csv"
@@ -123,7 +123,7 @@ def _require_distinct_keys(data: str, samples: Samples) -> None:
         keys.add(key)
 
 
-def max_unusable_samples(num_samples: int) -> float:
+def max_tolerated_unusable_samples(num_samples: int) -> float:
     """Return the largest tolerated number of unusable samples."""
     return max(float(MIN_TOLERATED), MAX_UNUSABLE_FRACTION * num_samples)
 
@@ -142,8 +142,8 @@ def files_digest(files: Iterable[Path]) -> str:
     return sha256(digests.encode()).hexdigest()[:16]
 
 
-def inputs_digest(inputs: InputSettings, targets: TargetSettings) -> str:
-    """Return a digest of a training's data, list of keys, vocabularies and teacher's file."""
+def training_files_digest(inputs: InputSettings, targets: TargetSettings) -> str:
+    """Return a digest of the files that a training reads: data, list of keys, vocabularies and teacher."""
     key_file = HELD_OUT_FILE if inputs.subset == SEEN_CONCEPTS else Path(inputs.subset or "")
     paths = (
         key_file,

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from bench.data.image_sizes import StepSizes, step_sizes_of
+from bench.data.image_sizes import BatchShapeSchedule, make_batch_shape_schedule
 from bench.data.order import SampleOrder
 from bench.data.pack import PackImages
 from bench.data.subset import subset_rows
-from bench.data.targets import Captions, Target, pin_tensors, to_device
+from bench.data.targets import CaptionsWithRows, Target, pin_tensors, to_device_async
 from bench.data.transforms import LOG_ASPECT_RATIOS, WHITE, normalise
 from bench.environment.cores import LoaderWorkers
 from bench.experiment.config import Experiment
@@ -42,15 +42,17 @@ class Batch(Generic[T]):
     rows: Int[Tensor, " batch"] | None = None
 
     @property
-    def further_arguments(self) -> dict[str, Any]:
-        """The arguments of the loss of a method that reads rows and step, by name; none for other methods."""
+    def row_and_step_arguments(self) -> dict[str, Any]:
+        """The further arguments of the loss of a method that reads rows and step; none for other methods."""
         return {} if self.rows is None else {"rows": self.rows, "step": self.number}
 
-    def compute_loss(self, loss: Callable[..., Tensor], model: Any, group: Any = None) -> Tensor:
+    def compute_loss(
+        self, loss: Callable[..., Tensor], model: Any, process_group: Any = None
+    ) -> Tensor:
         """Return the loss; `loss` is the function of the method."""
-        return loss(model, self.images, self.target, group, **self.further_arguments)
+        return loss(model, self.images, self.target, process_group, **self.row_and_step_arguments)
 
-    def micro_batches(self, count: int) -> "list[Batch[T]]":
+    def split_into_micro_batches(self, count: int) -> "list[Batch[T]]":
         """Split it into `count` equal micro-batches."""
         if count == 1:
             return [self]
@@ -103,9 +105,10 @@ class BatchStream(ABC, Generic[T]):
         return dict(self.incomplete + self.stats.unusable)
 
     def batch(self, k: int) -> Batch[T]:
-        """Return batch k of this rank, and add the time to `wait_seconds`.
+        """Return batch k of this rank on the device.
 
-        On a GPU loading and pinning count: what follows is launched, and may wait for a full queue of earlier launches.
+        The time is added to `wait_seconds`. On a GPU loading and pinning count: what follows is launched, and may wait
+        for a full queue of earlier launches.
         """
         is_gpu = self.device.type == "cuda"
         start = time.perf_counter()
@@ -128,7 +131,10 @@ class BatchStream(ABC, Generic[T]):
 
     @abstractmethod
     def target(self, k: int) -> T:
-        """Return the target of batch k of this rank, on the CPU, as if all images could be decoded."""
+        """Return the target of batch k of this rank, on the CPU.
+
+        It is the target as if all images could be decoded.
+        """
 
     @abstractmethod
     def keys(self, k: int) -> Sequence[str]:
@@ -142,23 +148,23 @@ class PackStream(BatchStream[T]):
         self,
         experiment: Experiment,
         images: PackImages,
-        targets: Callable[[Captions], T],
+        targets: Callable[[CaptionsWithRows], T],
         device: torch.device,
         *,
         rank: int = 0,
         ranks: int = 1,
-        step_sizes: StepSizes | None = None,
+        batch_shapes: BatchShapeSchedule | None = None,
     ) -> None:
         super().__init__(experiment, device)
         rows = subset_rows(experiment.input.subset, experiment.seed, images.keys)
-        step_sizes = step_sizes or step_sizes_of(experiment)
-        self.order = SampleOrder(experiment.seed, len(rows), step_sizes, rank, ranks)
+        batch_shapes = batch_shapes or make_batch_shape_schedule(experiment)
+        self.order = SampleOrder(experiment.seed, len(rows), batch_shapes, rank, ranks)
         pixels = images.pixels
         if not isinstance(rows, range):
             pixels = pixels[torch.tensor(rows)]
         self.pixels = pixels.to(device)
         self._rows = torch.tensor(rows).to(device)
-        captions = Captions([images.captions[row] for row in rows], rows)
+        captions = CaptionsWithRows([images.captions[row] for row in rows], rows)
         start = time.perf_counter()
         self.targets = targets(captions)
         self.target_building_seconds = time.perf_counter() - start
@@ -167,7 +173,7 @@ class PackStream(BatchStream[T]):
         if tokens is not None:
             sides = experiment.image.all_image_sizes
             batch_sizes = [experiment.batch_size_for(side) for side in sides]
-            reserved = tokens.reserve_packed_rows(batch_sizes)
+            reserved = tokens.packed_rows_to_reserve(batch_sizes)
             self.targets = self.targets.with_captions(replace(tokens, reserved_rows=reserved))
         self._keys = [images.keys[row] for row in rows]
 
@@ -176,8 +182,8 @@ class PackStream(BatchStream[T]):
 
     def make_batch(self, loaded: tuple[int, T]) -> Batch[T]:
         k, target = loaded
-        rows = to_device(self.order.batch_rows(k), self.device)
-        side = self.order.image_size(k)
+        rows = to_device_async(self.order.batch_rows(k), self.device)
+        side = self.order.image_side(k)
         generator = self.order.augmentation_generator(k)
         method = get_method(self.experiment.method)
         pixels = self.pixels[rows]
@@ -207,10 +213,10 @@ def augment_pack_images(
     num_images = len(pixels)
     maps = _draw_crop_flip_maps(num_images, inputs, generator)
     colours = torch.rand(num_images, 3, 1, 1, generator=generator)
-    maps = to_device(maps, pixels.device)
+    maps = to_device_async(maps, pixels.device)
     grid = F.affine_grid(maps, [num_images, 4, side, side], align_corners=False)
     rgba = F.grid_sample(pixels.float(), grid, align_corners=False)
-    return composite_and_normalise(rgba, to_device(colours, pixels.device))
+    return composite_and_normalise(rgba, to_device_async(colours, pixels.device))
 
 
 def composite_and_normalise(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from bench.data.columns import KEY_COLUMNS, find_column
+from bench.data.columns import KEY_COLUMNS, find_first_known_column
 from bench.data.held_out import exclusion_reason_by_key
 from bench.data.paths import UNREADABLE
 from bench.data.text_tables import open_text_table
@@ -35,12 +35,12 @@ def is_key_file(subset: str | None) -> TypeGuard[str]:
 def subset_rows(subset: str | None, seed: int, keys: Keys) -> Sequence[int]:
     """Return the rows of the data set that a run with this `subset` and seed uses, ascending.
 
-    ValueError as `check_subset`.
+    ValueError as `require_valid_subset`.
     """
     if subset is None:
         return range(len(keys))
     if is_key_file(subset):
-        is_used = _is_in(keys, _read_known_keys(subset, keys))
+        is_used = _is_in(keys, _read_key_file_of_known_keys(subset, keys))
         rows = pc.indices_nonzero(is_used).to_numpy()
     elif subset == SEEN_CONCEPTS:
         is_excluded = _is_in(keys, list(exclusion_reason_by_key()))
@@ -48,7 +48,7 @@ def subset_rows(subset: str | None, seed: int, keys: Keys) -> Sequence[int]:
     else:
         import torch
 
-        check_subset(subset, keys)
+        require_valid_subset(subset, keys)
         generator = torch.Generator().manual_seed(derive_seed(seed, SUBSET))
         size = int(subset.removeprefix(RANDOM_SUBSET))
         shuffled = torch.randperm(len(keys), generator=generator)
@@ -57,17 +57,17 @@ def subset_rows(subset: str | None, seed: int, keys: Keys) -> Sequence[int]:
     return array("q", rows.astype(np.int64).tobytes())
 
 
-def check_subset(subset: str, keys: Keys) -> None:
+def require_valid_subset(subset: str, keys: Keys) -> None:
     """Raise ValueError if a subset cannot be drawn: too many rows, a file without a key column, or unknown keys."""
     if is_key_file(subset):
-        _read_known_keys(subset, keys)
+        _read_key_file_of_known_keys(subset, keys)
     elif subset != SEEN_CONCEPTS:
         size = int(subset.removeprefix(RANDOM_SUBSET))
         if size > len(keys):
             raise ValueError(f"subset={subset}: the data set has {len(keys):,} samples")
 
 
-def _read_known_keys(subset: str, keys: Keys) -> list[str]:
+def _read_key_file_of_known_keys(subset: str, keys: Keys) -> list[str]:
     """Return the keys that a file lists; ValueError as `read_key_file`, and for keys that no sample has."""
     listed = read_key_file(Path(subset))
     is_unknown = pc.invert(_is_in(listed, keys))
@@ -87,7 +87,7 @@ def read_key_file(path: Path) -> list[str]:
             f"subset={path}: no such file; expected a csv file of keys or {RANDOM_SUBSET}N"
         )
     with prefix_errors(path, UNREADABLE), open_text_table(path) as table:
-        column = find_column(table.columns, KEY_COLUMNS)
+        column = find_first_known_column(table.columns, KEY_COLUMNS)
         keys = set()
         if column is not None:
             keys = {str(row.get(column, "")) for row in table.rows}

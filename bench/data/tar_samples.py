@@ -11,7 +11,7 @@ from io import BufferedIOBase
 from typing import IO, Any, NoReturn, cast
 
 from bench.data.columns import CAPTION_SUFFIXES, EMBEDDING_SUFFIXES, IMAGE_SUFFIXES
-from bench.data.text_tables import MAX_LINE_BYTES, decode_json_object, decode_text
+from bench.data.text_tables import MAX_LINE_BYTES, decode_json_object, decode_utf8_with_replacement
 
 MAX_OTHER_BYTES = 2**13  # of a member that may be a text, by a suffix that is not known
 BLOCK_BYTES = tarfile.BLOCKSIZE
@@ -24,7 +24,7 @@ MAX_TEXT_BYTES = 4 * MAX_LINE_BYTES  # of all texts of a sample
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class SampleMember:
     """A file of a sample."""
 
     offset: int  # of the content in the archive, in bytes
@@ -32,36 +32,36 @@ class Member:
     content: bytes  # of a member that may be a text, else empty
 
 
-MembersBySuffix = dict[str, Member]
+MembersBySuffix = dict[str, SampleMember]
 
 
-def find_image_member(members: MembersBySuffix, suffixes: Sequence[str]) -> Member | None:
+def find_image_member(members: MembersBySuffix, suffixes: Sequence[str]) -> SampleMember | None:
     """Return a sample's image: the member with the first of the suffixes, else one with a compound one (image.jpg)."""
     for suffix in suffixes:
         if suffix in members:
             return members[suffix]
     for suffix, member in members.items():
-        if _last_suffix(suffix) in suffixes:
+        if _part_after_last_dot(suffix) in suffixes:
             return member
     return None
 
 
-def decode_sample_texts(members: MembersBySuffix) -> dict[str, object]:
-    """Return a sample's texts and JSON objects by suffix; others than texts are left out by suffix or content."""
+def decode_texts_and_json_objects(members: MembersBySuffix) -> dict[str, object]:
+    """Return a sample's texts and JSON objects by suffix; all other members are left out."""
     values = dict[str, object]()
     for suffix, member in members.items():
-        kind = _last_suffix(suffix)
+        kind = _part_after_last_dot(suffix)
         if kind == "json":
             fields = decode_json_object(member.content)
             if fields is not None:
                 values[suffix] = fields
-        elif kind in CAPTION_SUFFIXES or _is_text(member.content):
-            values[suffix] = decode_text(member.content)
+        elif kind in CAPTION_SUFFIXES or _looks_like_caption(member.content):
+            values[suffix] = decode_utf8_with_replacement(member.content)
     return values
 
 
-def _is_text(content: bytes) -> bool:
-    """Return whether bytes are a text with a letter, and no markup."""
+def _looks_like_caption(content: bytes) -> bool:
+    """Return whether bytes of an unknown suffix may be a caption: a UTF-8 text with a letter, and no markup."""
     try:
         text = content.decode().strip()
     except UnicodeDecodeError:
@@ -69,12 +69,12 @@ def _is_text(content: bytes) -> bool:
     return "\0" not in text and not text.startswith("<") and any(map(str.isalpha, text))
 
 
-def _last_suffix(suffix: str) -> str:
-    return suffix.rpartition(".")[2]
+def _part_after_last_dot(compound_suffix: str) -> str:
+    return compound_suffix.rpartition(".")[2]
 
 
 def iterate_tar_samples(archive: BufferedIOBase) -> Iterator[tuple[str, MembersBySuffix]]:
-    """Yield each sample's key and its members by lower-case suffix, up to the archive's end mark.
+    """Yield each sample's key and its members by lower-case suffix.
 
     Hidden files are skipped, as in webdataset. Raises ValueError or tarfile.TarError for an archive that is truncated,
     continues after its end mark, has a member twice, or holds more texts in a sample than captions have.
@@ -104,21 +104,25 @@ def iterate_tar_samples(archive: BufferedIOBase) -> Iterator[tuple[str, MembersB
         yield key, members
 
 
-def may_be_text(name: str, size: int) -> bool:
-    """Return whether a file of `size` bytes has to be read as a text; ValueError if a caption is too long.
+def may_be_text(file_name: str, num_bytes: int) -> bool:
+    """Return whether a file may be a text, by its name and its size.
 
-    Files whose suffix is not known are read to see whether they are texts, if they are short and no images.
+    ValueError if it is one that is too long for captions. Files whose suffix is not known are read to see whether they
+    are texts, if they are short and no images.
     """
-    suffix = _last_suffix(name.lower())
+    suffix = _part_after_last_dot(file_name.lower())
     if suffix not in CAPTION_SUFFIXES:
-        return size <= MAX_OTHER_BYTES and suffix not in (*IMAGE_SUFFIXES, *EMBEDDING_SUFFIXES)
-    if size > MAX_LINE_BYTES:
-        raise ValueError(f"{name} is longer than {MAX_LINE_BYTES // 2**20} MiB")
+        return num_bytes <= MAX_OTHER_BYTES and suffix not in (*IMAGE_SUFFIXES, *EMBEDDING_SUFFIXES)
+    if num_bytes > MAX_LINE_BYTES:
+        raise ValueError(f"{file_name} is longer than {MAX_LINE_BYTES // 2**20} MiB")
     return True
 
 
-class _BoundedHeader(tarfile.TarInfo):
-    """A header of regular size: tarfile reads what extends a header at once, and follows sizes below zero backwards."""
+class _SizeCheckedTarInfo(tarfile.TarInfo):
+    """A tarfile header whose sizes are checked before they are used.
+
+    tarfile reads what extends a header at once, and follows sizes below zero backwards.
+    """
 
     def _proc_member(self, tar: Any) -> Any:
         """Read what follows a header, as tarfile does; ValueError for a damaged or sparse one."""
@@ -141,16 +145,16 @@ class _BoundedHeader(tarfile.TarInfo):
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10
 
 
-def _iterate_members(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
+def _iterate_members(file: BufferedIOBase) -> Iterator[tuple[str, SampleMember]]:
     """Yield the name, as valid Unicode, and the member of each file of an archive."""
-    with tarfile.open(fileobj=file, mode="r:", tarinfo=_BoundedHeader) as tar:
+    with tarfile.open(fileobj=file, mode="r:", tarinfo=_SizeCheckedTarInfo) as tar:
         while (header := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header
             if not header.isfile():
                 continue
             name = header.name.encode("utf-8", "replace").decode()
-            content = _read_text_content(tar, header, name)
-            yield name, Member(header.offset_data, header.size, content)
+            content = _read_member_if_text(tar, header, name)
+            yield name, SampleMember(header.offset_data, header.size, content)
         file.seek(tar.offset)  # tarfile's end, which may be a truncated header
         if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
             raise ValueError(TRUNCATED)
@@ -162,7 +166,7 @@ def _iterate_members(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
             )
 
 
-def _read_text_content(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
+def _read_member_if_text(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
     """Return the content of a member that may be a text; empty for all others."""
     if not may_be_text(name, header.size):
         return b""

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from bench.data.text_layouts import (
     choose_padding_buckets,
+    estimate_required_packed_rows,
     pack_into_rows,
     padding_widths,
-    required_packed_rows,
 )
 from bench.experiment.fields import TextPadding
 
@@ -26,14 +26,14 @@ PerLabel = Int[Tensor, " positives"]
 
 
 @dataclass(frozen=True, slots=True)
-class Captions:
-    """Captions with their rows in the data set, by which stored features are addressed."""
+class CaptionsWithRows:
+    """Texts of captions with their rows in the data set, by which stored features are addressed."""
 
     texts: Sequence[str]
     rows: Sequence[int]
 
     @classmethod
-    def from_texts(cls, texts: Sequence[str]) -> "Captions":
+    def from_texts(cls, texts: Sequence[str]) -> "CaptionsWithRows":
         """Return the captions of a whole data set."""
         return cls(texts, range(len(texts)))
 
@@ -43,13 +43,13 @@ class Target(Protocol):
     """Data that a method uses, one item per caption; on the CPU until a batch is moved."""
 
     @property
-    def captions(self) -> "Tokens | None":
+    def captions(self) -> "CaptionTokens | None":
         """Captions that a text tower embeds; None if no text is computed."""
 
     def select(self: TargetType, rows: BatchRows) -> TargetType:
         """Return the items of a batch."""
 
-    def with_captions(self: TargetType, captions: "Tokens") -> TargetType:
+    def with_captions(self: TargetType, captions: "CaptionTokens") -> TargetType:
         """Return the same target with other captions, if text is computed."""
 
     def to(self: TargetType, device: torch.device) -> TargetType:
@@ -62,12 +62,12 @@ class NoTextMixin:
     __slots__ = ()
     captions = None
 
-    def with_captions(self: TargetType, _: "Tokens") -> TargetType:
+    def with_captions(self: TargetType, _: "CaptionTokens") -> TargetType:
         return self
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class CaptionTokens:
     """Token ids, and each caption's length including start and end token.
 
     Rows are grouped by width and padded with 0. Caption i is number `inverse_permutation[i]` in the order of `lengths`
@@ -85,14 +85,14 @@ class Tokens:
     reserved_rows: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
-    def from_ids(
+    def from_ids_without_start_and_end(
         cls,
         captions: Sequence[Sequence[int]],
         start: int,
         end: int,
         context_length: int,
         padding: TextPadding = "bucketed",
-    ) -> "Tokens":
+    ) -> "CaptionTokens":
         """Add start and end token to each caption; longer captions are truncated before the end token."""
         max_words = context_length - 2
         sequences = [(start, *caption[:max_words], end) for caption in captions]
@@ -106,7 +106,7 @@ class Tokens:
         return cls((ids,), lengths, ends, rows, padding)
 
     @property
-    def captions(self) -> "Tokens":
+    def captions(self) -> "CaptionTokens":
         return self
 
     @property
@@ -115,7 +115,7 @@ class Tokens:
         return self.groups, self.ends, self.inverse_permutation, self.positions
 
     @property
-    def rows_by_width(self) -> "Counter[int]":
+    def num_rows_by_width(self) -> "Counter[int]":
         """Number of rows by their width in tokens; a row is one caption, unless captions are packed."""
         return Counter({ids.shape[1]: len(ids) for ids in self.groups})
 
@@ -125,15 +125,15 @@ class Tokens:
         num_tokens = sum(ids.numel() for ids in self.groups)
         return num_tokens / len(self.lengths)
 
-    def reserve_packed_rows(self, batch_sizes: Iterable[int]) -> dict[int, int]:
+    def packed_rows_to_reserve(self, batch_sizes: Iterable[int]) -> dict[int, int]:
         """Return the `reserved_rows` of packed batches of these sizes, with captions as long as these; else none."""
         if self.padding != "packed":
             return {}
         lengths = self.lengths.tolist()
         width = self.groups[0].shape[1]
-        return {size: required_packed_rows(lengths, width, size) for size in batch_sizes}
+        return {size: estimate_required_packed_rows(lengths, width, size) for size in batch_sizes}
 
-    def select(self, rows: BatchRows) -> "Tokens":
+    def select(self, rows: BatchRows) -> "CaptionTokens":
         """Return a batch of a data set, trimmed or packed, without a device synchronisation.
 
         Padding "bucketed" sorts it into the groups that compute the fewest tokens, "longest" makes one group as wide
@@ -141,13 +141,13 @@ class Tokens:
         each of the reserved rows of the context's width, more rows if it needs more.
         """
         if self.padding == "packed":
-            return self._pack(rows)
+            return self._select_packed(rows)
         (ids,) = self.groups
         lengths = self.lengths[rows]
         order = lengths.argsort(stable=True)
         sorted_rows = rows[order]
         sorted_lengths = lengths[order]
-        group_sizes = self._group_sizes(lengths, ids.shape[1])
+        group_sizes = self._captions_by_group_width(lengths, ids.shape[1])
         groups = []
         widths = []  # of the captions
         first = 0
@@ -159,9 +159,9 @@ class Tokens:
         row_widths = torch.cat(widths)
         starts = row_widths.cumsum(0) - row_widths
         ends = starts + sorted_lengths - 1
-        return Tokens(tuple(groups), sorted_lengths, ends, order.argsort(), self.padding)
+        return CaptionTokens(tuple(groups), sorted_lengths, ends, order.argsort(), self.padding)
 
-    def _group_sizes(self, lengths: BatchRows, context_length: int) -> dict[int, int]:
+    def _captions_by_group_width(self, lengths: BatchRows, context_length: int) -> dict[int, int]:
         """Return the number of captions by group width, for a batch with captions of these lengths."""
         if self.padding == "max_length":
             return {context_length: len(lengths)}
@@ -171,7 +171,7 @@ class Tokens:
         max_buckets = MAX_BUCKETS if self.padding == "bucketed" else 1
         return choose_padding_buckets(widths, counts, max_buckets)
 
-    def _pack(self, rows: BatchRows) -> "Tokens":
+    def _select_packed(self, rows: BatchRows) -> "CaptionTokens":
         """Return a batch whose rows hold several captions."""
         (ids,) = self.groups
         lengths = self.lengths[rows]
@@ -191,7 +191,7 @@ class Tokens:
         positions = torch.zeros_like(packed)
         positions[place] = position
         ends = starts + lengths - 1
-        return Tokens(
+        return CaptionTokens(
             groups=(packed.view(num_rows, width),),
             lengths=lengths,
             ends=ends,
@@ -200,21 +200,21 @@ class Tokens:
             positions=positions.view(num_rows, width),
         )
 
-    def with_captions(self, captions: "Tokens") -> "Tokens":
+    def with_captions(self, captions: "CaptionTokens") -> "CaptionTokens":
         return captions
 
-    def to(self, device: torch.device) -> "Tokens":
-        groups = tuple(to_device(ids, device) for ids in self.groups)
-        ends = to_device(self.ends, device)
-        inverse = to_device(self.inverse_permutation, device)
-        positions = None if self.positions is None else to_device(self.positions, device)
+    def to(self, device: torch.device) -> "CaptionTokens":
+        groups = tuple(to_device_async(ids, device) for ids in self.groups)
+        ends = to_device_async(self.ends, device)
+        inverse = to_device_async(self.inverse_permutation, device)
+        positions = None if self.positions is None else to_device_async(self.positions, device)
         return replace(
             self, groups=groups, ends=ends, inverse_permutation=inverse, positions=positions
         )
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to a device asynchronously; to a GPU from pinned memory, which a large one is in already."""
+def to_device_async(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device asynchronously, to a GPU from pinned memory."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
@@ -235,52 +235,52 @@ def pin_tensors(value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Labels(NoTextMixin):
-    """Label indices as pairs: image `rows[i]` has label `columns[i]`, each pair once, rows ascending."""
+class LabelPairs(NoTextMixin):
+    """Labels of images as pairs: image `rows[i]` has label `columns[i]`, each pair once, rows ascending."""
 
     rows: PerLabel
     columns: PerLabel
     starts: Int[Tensor, " captions_and_1"]  # offset of each image's pairs
 
     @classmethod
-    def from_lists(cls, labels: Sequence[Sequence[int]]) -> "Labels":
+    def from_label_lists(cls, labels: Sequence[Sequence[int]]) -> "LabelPairs":
         """Return the pairs of lists of labels; a repeated label counts once."""
         distinct_labels = [list(dict.fromkeys(row)) for row in labels]
         counts = torch.tensor(list(map(len, distinct_labels)), dtype=torch.int64)
         columns = list(chain.from_iterable(distinct_labels))
-        return cls._from_counts(counts, torch.tensor(columns, dtype=torch.int64))
+        return cls._from_counts_and_columns(counts, torch.tensor(columns, dtype=torch.int64))
 
     @classmethod
-    def _from_counts(cls, counts: PerCaption, columns: PerLabel) -> "Labels":
+    def _from_counts_and_columns(cls, counts: PerCaption, columns: PerLabel) -> "LabelPairs":
         rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
         first = torch.zeros(1, dtype=torch.int64)
         starts = torch.cat([first, counts.cumsum(0)])
-        return cls(to_device(rows, columns.device), columns, starts)
+        return cls(to_device_async(rows, columns.device), columns, starts)
 
-    def select(self, rows: BatchRows) -> "Labels":
+    def select(self, rows: BatchRows) -> "LabelPairs":
         starts = self.starts[rows]
         counts = self.starts[rows + 1] - starts
         new_starts = counts.cumsum(0) - counts
         shifts = torch.repeat_interleave(starts - new_starts, counts)
         places = shifts + torch.arange(len(shifts))
-        columns = self.columns[to_device(places, self.columns.device)]
-        return self._from_counts(counts, columns)
+        columns = self.columns[to_device_async(places, self.columns.device)]
+        return self._from_counts_and_columns(counts, columns)
 
-    def to(self, device: torch.device) -> "Labels":
-        rows = to_device(self.rows, device)
-        columns = to_device(self.columns, device)
-        return Labels(rows, columns, self.starts)
+    def to(self, device: torch.device) -> "LabelPairs":
+        rows = to_device_async(self.rows, device)
+        columns = to_device_async(self.columns, device)
+        return LabelPairs(rows, columns, self.starts)
 
 
 @dataclass(frozen=True, slots=True)
 class TokensAndLabels:
     """Targets of a method that both contrasts captions and classifies."""
 
-    tokens: Tokens
-    labels: Labels
+    tokens: CaptionTokens
+    labels: LabelPairs
 
     @property
-    def captions(self) -> Tokens:
+    def captions(self) -> CaptionTokens:
         return self.tokens
 
     def select(self, rows: BatchRows) -> "TokensAndLabels":
@@ -288,7 +288,7 @@ class TokensAndLabels:
         labels = self.labels.select(rows)
         return TokensAndLabels(tokens, labels)
 
-    def with_captions(self, captions: Tokens) -> "TokensAndLabels":
+    def with_captions(self, captions: CaptionTokens) -> "TokensAndLabels":
         return TokensAndLabels(captions, self.labels)
 
     def to(self, device: torch.device) -> "TokensAndLabels":
@@ -298,13 +298,13 @@ class TokensAndLabels:
 
 
 @dataclass(frozen=True, slots=True)
-class Features(NoTextMixin):
+class PrecomputedFeatures(NoTextMixin):
     """Stored features, one row per image."""
 
     values: Float[Tensor, "images dim"]
 
-    def select(self, rows: BatchRows) -> "Features":
-        return Features(self.values[to_device(rows, self.values.device)])
+    def select(self, rows: BatchRows) -> "PrecomputedFeatures":
+        return PrecomputedFeatures(self.values[to_device_async(rows, self.values.device)])
 
-    def to(self, device: torch.device) -> "Features":
-        return Features(to_device(self.values, device))
+    def to(self, device: torch.device) -> "PrecomputedFeatures":
+        return PrecomputedFeatures(to_device_async(self.values, device))

@@ -35,14 +35,16 @@ def choose_padding_buckets(
     for num_inner_ends in range(max_buckets):
         for inner_ends in combinations(range(1, len(count_by_width)), num_inner_ends):
             ends = (0, *inner_ends, len(count_by_width))
-            groups = _count_by_group(count_by_width, ends)
+            groups = _count_captions_by_group_width(count_by_width, ends)
             num_tokens = sum(width * count for width, count in groups.items())
             candidates.append((num_tokens, ends, groups))
     _, _, best_groups = min(candidates)  # no two have equal ends
     return best_groups
 
 
-def _count_by_group(count_by_width: Mapping[int, int], ends: Sequence[int]) -> dict[int, int]:
+def _count_captions_by_group_width(
+    count_by_width: Mapping[int, int], ends: Sequence[int]
+) -> dict[int, int]:
     """Return the number of captions by group width; a group has the widths between consecutive ends."""
     widths = list(count_by_width)
     counts = list(count_by_width.values())
@@ -86,8 +88,8 @@ def pack_into_rows(lengths: Sequence[int], width: int) -> PackedLayout:
     return PackedLayout(starts, num_rows)
 
 
-def required_packed_rows(lengths: Sequence[int], width: int, batch_size: int) -> int:
-    """Return a number of rows into which any batch of a data set can be packed, but for one in millions.
+def estimate_required_packed_rows(lengths: Sequence[int], width: int, batch_size: int) -> int:
+    """Return an estimate of the rows that suffice to pack any batch of a data set, but for one in millions.
 
     It is the mean over random batches plus five standard deviations, at most one row per caption: equal for equal
     `lengths`, which are those of the data set's captions.

@@ -83,7 +83,7 @@ def open_text_table(path: Path) -> Iterator[TextTable]:
             columns = list(first_object)
             rows = chain([first_object], objects)
         else:
-            values = _read_csv(lines, suffix)
+            values = _read_csv_lines(lines, suffix)
             columns = require_distinct_columns(next(values, []))
             rows = (_row_by_column(columns, row) for row in values if row)
         yield TextTable(columns, rows)
@@ -114,7 +114,7 @@ def _iterate_lines(file: io.BufferedReader) -> Iterator[bytes]:
         yield line.rstrip(b"\n").removesuffix(b"\r")
 
 
-def _read_csv(lines: Iterator[bytes], suffix: str) -> Iterator[list[str]]:
+def _read_csv_lines(lines: Iterator[bytes], suffix: str) -> Iterator[list[str]]:
     """Yield the header and the rows.
 
     The delimiter is a tab if the header has one, as open_clip's default is, else a comma, a semicolon or a bar. Values
@@ -135,14 +135,17 @@ def _read_csv(lines: Iterator[bytes], suffix: str) -> Iterator[list[str]]:
 
 
 def decode_json_object(content: bytes) -> dict[str, object] | None:
-    """Return a JSON object, None for anything else; bytes and halves of pairs that are not valid are replaced."""
+    """Return a JSON object, None for anything else.
+
+    Bytes and halves of surrogate pairs that are not valid are replaced.
+    """
     try:
         value = msgspec.json.decode(content)
     except RecursionError:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError):  # NaN, long numbers, text that is not valid
         try:
-            text = json.dumps(json.loads(decode_text(content)), ensure_ascii=False)
+            text = json.dumps(json.loads(decode_utf8_with_replacement(content)), ensure_ascii=False)
             encoded = text.encode("utf-8", "surrogatepass")
             value = json.loads(encoded.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
@@ -150,6 +153,6 @@ def decode_json_object(content: bytes) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def decode_text(content: bytes) -> str:
-    """Return a text without the mark of its encoding."""
+def decode_utf8_with_replacement(content: bytes) -> str:
+    """Decode UTF-8 without its mark; bytes that are not valid become U+FFFD."""
     return content.removeprefix(UTF8_MARK).decode("utf-8", "replace")

@@ -65,7 +65,7 @@ def resize_crop(
 
 
 def resize_and_crop_centre(image: Pixels, side: int, resize_over_crop: float = 1.0) -> SquarePixels:
-    """Scale an image's shorter side (bilinear, antialiased) and crop its centre: how images are shown to score a tower.
+    """Scale an image's shorter side (bilinear, antialiased) and crop its centre, as towers see images in scoring.
 
     The shorter side is scaled to `resize_over_crop` times the side of the crop.
     """
@@ -111,20 +111,20 @@ def choose_crop_box(draws: Sequence[float], width: int, height: int, area_range:
 
 def normalise(rgb: Images) -> Images:
     """Normalise images of range 0 to 1 with open_clip's mean and standard deviation."""
-    mean, std = _mean_and_std(rgb.device)
+    mean, std = _normalisation_mean_and_std(rgb.device)
     return (rgb - mean) / std
 
 
 def denormalise(images: Images) -> Images:
-    """Return normalised images in the range 0 to 1."""
-    mean, std = _mean_and_std(images.device)
+    """Undo `normalise`: return images of the range 0 to 1."""
+    mean, std = _normalisation_mean_and_std(images.device)
     return images * std + mean
 
 
 # Autograd refuses tensors that were made in inference mode, where the first caller may be.
 @cache
 @torch.inference_mode(mode=False)
-def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+def _normalisation_mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation on a device, copied once."""
     mean = torch.tensor(OPENAI_DATASET_MEAN).view(3, 1, 1)
     std = torch.tensor(OPENAI_DATASET_STD).view(3, 1, 1)

@@ -106,11 +106,12 @@ class Method(Named):
         """
 
     def targets(self, experiment: Experiment) -> Callable[[Any], Any]:
-        """Return a function that turns `Captions` into a `Target` (both of `bench.data.targets`), one item per caption.
+        """Return a function that turns `CaptionsWithRows` into a `Target` (both of `bench.data.targets`).
 
+        The target has one item per caption.
         By default the target is `NoTarget`. The function is called once for all captions of the pack, and batch by
         batch in the loader workers of shards. The experiment's text padding is never "auto". Where `embeds_captions`,
-        the target has `Tokens`.
+        the target has `CaptionTokens`.
         """
         return lambda _: NoTarget()
 

@@ -13,7 +13,7 @@ from msgspec.structs import astuple
 from torch import Tensor, nn
 
 from bench.data.stream import Batch
-from bench.data.targets import Target, Tokens
+from bench.data.targets import CaptionTokens, Target
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import ImageSettings
 from bench.interfaces.method import get_method
@@ -135,7 +135,7 @@ def _count_step_flops_at_size(
     if not texts:
         return count(target)
 
-    def count_with(captions: Tokens) -> Flops:
+    def count_with(captions: CaptionTokens) -> Flops:
         return count(target.with_captions(captions))
 
     is_packed = texts[0].positions is not None
@@ -145,7 +145,7 @@ def _count_step_flops_at_size(
 
 
 def _mean_flops_of_packed_batches(
-    texts: Iterable[Tokens], count_with: Callable[[Tokens], Flops]
+    texts: Iterable[CaptionTokens], count_with: Callable[[CaptionTokens], Flops]
 ) -> Flops:
     """Count packed batches as they are, once for each number of rows; return the mean over the batches."""
     texts_by_num_rows = group_by(texts, lambda text: len(text.groups[0]))
@@ -156,7 +156,7 @@ def _mean_flops_of_packed_batches(
 
 
 def _mean_flops_over_caption_widths(
-    texts: Iterable[Tokens], batch_size: int, count_with: Callable[[Tokens], Flops]
+    texts: Iterable[CaptionTokens], batch_size: int, count_with: Callable[[CaptionTokens], Flops]
 ) -> Flops:
     """Count captions of a width as if the whole batch had it; return the mean over the captions of all widths.
 
@@ -164,7 +164,7 @@ def _mean_flops_over_caption_widths(
     """
     num_captions = Counter[int]()
     for text in texts:
-        num_captions += text.rows_by_width
+        num_captions += text.num_rows_by_width
     widest = max(num_captions)
     first = _flops_to_array(count_with(meta_captions(batch_size, widest)))
     slope = curvature = np.zeros_like(first)
@@ -180,7 +180,7 @@ def _mean_flops_over_caption_widths(
     return _array_to_flops(total // num_captions.total())
 
 
-def count_text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
+def count_text_forward_flops(model: nn.Module, captions: CaptionTokens | None) -> int:
     """Count a forward of the text tower or decoder over a batch of captions on the `meta` device; 0 without one."""
     if captions is None:
         return 0
@@ -265,9 +265,9 @@ def make_meta_batch(experiment: Experiment, image_size: int, target: T) -> Batch
     return Batch(images, target, rows=rows)
 
 
-def meta_captions(num_captions: int, width: int) -> Tokens:
+def meta_captions(num_captions: int, width: int) -> CaptionTokens:
     """Return a batch of captions on the `meta` device, each `width` tokens long."""
     with META:
         ids = torch.zeros(num_captions, width, dtype=torch.int64)
         row = torch.zeros(num_captions, dtype=torch.int64)
-    return Tokens((ids,), row, row, row, "max_length")
+    return CaptionTokens((ids,), row, row, row, "max_length")

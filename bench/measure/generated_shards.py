@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.data.caption_lengths import match_web_lengths
+from bench.data.caption_lengths import rewrite_captions_to_web_lengths
 from bench.data.manifest import user_cache_folder
 from bench.data.pack import load_pack_images
 from bench.environment.cores import count_available_cores
@@ -78,7 +78,7 @@ def make_jpeg(seed: int, side: int = SIDE) -> bytes:
 def _pack_captions_at_web_lengths() -> tuple[str, ...]:
     """Return the pack's captions at the lengths of web captions."""
     captions = load_pack_images("pretrain", user_cache_folder()).captions
-    return match_web_lengths(captions, lambda text: len(encode_caption(text)), seed=0)
+    return rewrite_captions_to_web_lengths(captions, lambda text: len(encode_caption(text)), seed=0)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.data.image_sizes import step_sizes_of
+from bench.data.image_sizes import make_batch_shape_schedule
 from bench.data.stream import BatchStream
 from bench.experiment.config import Experiment
 from bench.profilers.counters import TensorByteCounter
@@ -107,7 +107,7 @@ def count_peak_tensor_bytes(stream: BatchStream[Any]) -> int:
     held += [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]
     counted = TensorByteCounter(stream.device, held)
     del held
-    steps = step_sizes_of(stream.experiment).first_step_of_each_side(1)
+    steps = make_batch_shape_schedule(stream.experiment).first_step_of_each_image_side(1)
     for k in steps:
         # The rows of a step are remembered: on a first run they would count, later not.
         stream.batch(k)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bench.data.image_sizes import step_sizes_of
+from bench.data.image_sizes import make_batch_shape_schedule
 from bench.environment.gpu_specs import find_datasheet_peak
 from bench.environment.slots import yield_and_wait_for_slot
 from bench.experiment.auto_fields import resolve_precision_and_compile
@@ -119,7 +119,7 @@ def measure_speed(
     if isinstance(run.model, DualEncoder) and run.model.text.padding_reason:
         readings.not_measured["captions without padding"] = run.model.text.padding_reason
     targets = [run.stream.target(k) for k in planned_steps]
-    image_sizes = [run.stream.order.image_size(k) for k in planned_steps]
+    image_sizes = [run.stream.order.image_side(k) for k in planned_steps]
     tokens = [target.captions.tokens_per_caption for target in targets if target.captions]
     precision, _ = resolve_precision_and_compile(experiment.runtime, device)
     peak, peak_source = find_or_measure_peak_flops(device, precision)
@@ -319,11 +319,11 @@ def _count_images_if_sizes_vary(
     """Return the number of images of each window, given its steps; empty if all images have one size."""
     if not experiment.image.image_sizes:
         return ()
-    step_sizes = step_sizes_of(experiment)
+    batch_shapes = make_batch_shape_schedule(experiment)
     images = []
     for steps in windows:
-        before = step_sizes.images_before(steps.start)
-        images.append(step_sizes.images_before(steps.stop) - before)
+        before = batch_shapes.images_per_device_before(steps.start)
+        images.append(batch_shapes.images_per_device_before(steps.stop) - before)
     return tuple(images)
 
 
@@ -381,7 +381,7 @@ def _take_step_in_phases(run: TrainRun, k: int, modules: dict[str, nn.Module]) -
     with clock(device) as data:
         batch = run.stream.batch(k)
     seconds = defaultdict[str, float](float, data=data.seconds)
-    for micro_batch in batch.micro_batches(run.step.num_micro_batches):
+    for micro_batch in batch.split_into_micro_batches(run.step.num_micro_batches):
         with clock(device) as forward, time_forwards(modules, device) as towers:
             loss = run.step.forward(micro_batch)
         with clock(device) as backward:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.data.targets import Captions, Features, Labels, Tokens
+from bench.data.targets import CaptionsWithRows, CaptionTokens, LabelPairs, PrecomputedFeatures
 from bench.environment.seeds import TEXT, derive_seed
 from bench.experiment.config import Experiment
 from bench.experiment.fields import RuntimeSettings, TargetSettings, TextPadding, TextSettings
@@ -79,7 +79,7 @@ def count_subwords(subword_vocabulary: str) -> int:
 
 def make_token_function(
     text: TextSettings, subword_vocabulary: str
-) -> Callable[[Captions], Tokens]:
+) -> Callable[[CaptionsWithRows], CaptionTokens]:
     """Return a function that turns captions into the tokens of a text tower; the settings' padding is not "auto"."""
     assert text.text_padding != "auto"
     padding = "max_length" if why_padding_is_needed(text.text_tower) else text.text_padding
@@ -88,7 +88,7 @@ def make_token_function(
 
 def make_decoder_token_function(
     text: TextSettings, subword_vocabulary: str
-) -> Callable[[Captions], Tokens]:
+) -> Callable[[CaptionsWithRows], CaptionTokens]:
     """Return a function that turns captions into tokens with one caption to a row, for a text decoder."""
     assert text.text_padding != "auto"
     padding = "bucketed" if text.text_padding == "packed" else text.text_padding
@@ -97,21 +97,23 @@ def make_decoder_token_function(
 
 def _make_padded_token_function(
     subword_vocabulary: str, context_length: int, padding: TextPadding
-) -> Callable[[Captions], Tokens]:
+) -> Callable[[CaptionsWithRows], CaptionTokens]:
     """Return a function that turns captions into tokens of this padding."""
     subwords = SubwordEncoder(subword_vocabulary)
     start, end = subwords.start_and_end
 
-    def tokenize(captions: Captions) -> Tokens:
+    def tokenize(captions: CaptionsWithRows) -> CaptionTokens:
         ids = subwords.encode(captions.texts)
-        return Tokens.from_ids(ids, start, end, context_length, padding)
+        return CaptionTokens.from_ids_without_start_and_end(
+            ids, start, end, context_length, padding
+        )
 
     return tokenize
 
 
 def make_random_feature_function(
     text: TextSettings, experiment_seed: int
-) -> Callable[[Captions], Features]:
+) -> Callable[[CaptionsWithRows], PrecomputedFeatures]:
     """Return a function that turns captions into random features of the width of a text tower's.
 
     They have the cost of stored features, and train nothing useful.
@@ -120,32 +122,32 @@ def make_random_feature_function(
     width = get_text_width(text.text_tower, text.context_length)
     features = torch.randn(STORED_CAPTIONS, width, generator=generator)
 
-    def look_up(captions: Captions) -> Features:
+    def look_up(captions: CaptionsWithRows) -> PrecomputedFeatures:
         rows = torch.tensor(captions.rows) % STORED_CAPTIONS
-        return Features(features[rows])
+        return PrecomputedFeatures(features[rows])
 
     return look_up
 
 
 def make_subword_label_function(
     subword_vocabulary: str, context_length: int
-) -> Callable[[Captions], Labels]:
+) -> Callable[[CaptionsWithRows], LabelPairs]:
     """Return a function that turns captions into labels, their subwords, as many as a text tower reads."""
     subwords = SubwordEncoder(subword_vocabulary)
     max_labels = context_length - 2  # without start and end token
 
-    def label(captions: Captions) -> Labels:
+    def label(captions: CaptionsWithRows) -> LabelPairs:
         ids_by_caption = subwords.encode(captions.texts)
-        return Labels.from_lists([ids[:max_labels] for ids in ids_by_caption])
+        return LabelPairs.from_label_lists([ids[:max_labels] for ids in ids_by_caption])
 
     return label
 
 
 def encode_images_and_captions(
-    pair: ProjectedImageTower, images: Images, target: Tokens | Features
+    pair: ProjectedImageTower, images: Images, target: CaptionTokens | PrecomputedFeatures
 ) -> tuple[Tensor, Tensor]:
     """Return the L2-normalised projections of images, and of their captions or stored features."""
-    if isinstance(target, Features):
+    if isinstance(target, PrecomputedFeatures):
         image = pair.project(pair.tower(images))
         text = F.normalize(target.values, dim=-1)
     else:
@@ -171,7 +173,7 @@ def clip_loss(
 
 
 def superclass_loss(
-    logits: Tensor, target: Labels, counts_to_update: TokenCounts, group: ProcessGroupLike
+    logits: Tensor, target: LabelPairs, counts_to_update: TokenCounts, group: ProcessGroupLike
 ) -> Tensor:
     """Add the batch to the counts, and return SuperClass's loss with the tokens weighted by the new counts."""
     process_group = None if isinstance(group, SimulatedGroup) else group

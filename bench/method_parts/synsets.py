@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bench.console.console import PROGRAM
-from bench.data.released_labels import DenseLabels, LazyLabels
-from bench.data.targets import Captions, Labels
+from bench.data.released_labels import DenseLabels, LabelsComputedWhenLoaded
+from bench.data.targets import CaptionsWithRows, LabelPairs
 from bench.experiment.fields import NLTK_LABELS, TargetSettings
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
@@ -60,7 +60,7 @@ def compute_label_log_odds(vocabulary: Vocabulary, num_rows: int) -> Float[Tenso
 
 def make_synset_label_function(
     targets: TargetSettings,
-) -> Callable[[Captions], Labels | LazyLabels | DenseLabels]:
+) -> Callable[[CaptionsWithRows], LabelPairs | LabelsComputedWhenLoaded | DenseLabels]:
     """Return a function that turns captions into labels, their WordNet nouns, by the released rule."""
     make_labels = _make_sparse_label_function(targets)
     if targets.label_format == "sparse":
@@ -71,11 +71,11 @@ def make_synset_label_function(
 
 def _make_sparse_label_function(
     targets: TargetSettings,
-) -> Callable[[Captions], Labels | LazyLabels]:
+) -> Callable[[CaptionsWithRows], LabelPairs | LabelsComputedWhenLoaded]:
     """Return a function that computes sparse labels, or leaves them to the loader workers."""
     vocabulary = replace_unshipped_vocabulary(targets.synset_vocabulary)
     if targets.labels == NLTK_LABELS:
         nltk_labeller = NltkLabeller([*read_vocabulary(vocabulary).keys])
-        return lambda captions: LazyLabels(captions.texts, nltk_labeller)
+        return lambda captions: LabelsComputedWhenLoaded(captions.texts, nltk_labeller)
     labeller = get_labeller("corenet", vocabulary)
-    return lambda captions: Labels.from_lists(labeller.label_texts(captions.texts))
+    return lambda captions: LabelPairs.from_label_lists(labeller.label_texts(captions.texts))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bench.data.targets import Captions, Tokens
+    from bench.data.targets import CaptionsWithRows, CaptionTokens
     from losses.collectives import ProcessGroupLike
     from models import Images
     from models.image_tower import ImageTower
@@ -67,13 +67,13 @@ class Cap(Method):
         )
         return Captioner(tower, decoder)
 
-    def targets(self, experiment: Experiment) -> "Callable[[Captions], Tokens]":
+    def targets(self, experiment: Experiment) -> "Callable[[CaptionsWithRows], CaptionTokens]":
         from bench.method_parts.captions import make_decoder_token_function
 
         return make_decoder_token_function(experiment.text, experiment.targets.subword_vocabulary)
 
     def loss(
-        self, model: "Captioner", images: "Images", target: "Tokens", _: "ProcessGroupLike"
+        self, model: "Captioner", images: "Images", target: "CaptionTokens", _: "ProcessGroupLike"
     ) -> "Tensor":
         import torch
 

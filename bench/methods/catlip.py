@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bench.data.released_labels import DenseLabels, LazyLabels
-    from bench.data.targets import Captions, Labels
+    from bench.data.released_labels import DenseLabels, LabelsComputedWhenLoaded
+    from bench.data.targets import CaptionsWithRows, LabelPairs
     from losses.collectives import ProcessGroupLike
     from models import Images
     from models.heads import Classifier
@@ -48,7 +48,7 @@ class CatLip(LabelMethod):
 
     def targets(
         self, experiment: Experiment
-    ) -> "Callable[[Captions], Labels | LazyLabels | DenseLabels]":
+    ) -> "Callable[[CaptionsWithRows], LabelPairs | LabelsComputedWhenLoaded | DenseLabels]":
         from bench.method_parts.synsets import make_synset_label_function
 
         return make_synset_label_function(experiment.targets)
@@ -57,7 +57,7 @@ class CatLip(LabelMethod):
         self,
         model: "Classifier",
         images: "Images",
-        target: "Labels | DenseLabels",
+        target: "LabelPairs | DenseLabels",
         _: "ProcessGroupLike",
     ) -> "Tensor":
         from bench.data.released_labels import DenseLabels

@@ -8,7 +8,7 @@ from bench.methods.contrastive import SoftmaxContrastiveMethod
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.data.targets import Features, Tokens
+    from bench.data.targets import CaptionTokens, PrecomputedFeatures
     from losses.collectives import ProcessGroupLike
     from models import Images
     from models.heads import ProjectedImageTower
@@ -35,7 +35,7 @@ class Clip(SoftmaxContrastiveMethod):
         self,
         model: "ProjectedImageTower",
         images: "Images",
-        target: "Tokens | Features",
+        target: "CaptionTokens | PrecomputedFeatures",
         group: "ProcessGroupLike",
     ) -> "Tensor":
         from bench.method_parts.captions import clip_loss, encode_images_and_captions

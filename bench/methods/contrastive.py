@@ -8,7 +8,7 @@ from bench.interfaces.method import Communication, Method
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.data.targets import Captions
+    from bench.data.targets import CaptionsWithRows
     from models.heads import ProjectedImageTower
 
 
@@ -24,7 +24,7 @@ class ContrastiveMethod(Method):
     def embeds_captions(self, experiment: Experiment) -> bool:
         return experiment.text.text_features == "computed"
 
-    def targets(self, experiment: Experiment) -> "Callable[[Captions], Any]":
+    def targets(self, experiment: Experiment) -> "Callable[[CaptionsWithRows], Any]":
         from bench.method_parts.captions import make_random_feature_function, make_token_function
 
         if self.embeds_captions(experiment):

@@ -10,7 +10,7 @@ from bench.methods.contrastive import ContrastiveMethod
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.data.targets import Features, Tokens
+    from bench.data.targets import CaptionTokens, PrecomputedFeatures
     from losses.collectives import ProcessGroupLike
     from models import Images
     from models.heads import ProjectedImageTower
@@ -47,7 +47,7 @@ class SigLip(ContrastiveMethod):
         self,
         model: "ProjectedImageTower",
         images: "Images",
-        target: "Tokens | Features",
+        target: "CaptionTokens | PrecomputedFeatures",
         group: "ProcessGroupLike",
     ) -> "Tensor":
         from bench.method_parts.captions import encode_images_and_captions

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bench.data.targets import Captions, Labels
+    from bench.data.targets import CaptionsWithRows, LabelPairs
     from losses.collectives import ProcessGroupLike
     from models import Images
     from models.heads import TokenClassifier
@@ -36,7 +36,7 @@ class SuperClass(LabelMethod):
 
         return TokenClassifier(tower, count_subword_classes(experiment.targets))
 
-    def targets(self, experiment: Experiment) -> "Callable[[Captions], Labels]":
+    def targets(self, experiment: Experiment) -> "Callable[[CaptionsWithRows], LabelPairs]":
         from bench.method_parts.captions import make_subword_label_function
 
         return make_subword_label_function(
@@ -47,7 +47,7 @@ class SuperClass(LabelMethod):
         self,
         model: "TokenClassifier",
         images: "Images",
-        target: "Labels",
+        target: "LabelPairs",
         group: "ProcessGroupLike",
     ) -> "Tensor":
         from bench.method_parts.captions import superclass_loss

@@ -11,7 +11,7 @@ from bench.methods.contrastive import SoftmaxContrastiveMethod
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.data.targets import Captions, TokensAndLabels
+    from bench.data.targets import CaptionsWithRows, TokensAndLabels
     from losses.collectives import ProcessGroupLike
     from models import Images
     from models.heads import DualEncoderClassifier
@@ -54,7 +54,7 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
         set_clip_loss_options(pair, experiment.runtime)
         return pair
 
-    def targets(self, experiment: Experiment) -> "Callable[[Captions], TokensAndLabels]":
+    def targets(self, experiment: Experiment) -> "Callable[[CaptionsWithRows], TokensAndLabels]":
         from bench.data.targets import TokensAndLabels
         from bench.method_parts.captions import make_subword_label_function, make_token_function
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping
 
 from bench.console.console import log
-from bench.data.image_sizes import step_sizes_of
+from bench.data.image_sizes import make_batch_shape_schedule
 from bench.experiment.config import Experiment, change
 from bench.measure.throughput import undisturbed_rates_by_experiment
 from bench.records.record import EQUAL_IMAGES, EQUAL_SECONDS, Record
@@ -40,11 +40,11 @@ def image_budgets(
     if experiment.name in relative_speeds:
         speed = relative_speeds[experiment.name]
         budgets[EQUAL_SECONDS] = images * speed / min(relative_speeds.values())
-    step_sizes = step_sizes_of(experiment)
+    batch_shapes = make_batch_shape_schedule(experiment)
     whole_batches = dict[str, int]()
     for name, size in budgets.items():
-        steps = max(1, step_sizes.nearest_step_count_of_device(round(size / processes)))
-        whole_batches[name] = step_sizes.images_before(steps) * processes
+        steps = max(1, batch_shapes.nearest_step_count(round(size / processes)))
+        whole_batches[name] = batch_shapes.images_per_device_before(steps) * processes
     return whole_batches
 
 

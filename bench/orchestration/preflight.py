@@ -9,8 +9,8 @@ from pathlib import Path
 from bench.console.console import log, require_utf8
 from bench.data.manifest import CACHE, user_cache_folder, verify_pack
 from bench.data.samples import open_samples
-from bench.data.sources.shipped_pack import decode_pack
-from bench.data.subset import check_subset
+from bench.data.sources.shipped_pack import decode_pack_unless_cached
+from bench.data.subset import require_valid_subset
 from bench.environment.circumstances import LOADED_EXTENSIONS, current_commit
 from bench.environment.cores import count_available_cores
 from bench.environment.files import atomic_write
@@ -61,7 +61,7 @@ def check_and_prepare(
     results = results.resolve()
     require_runnable(results, experiments, reads_data=reads_data)
     if not all(TASKS[task].layout for task in tasks):
-        decode_pack(user_cache_folder())
+        decode_pack_unless_cached(user_cache_folder())
     if reads_data:
         prepare_data(results, experiments)
 
@@ -140,7 +140,7 @@ def prepare_data(results: Path, experiments: Sequence[Experiment]) -> None:
     for experiment in by_data.values():
         samples = open_samples(experiment, results / CACHE)
         if experiment.input.subset is not None:
-            check_subset(experiment.input.subset, samples.keys)
+            require_valid_subset(experiment.input.subset, samples.keys)
         notes |= dict.fromkeys(f"{experiment.input.data}: {note}" for note in samples.notes())
     for note in notes:
         log(note)

@@ -13,7 +13,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.data.captions.choice import CaptionChoice
-from bench.data.image_sizes import step_sizes_of
+from bench.data.image_sizes import make_batch_shape_schedule
 from bench.data.order import SampleOrder
 from bench.data.sample_stream import SampleLoader
 from bench.data.sources.tar_shards import TarShards
@@ -53,7 +53,7 @@ def test_batch_of_shards(
         METHODS[experiment.method].targets,
         shards,
         range(IMAGES),
-        SampleOrder(experiment.seed, IMAGES, step_sizes_of(experiment)),
+        SampleOrder(experiment.seed, IMAGES, make_batch_shape_schedule(experiment)),
     )
     numbers = count()
     benchmark(lambda: loader[next(numbers)])

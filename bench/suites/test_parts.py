@@ -9,7 +9,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream
-from bench.data.targets import Captions
+from bench.data.targets import CaptionsWithRows
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import TextPadding
@@ -79,7 +79,7 @@ def test_text_tower(
     padding: TextPadding,
 ) -> None:
     """Time the forward of the text tower over a batch of captions with one kind of padding."""
-    captions = Captions.from_texts(images.captions)
+    captions = CaptionsWithRows.from_texts(images.captions)
     targets = METHODS["clip"].targets(change(CLIP, text_padding=padding))(captions)
     rows = torch.randperm(len(images), generator=generator)[: CLIP.training.batch_size]
     batch = targets.select(rows).to(DEVICE)
@@ -113,5 +113,5 @@ def test_targets_of_a_thousand_captions_seen_before(
     benchmark: BenchmarkFixture, images: PackImages, method: str
 ) -> None:
     """Time making a method's targets of 1,000 captions, whose words are known after the first round."""
-    captions = Captions.from_texts(images.captions[:1000])
+    captions = CaptionsWithRows.from_texts(images.captions[:1000])
     benchmark(METHODS[method].targets(EXPERIMENTS[f"{method}-tiny"]), captions)

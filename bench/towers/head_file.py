@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from bench.data.targets import Tokens
+from bench.data.targets import CaptionTokens
 from bench.environment.files import atomic_write, prefix_errors
 from bench.labels.subwords import SubwordEncoder
 from bench.towers.provenance import (
@@ -59,7 +59,9 @@ class TextEncoder:
         start, end = self.subwords.start_and_end
         padding: TextPadding = "max_length" if self.pair.text.padding_reason else "bucketed"
         ids = self.subwords.encode(captions)
-        tokens = Tokens.from_ids(ids, start, end, self.context_length, padding)
+        tokens = CaptionTokens.from_ids_without_start_and_end(
+            ids, start, end, self.context_length, padding
+        )
         batch = tokens.select(torch.arange(len(captions))).to(self.pair.projection.device)
         return F.normalize(self.pair.text(*batch.inputs), dim=-1)
 

@@ -11,8 +11,8 @@ from msgspec import UNSET
 from torch import Tensor, nn
 
 from bench.console.console import log
-from bench.data.caption_lengths import match_web_lengths
-from bench.data.image_sizes import StepSizes, step_sizes_of
+from bench.data.caption_lengths import rewrite_captions_to_web_lengths
+from bench.data.image_sizes import BatchShapeSchedule, make_batch_shape_schedule
 from bench.data.manifest import CACHE
 from bench.data.pack import PackImages
 from bench.data.sample_stream import SampleStream
@@ -77,17 +77,17 @@ def open_batch_stream(
     experiment: Experiment,
     device: torch.device,
     results: Path,
-    step_sizes: StepSizes | None = None,
+    batch_shapes: BatchShapeSchedule | None = None,
 ) -> BatchStream[Any]:
     """Return the stream of this rank's part of every batch of the data set, with targets for the experiment's method.
 
-    Without `step_sizes` the steps have the sizes that the experiment draws. Captions of decoded images are turned into
-    targets here, at the experiment's lengths; the others batch by batch.
+    Without `batch_shapes` the batches have the shapes that the experiment draws. Captions of decoded images are turned
+    into targets here, at the experiment's lengths; the others batch by batch.
     """
     rank_arguments: dict[str, Any] = {
         "rank": world_rank(),
         "ranks": world_size(),
-        "step_sizes": step_sizes,
+        "batch_shapes": batch_shapes,
     }
     method = get_method(experiment.method)
     samples = open_samples(experiment, results / CACHE)
@@ -100,7 +100,9 @@ def open_batch_stream(
     captions = tuple(samples.caption(row) for row in range(len(samples)))
     if experiment.input.caption_lengths != PACK_DATA:
         seed = derive_seed(experiment.seed, CAPTIONS)
-        captions = match_web_lengths(captions, lambda text: len(encode_caption(text)), seed)
+        captions = rewrite_captions_to_web_lengths(
+            captions, lambda text: len(encode_caption(text)), seed
+        )
     images = PackImages(samples.pixels, captions, (), tuple(samples.keys))
     return PackStream(experiment, images, targets, device, **rank_arguments)
 
@@ -183,7 +185,10 @@ def steps_with_each_size_first(experiment: Experiment, num_steps: int) -> list[i
     Later steps then compile and allocate nothing new, and the memory peak is the peak of the most demanding size: large
     images have long sequences, small ones have large batches for text tower and head.
     """
-    steps = [*step_sizes_of(experiment).first_step_of_each_side(0), *range(num_steps)]
+    steps = [
+        *make_batch_shape_schedule(experiment).first_step_of_each_image_side(0),
+        *range(num_steps),
+    ]
     return list(dict.fromkeys(steps))
 
 

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from bench.console.console import StopRequest, log
-from bench.data.image_sizes import step_sizes_of
-from bench.data.samples import inputs_digest
+from bench.data.image_sizes import make_batch_shape_schedule
+from bench.data.samples import training_files_digest
 from bench.data.stream import DecodeStats
 from bench.environment.circumstances import current_commit
 from bench.train.build import TrainRun
@@ -75,7 +75,7 @@ class CheckpointManager:
         progress = TrainProgress()
         if world_rank() == 0:
             experiment = run.stream.experiment
-            self._data_digest = inputs_digest(experiment.input, experiment.targets)
+            self._data_digest = training_files_digest(experiment.input, experiment.targets)
         if self.config.resume_from:
             path = Path(self.config.resume_from)
             saved = read_checkpoint_metadata(path)
@@ -174,7 +174,8 @@ class CheckpointManager:
             budgets=self._budgets,
             commit=self._commit,
             steps_taken=taken,
-            images=step_sizes_of(experiment).images_before(next_batch) * world_size(),
+            images=make_batch_shape_schedule(experiment).images_per_device_before(next_batch)
+            * world_size(),
             processes=world_size(),
             data_digest=self._data_digest,
             seconds=progress.seconds_before + time.monotonic() - self._started,

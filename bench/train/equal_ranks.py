@@ -6,7 +6,7 @@ import torch
 from msgspec.structs import replace
 
 from bench.console.console import UserError, describe_error
-from bench.data.samples import inputs_digest
+from bench.data.samples import training_files_digest
 from bench.environment.circumstances import Circumstances, digest_sources
 from bench.environment.machine import describe_processors
 from bench.environment.torchrun_ranks import MIXED_MACHINES, describe_node
@@ -36,7 +36,7 @@ def circumstances_of_equal_ranks(
         values[f"package {name}"] = text
     if experiment is not None:
         try:
-            digest = inputs_digest(experiment.input, experiment.targets)
+            digest = training_files_digest(experiment.input, experiment.targets)
         except (ValueError, OSError) as error:  # compared, too, so that no rank waits for another
             digest = describe_error(error)
         values[f"data={experiment.input.data} or what belongs to it"] = digest

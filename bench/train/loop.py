@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.data.image_sizes import step_sizes_of
+from bench.data.image_sizes import make_batch_shape_schedule
 from bench.experiment.config import Experiment
 from bench.experiment.fields import TrainingSettings
 from bench.interfaces.method import extension_method_text, get_label_method
@@ -64,12 +64,10 @@ def train(
     one. Rank 0 writes.
     """
     names_of_budgets = group_by(sorted(budgets, key=budgets.__getitem__), budgets.__getitem__)
-    step_sizes = step_sizes_of(experiment)
+    batch_shapes = make_batch_shape_schedule(experiment)
     steps_by_budget = {}
     for images in names_of_budgets:
-        steps_by_budget[images] = step_sizes.nearest_step_count_of_device(
-            round(images / world_size())
-        )
+        steps_by_budget[images] = batch_shapes.nearest_step_count(round(images / world_size()))
     run = build_train_run(open_batch_stream(experiment, device, results))
     segments = plan_segments(experiment.training, steps_by_budget)
     log_loader_workers(run.stream)
@@ -145,7 +143,7 @@ def _run_segment(
 ) -> None:
     """Take the steps of a segment that are left; before a cool-down that others follow, keep the state of the trunk."""
     experiment = run.stream.experiment
-    step_sizes = step_sizes_of(experiment)
+    batch_shapes = make_batch_shape_schedule(experiment)
     while len(progress.losses) < segment.stop_step:
         max_steps = CHECK_INTERVAL
         if manager is not None:
@@ -157,7 +155,9 @@ def _run_segment(
         losses = _take_steps(run, steps, segment, manager)
         progress.losses += losses
         end = first + len(losses)
-        images = step_sizes.images_before(end) - step_sizes.images_before(first)
+        images = batch_shapes.images_per_device_before(end) - batch_shapes.images_per_device_before(
+            first
+        )
         rate = scheduled_learning_rate(experiment, segment, end - 1)
         logger.log_steps(losses, images * world_size(), rate, run.step.grad_norms)
         run.step.grad_norms.clear()

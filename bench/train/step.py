@@ -70,7 +70,7 @@ class TrainStep(Generic[T]):
     def __call__(self, batch: Batch[T], learning_rate: float) -> Scalar:
         """Update the parameters once; return the loss, on the device, because reading it would wait for the step."""
         losses = []
-        for micro_batch in batch.micro_batches(self.num_micro_batches):
+        for micro_batch in batch.split_into_micro_batches(self.num_micro_batches):
             loss = self.forward(micro_batch)
             self.backward(loss)
             losses.append(loss.detach())
@@ -127,7 +127,7 @@ def make_train_step(
             select_kernel(),
         ):
             return cast(
-                "Tensor", compute_loss(batch.images, batch.target, **batch.further_arguments)
+                "Tensor", compute_loss(batch.images, batch.target, **batch.row_and_step_arguments)
             )
 
     def backward(loss: Tensor) -> None:

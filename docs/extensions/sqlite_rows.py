@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from bench.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, find_column
+from bench.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, find_first_known_column
 from bench.interfaces.data_source import DataSource, Samples
 from bench.interfaces.extensions import Extension
 
@@ -29,8 +29,8 @@ class SqliteSamples(Samples):
             "SELECT name FROM sqlite_master WHERE type = 'table'"
         ):
             columns = [row[1] for row in self.database.execute(f'PRAGMA table_info("{table}")')]
-            image = find_column(columns, IMAGE_COLUMNS)
-            caption = find_column(columns, CAPTION_COLUMNS)
+            image = find_first_known_column(columns, IMAGE_COLUMNS)
+            caption = find_first_known_column(columns, CAPTION_COLUMNS)
             if image and caption:
                 break
         else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
-from bench.data.image_sizes import step_sizes_of
+from bench.data.image_sizes import make_batch_shape_schedule
 from bench.experiment.config import Experiment
 from bench.interfaces.sections import ComparisonRecords
 from bench.records.record import Training
@@ -68,7 +68,7 @@ def trunk_and_cooldown_points(
     experiment: Experiment, training: Training, processes: int, losses_per_point: int = 1
 ) -> dict[str, list[LossPoint]]:
     """Return the points of the trunk and of each cool-down by name; a point is the mean of so many losses."""
-    step_sizes = step_sizes_of(experiment)
+    batch_shapes = make_batch_shape_schedule(experiment)
     steps_per_loss = training.steps_per_loss
 
     def average(first_step: int, losses: Sequence[float]) -> list[LossPoint]:
@@ -77,13 +77,13 @@ def trunk_and_cooldown_points(
             averaged = losses[start : start + losses_per_point]
             num_losses = start + len(averaged)
             last_step = first_step + steps_per_loss * num_losses
-            images = step_sizes.images_before(last_step) * processes
+            images = batch_shapes.images_per_device_before(last_step) * processes
             points.append(LossPoint(images, fmean(averaged)))
         return points
 
     points_by_part = {TRUNK: average(0, training.trunk_losses)}
     for branch, losses in zip(training.branches, training.cooldown_losses, strict=True):
-        last_step = step_sizes.nearest_step_count_of_device(branch.images // processes)
+        last_step = batch_shapes.nearest_step_count(branch.images // processes)
         first_step = last_step - steps_per_loss * len(losses)
         part = f"cool-down to {branch.images:,} images"
         points_by_part[part] = average(first_step, losses)

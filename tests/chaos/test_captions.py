@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.data.captions.reader import NO_CAPTION
 from bench.data.manifest import CACHE
-from bench.data.targets import Captions
+from bench.data.targets import CaptionsWithRows
 from bench.interfaces.method import METHODS
 from tests.chaos.conftest import Tries
 from tests.chaos.odd_captions import of_json, of_text
@@ -31,7 +31,7 @@ def odd_captions(tries: Tries) -> dict[str, dict[str, bytes]]:
 
 def targets_of(texts: list[str], names: list[str]) -> None:
     for name in names:
-        METHODS[name].targets(short_experiment(name))(Captions.from_texts(texts))
+        METHODS[name].targets(short_experiment(name))(CaptionsWithRows.from_texts(texts))
 
 
 def test_odd_caption_is_read_or_skipped_by_class(tries: Tries, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from statistics import median, quantiles
 import pytest
 import torch
 
-from bench.data.caption_lengths import WEB, describe_captions, match_web_lengths
+from bench.data.caption_lengths import WEB, describe_captions, rewrite_captions_to_web_lengths
 from bench.data.pack import PackImages
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
@@ -27,7 +27,7 @@ def lengths_of(texts: tuple[str, ...]) -> list[int]:
 
 
 def matched(images: PackImages) -> tuple[str, ...]:
-    return match_web_lengths(images.captions, count_tokens, 0)
+    return rewrite_captions_to_web_lengths(images.captions, count_tokens, 0)
 
 
 def test_web_captions_have_a_median_of_15_and_a_95th_percentile_of_40_tokens(

@@ -16,7 +16,7 @@ from bench.cli.own_vocabulary import count_data_vocabulary
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
-from bench.data.targets import Captions, NoTextMixin
+from bench.data.targets import CaptionsWithRows, NoTextMixin
 from bench.environment.cores import LoaderWorkers
 from bench.experiment.config import Experiment
 from bench.experiment.fields import InputSettings
@@ -44,7 +44,7 @@ class TextTarget(NoTextMixin):
         return self
 
 
-def as_text(_: Experiment) -> Callable[[Captions], Any]:
+def as_text(_: Experiment) -> Callable[[CaptionsWithRows], Any]:
     return lambda captions: TextTarget([*captions.texts])
 
 

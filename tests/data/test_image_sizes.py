@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.image_sizes import step_sizes_of
+from bench.data.image_sizes import make_batch_shape_schedule
 from bench.experiment.recipes import spaced_image_sizes
 from bench.experiment.settings import with_settings
 from tests.small import small
@@ -53,8 +53,10 @@ def test_images_seen_before_a_step_sum_all_earlier_steps(
     changes: dict[str, Any], step: int
 ) -> None:
     experiment = small("catlip", **changes)
-    sizes = step_sizes_of(experiment)
-    assert sizes.images_before(step) == sum(sizes.size_at(k).num_images for k in range(step))
+    sizes = make_batch_shape_schedule(experiment)
+    assert sizes.images_per_device_before(step) == sum(
+        sizes.shape_at(k).num_images for k in range(step)
+    )
 
 
 @laws
@@ -62,12 +64,12 @@ def test_images_seen_before_a_step_sum_all_earlier_steps(
 def test_steps_for_images_are_the_nearest_whole_number(
     changes: dict[str, Any], images: int
 ) -> None:
-    sizes = step_sizes_of(small("catlip", **changes))
-    found = sizes.nearest_step_count_of_device(images)
-    assert sizes.nearest_step_count_of_device(sizes.images_before(found)) == found
-    apart = abs(sizes.images_before(found) - images)
+    sizes = make_batch_shape_schedule(small("catlip", **changes))
+    found = sizes.nearest_step_count(images)
+    assert sizes.nearest_step_count(sizes.images_per_device_before(found)) == found
+    apart = abs(sizes.images_per_device_before(found) - images)
     near = (max(0, found - 1), found + 1)
-    assert apart <= min(abs(sizes.images_before(step) - images) for step in near)
+    assert apart <= min(abs(sizes.images_per_device_before(step) - images) for step in near)
 
 
 @laws
@@ -75,10 +77,10 @@ def test_steps_for_images_are_the_nearest_whole_number(
 def test_each_image_size_is_drawn_once_per_cycle(changes: dict[str, Any], cycle: int) -> None:
     experiment = small("catlip", **changes)
     sides = experiment.image.all_image_sizes
-    sizes = step_sizes_of(experiment)
+    sizes = make_batch_shape_schedule(experiment)
     steps = range(cycle * len(sides), (cycle + 1) * len(sides))
-    assert sorted(sizes.size_at(step).side for step in steps) == list(sides)
-    seen = sizes.images_before(steps.stop) - sizes.images_before(steps.start)
+    assert sorted(sizes.shape_at(step).side for step in steps) == list(sides)
+    seen = sizes.images_per_device_before(steps.stop) - sizes.images_per_device_before(steps.start)
     assert seen == pytest.approx(len(sides) * experiment.mean_batch_size)
 
 
@@ -88,13 +90,13 @@ def test_the_first_step_of_each_size_is_the_first_and_the_largest_comes_first(
     changes: dict[str, Any], start: int
 ) -> None:
     experiment = small("catlip", **changes)
-    sizes = step_sizes_of(experiment)
-    found = sizes.first_step_of_each_side(start)
-    sides = [sizes.size_at(step).side for step in found]
+    sizes = make_batch_shape_schedule(experiment)
+    found = sizes.first_step_of_each_image_side(start)
+    sides = [sizes.shape_at(step).side for step in found]
     assert sides == list(experiment.image.all_image_sizes)[::-1]
     for step, side in zip(found, sides, strict=True):
         assert step >= start
-        assert side not in {sizes.size_at(k).side for k in range(start, step)}
+        assert side not in {sizes.shape_at(k).side for k in range(start, step)}
 
 
 def test_other_batch_sizes_keep_whole_cycles_of_image_sizes() -> None:

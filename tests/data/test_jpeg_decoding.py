@@ -143,7 +143,7 @@ def test_corrupted_jpeg_gives_the_pixels_or_the_error_that_pillow_gives(
         jpeg[data.draw(st.integers(0, len(jpeg) - 1))] = data.draw(st.integers(0, 255))
     found = outcome(decode_image, bytes(jpeg))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(decoding, "_upright_jpeg_size", lambda _: None)
+        patched.setattr(decoding, "_plain_upright_jpeg_size", lambda _: None)
         assert found == outcome(decode_image, bytes(jpeg))
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.data.released_labels import DenseLabels, LazyLabels, make_multi_hot
-from bench.data.targets import Captions, Labels
+from bench.data.released_labels import DenseLabels, LabelsComputedWhenLoaded, make_multi_hot
+from bench.data.targets import CaptionsWithRows, LabelPairs
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import read_vocabulary
@@ -28,7 +28,7 @@ def assembled(results: Path, **changes: object) -> TrainRun:
 
 def test_dense_loss_and_gradients_equal_those_of_index_lists() -> None:
     logits = torch.randn(4, 9, dtype=torch.float64).requires_grad_()
-    labels = Labels.from_lists([[3, 1], [], [0, 8, 4], [2]])
+    labels = LabelPairs.from_label_lists([[3, 1], [], [0, 8, 4], [2]])
     losses = (
         multilabel_loss(logits, labels.rows, labels.columns),
         dense_multilabel_loss(logits, make_multi_hot(labels, 9)),
@@ -75,14 +75,16 @@ def test_labels_are_computed_for_each_batch_where_nltk_computes_them(
     monkeypatch.setattr("bench.method_parts.synsets.NltkLabeller", Stub)
     target = make_synset_label_function(
         small("catlip", labels="nltk", label_format=label_format).targets
-    )(Captions.from_texts(TEXTS))
+    )(CaptionsWithRows.from_texts(TEXTS))
     assert not asked
     batch = target.select(torch.tensor([2, 0]))
     assert asked == [TEXTS[2], TEXTS[0]]
     labels = batch.labels if isinstance(batch, DenseLabels) else batch
     assert labels.columns.tolist() == [3, 4, 3]  # 24 % 7 is 3, a repeat; 18 % 7
     assert isinstance(batch, DenseLabels) == (label_format == "dense")
-    assert isinstance(target.labels if isinstance(target, DenseLabels) else target, LazyLabels)
+    assert isinstance(
+        target.labels if isinstance(target, DenseLabels) else target, LabelsComputedWhenLoaded
+    )
 
 
 def test_labels_by_nltk_are_refused_without_it_with_the_command_that_installs_it(

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from bench.data.image_sizes import StepSize, StepSizes, step_sizes_of
-from bench.data.order import SampleOrder, permute, shuffled_rows
+from bench.data.image_sizes import BatchShape, BatchShapeSchedule, make_batch_shape_schedule
+from bench.data.order import SampleOrder, permute, rows_of_shuffled_epochs
 from tests.small import small
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -41,7 +41,10 @@ def test_first_sample_is_uniform_over_keys(count: int) -> None:
 
 
 def test_neighbours_and_epochs_are_not_correlated() -> None:
-    epochs = [shuffled_rows(0, LARGE, start=epoch * LARGE, size=5000).double() for epoch in (0, 1)]
+    epochs = [
+        rows_of_shuffled_epochs(0, LARGE, start=epoch * LARGE, size=5000).double()
+        for epoch in (0, 1)
+    ]
     pairs = [
         (epochs[0], epochs[1]),
         (epochs[0][1:], epochs[0][:-1]),
@@ -52,7 +55,7 @@ def test_neighbours_and_epochs_are_not_correlated() -> None:
 
 
 def test_batches_of_a_billion_samples_take_little_memory() -> None:
-    sizes = StepSizes((StepSize(64, 256),))
+    sizes = BatchShapeSchedule((BatchShape(64, 256),))
     order = SampleOrder(0, LARGE, sizes, rank=3, world_size=8)
     order.batch_rows(0)
     tracemalloc.start()
@@ -69,12 +72,12 @@ def test_ranks_partition_the_sample_order(
     sizes: tuple[int, ...], batch: int, count: int, ranks: int, steps: int
 ) -> None:
     experiment = small("catlip", image_sizes=sizes, batch_size=batch, images=1000)
-    step_sizes = step_sizes_of(experiment)
-    orders = [SampleOrder(0, count, step_sizes, rank, ranks) for rank in range(ranks)]
+    batch_shapes = make_batch_shape_schedule(experiment)
+    orders = [SampleOrder(0, count, batch_shapes, rank, ranks) for rank in range(ranks)]
     read = torch.cat([order.batch_rows(k) for k in range(steps) for order in orders])
     for epoch in torch.split(read, count)[: len(read) // count]:
         assert torch.equal(epoch.sort().values, torch.arange(count))
-    separate = SampleOrder(0, count, step_sizes)
+    separate = SampleOrder(0, count, batch_shapes)
     # The same row, cut otherwise.
     row = torch.cat([separate.batch_rows(k) for k in range(steps * ranks)])
     common = min(len(row), len(read))
@@ -83,17 +86,19 @@ def test_ranks_partition_the_sample_order(
 
 @laws
 @given(
-    st.lists(st.builds(StepSize, st.integers(16, 96), st.integers(1, 40)), min_size=1, max_size=5),
+    st.lists(
+        st.builds(BatchShape, st.integers(16, 96), st.integers(1, 40)), min_size=1, max_size=5
+    ),
     st.integers(1, 4),
 )
 def test_given_sizes_repeat_and_partition_the_sample_order(
-    sizes: list[StepSize], ranks: int
+    sizes: list[BatchShape], ranks: int
 ) -> None:
     count, steps = 50, 2 * len(sizes) + 1
-    step_sizes = StepSizes(tuple(sizes))
-    orders = [SampleOrder(0, count, step_sizes, rank, ranks) for rank in range(ranks)]
+    batch_shapes = BatchShapeSchedule(tuple(sizes))
+    orders = [SampleOrder(0, count, batch_shapes, rank, ranks) for rank in range(ranks)]
     for k in range(steps):
-        assert {(order.image_size(k), len(order.batch_rows(k))) for order in orders} == {
+        assert {(order.image_side(k), len(order.batch_rows(k))) for order in orders} == {
             sizes[k % len(sizes)]
         }
     read = torch.cat([order.batch_rows(k) for k in range(steps) for order in orders])

@@ -17,7 +17,7 @@ from bench.data import loader_workers
 from bench.data.decoding import CORRUPTED, UNKNOWN_FORMAT
 from bench.data.sample_stream import SampleStream
 from bench.data.stream import Batch
-from bench.data.targets import Captions, Tokens
+from bench.data.targets import CaptionsWithRows, CaptionTokens
 from bench.environment.cores import LoaderWorkers
 from bench.experiment.config import Experiment
 from bench.interfaces.method import METHODS
@@ -50,7 +50,7 @@ def stream(data: Path, results: Path, method: str = "clip", **changes: object) -
 
 def tensors(batch: Batch) -> list[torch.Tensor]:
     target = batch.target
-    if isinstance(target, Tokens):
+    if isinstance(target, CaptionTokens):
         return [
             batch.images,
             *target.groups,
@@ -142,7 +142,7 @@ def test_image_is_paired_with_its_caption(data: Path, results: Path) -> None:
     texts = [CAPTIONS[int(key.removeprefix("train/")) % 6] for key in keys]
     captions = (
         METHODS["clip"]
-        .targets(shown.experiment)(Captions.from_texts(texts))
+        .targets(shown.experiment)(CaptionsWithRows.from_texts(texts))
         .select(torch.arange(len(keys)))
     )
     assert are_equal(Batch(batch.images, captions), batch)
@@ -262,7 +262,7 @@ class Unpicklable:
         return self
 
 
-def unpicklable(_: Experiment) -> Callable[[Captions], Any]:
+def unpicklable(_: Experiment) -> Callable[[CaptionsWithRows], Any]:
     return lambda _: Unpicklable()
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream, augment_pack_images, composite_and_normalise
-from bench.data.targets import Labels, Tokens
+from bench.data.targets import CaptionTokens, LabelPairs
 from bench.data.text_layouts import choose_padding_buckets, padding_widths
 from bench.experiment.fields import TextPadding
 from bench.interfaces.method import METHODS
@@ -101,7 +101,7 @@ def test_labels_of_a_batch_are_those_of_its_captions(
     lists: list[list[int]], data: st.DataObject
 ) -> None:
     rows = data.draw(st.lists(st.integers(0, len(lists) - 1), min_size=1, max_size=10))
-    batch = Labels.from_lists(lists).select(torch.tensor(rows))
+    batch = LabelPairs.from_label_lists(lists).select(torch.tensor(rows))
     pairs = list(zip(batch.rows.tolist(), batch.columns.tolist(), strict=True))
     assert pairs == [
         (place, label) for place, row in enumerate(rows) for label in dict.fromkeys(lists[row])
@@ -113,7 +113,9 @@ def test_labels_of_a_batch_are_those_of_its_captions(
 def test_batch_tokens_keep_every_caption_and_its_end_token(
     lists: list[list[int]], context: int, padding: TextPadding, data: st.DataObject
 ) -> None:
-    whole = Tokens.from_ids(lists, start=30, end=31, context_length=context, padding=padding)
+    whole = CaptionTokens.from_ids_without_start_and_end(
+        lists, start=30, end=31, context_length=context, padding=padding
+    )
     rows = torch.tensor(
         data.draw(st.lists(st.integers(0, len(lists) - 1), min_size=1, max_size=10))
     )

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.data.released_labels import DenseLabels
 from bench.data.sample_stream import LoadedBatch, SampleStream
-from bench.data.targets import Features, Labels, Target
+from bench.data.targets import LabelPairs, PrecomputedFeatures, Target
 from bench.interfaces.method import METHODS
 from bench.train.build import open_batch_stream
 from tests.data.shards import write_shards
@@ -20,11 +20,11 @@ from tests.small import small
 from tests.tensors import tensors_of
 
 META, GPU = torch.device("meta"), torch.device("cuda", 0)
-LABELS = Labels.from_lists([[1, 2], [], [0]])
+LABELS = LabelPairs.from_label_lists([[1, 2], [], [0]])
 ON_DEVICE: dict[str, Callable[[], Target]] = {
     "labels": lambda: LABELS,
     "dense labels": lambda: DenseLabels(LABELS, 4).select(torch.arange(3)),
-    "features": lambda: Features(torch.randn(3, 5)),
+    "features": lambda: PrecomputedFeatures(torch.randn(3, 5)),
 }
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.data.caption_lengths import WEB
-from bench.data.image_sizes import step_sizes_of
+from bench.data.image_sizes import make_batch_shape_schedule
 from bench.data.order import SampleOrder
-from bench.data.targets import Tokens
+from bench.data.targets import CaptionTokens
 from bench.data.text_layouts import pack_into_rows
 from bench.experiment.auto_fields import resolve_text_padding
 from bench.experiment.config import Experiment
@@ -60,7 +60,7 @@ def test_all_batches_of_all_ranks_fit_into_the_reserved_rows(
     (reserved,) = tokens.reserved_rows.values()
     for ranks in (1, 8):
         for rank in range(ranks):
-            sizes = step_sizes_of(experiment)
+            sizes = make_batch_shape_schedule(experiment)
             order = SampleOrder(experiment.seed, len(tokens.lengths), sizes, rank, ranks)
             for k in range(-(-BATCHES // ranks)):
                 assert (
@@ -70,9 +70,11 @@ def test_all_batches_of_all_ranks_fit_into_the_reserved_rows(
 
 
 def test_batch_that_needs_more_rows_than_are_reserved_gets_them() -> None:
-    tokens = Tokens.from_ids([[1] * 60] * 3 + [[2]] * 997, 3, 4, CONTEXT, "packed")
-    reserved = tokens.reserve_packed_rows([4])
-    batch = Tokens(
+    tokens = CaptionTokens.from_ids_without_start_and_end(
+        [[1] * 60] * 3 + [[2]] * 997, 3, 4, CONTEXT, "packed"
+    )
+    reserved = tokens.packed_rows_to_reserve([4])
+    batch = CaptionTokens(
         **{field: getattr(tokens, field) for field in tokens.__slots__}
         | {"reserved_rows": reserved}
     )

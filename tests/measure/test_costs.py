@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.data.targets import Captions
+from bench.data.targets import CaptionsWithRows
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import get_experiment
 from bench.interfaces.method import METHODS
@@ -27,7 +27,7 @@ from tests.small import TWO_BLOCKS, small
 def targets_of(experiment: Experiment, *texts: str) -> Any:
     """The targets of a batch with these captions, or of one caption for each image."""
     captions = texts or ["a dog"] * experiment.training.batch_size
-    return METHODS[experiment.method].targets(experiment)(Captions.from_texts(captions))
+    return METHODS[experiment.method].targets(experiment)(CaptionsWithRows.from_texts(captions))
 
 
 @pytest.mark.parametrize("method", [*METHODS])

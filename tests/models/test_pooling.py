@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.data.targets import Captions
+from bench.data.targets import CaptionsWithRows
 from bench.interfaces.method import METHODS
 from bench.train.build import build_untrained_tower
 from models.image_tower import build_image_tower
 from tests.small import small
 
-CAPTIONS = Captions.from_texts(["a red apple", "two dogs and a cat", "a dog with a red ball"])
+CAPTIONS = CaptionsWithRows.from_texts(
+    ["a red apple", "two dogs and a cat", "a dog with a red ball"]
+)
 
 
 def built(method: str, **changes: object) -> tuple[Any, Tensor, Any]:

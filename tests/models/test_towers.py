@@ -14,7 +14,7 @@ import torch
 from open_clip.model import _build_text_tower
 from open_clip.transformer import VisionTransformer
 
-from bench.data.targets import Tokens
+from bench.data.targets import CaptionTokens
 from bench.experiment.fields import TextPadding
 from models import open_clip_config, text_tower
 from models.image_tower import build_image_tower
@@ -45,7 +45,9 @@ def test_bucketed_batch_equals_open_clips_padded_batch(padding: TextPadding, var
     sizes = {"context_length": 24, "vocab_size": 50, "width": 32, "heads": 2, "layers": 2}
     theirs = _build_text_tower(16, sizes | VARIANTS[variant]).double()
     ours = TextTower(copy.deepcopy(theirs))
-    tokens = Tokens.from_ids(CAPTIONS, start=48, end=49, context_length=24, padding=padding)
+    tokens = CaptionTokens.from_ids_without_start_and_end(
+        CAPTIONS, start=48, end=49, context_length=24, padding=padding
+    )
     rows = torch.tensor([2, 0, 1, 3, 2, 6, 4, 5])
     cut = tokens.select(rows)
     assert len(cut.groups) == (4 if padding == "bucketed" else 1)
@@ -63,7 +65,9 @@ def test_padded_text_tower_equals_open_clips(name: str, monkeypatch: pytest.Monk
         text_tower, "open_clip_config", lambda _: whole | {"embed_dim": 32, "text_cfg": small}
     )
     ours = build_text_tower(name, 12, 50, 0)
-    tokens = Tokens.from_ids(CAPTIONS[:3], 48, 49, 12, "max_length").select(torch.tensor([2, 0, 1]))
+    tokens = CaptionTokens.from_ids_without_start_and_end(
+        CAPTIONS[:3], 48, 49, 12, "max_length"
+    ).select(torch.tensor([2, 0, 1]))
     padded = tokens.groups[0]
     torch.testing.assert_close(ours(*tokens.inputs), ours.text(padded)[tokens.inverse_permutation])
     longer = ours.text.positional_embedding.shape[0] - padded.shape[1]

@@ -8,7 +8,7 @@ import timm
 import torch
 
 from bench.data.stream import Batch
-from bench.data.targets import Captions
+from bench.data.targets import CaptionsWithRows
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import METHODS
@@ -46,7 +46,7 @@ def take_step(experiment: Experiment, tower: ImageTower) -> None:
     torch.manual_seed(0)
     model: Any = method.build_model(tower, experiment)
     step: Any = make_train_step(experiment, model, method, "fp32", compiled=False)
-    captions = Captions.from_texts(["a red apple", "two dogs and a cat"])
+    captions = CaptionsWithRows.from_texts(["a red apple", "two dogs and a cat"])
     side = experiment.image.image_size
     loss = step.forward(Batch(torch.randn(2, 3, side, side), method.targets(experiment)(captions)))
     step.backward(loss)

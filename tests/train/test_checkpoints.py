@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.data.samples import inputs_digest
+from bench.data.samples import training_files_digest
 from bench.train.checkpoints import (
     STATE,
     TENSORS,
@@ -26,7 +26,7 @@ from tests.processes import started, wait_until
 from tests.small import small
 
 KILLS = 5
-DIGEST = inputs_digest(small("catlip").input, small("catlip").targets)
+DIGEST = training_files_digest(small("catlip").input, small("catlip").targets)
 
 
 def written(folder: Path, step: int, seed: int = 0, **changes: Any) -> Path:

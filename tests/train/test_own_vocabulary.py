@@ -10,7 +10,7 @@ from torch import nn
 from bench.__main__ import main
 from bench.cli.options import LabelOptions, experiment_from
 from bench.cli.own_vocabulary import count_data_vocabulary
-from bench.data.samples import inputs_digest
+from bench.data.samples import training_files_digest
 from bench.experiment.config import Experiment
 from bench.experiment.fields import InputSettings
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
@@ -170,7 +170,7 @@ def test_counted_labels_are_the_rows_of_the_head_and_a_resumed_training_refuses_
     changes = {
         "comparison": name,
         "experiment": experiment,
-        "data_digest": inputs_digest(experiment.input, experiment.targets),
+        "data_digest": training_files_digest(experiment.input, experiment.targets),
     }
     written(out / "checkpoints", 2, **changes)
     before = counted.stat().st_mtime_ns

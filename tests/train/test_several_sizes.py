@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 from safetensors.torch import load_file
 from torch._dynamo import config as dynamo
 
-from bench.data.image_sizes import step_sizes_of
+from bench.data.image_sizes import make_batch_shape_schedule
 from bench.experiment.config import Experiment, change
 from bench.measure.costs import count_step_flops
 from bench.measure.speed import measure_speed
@@ -54,7 +54,7 @@ def speed(results: Path) -> Speed:
 def test_batch_size_follows_from_its_image_size(results: Path) -> None:
     stream = open_batch_stream(several("clip"), CPU, results)
     for k in range(6):
-        batch, side = stream.batch(k), step_sizes_of(stream.experiment).size_at(k).side
+        batch, side = stream.batch(k), make_batch_shape_schedule(stream.experiment).shape_at(k).side
         size = {32: 36, 48: 16, 64: 9}[side]
         assert batch.images.shape == (size, 3, side, side)
         assert len(stream.keys(k)) == len(batch.target.lengths) == size
@@ -70,11 +70,13 @@ def test_multi_size_training_counts_its_images_and_its_tower_is_scored(
     )
     images_of_branches = [branch.images for branch in training.branches]
     steps = [
-        step_sizes_of(experiment).nearest_step_count_of_device(images)
+        make_batch_shape_schedule(experiment).nearest_step_count(images)
         for images in images_of_branches
     ]
     assert len(training.trunk_losses) + len(training.cooldown_losses[-1]) == steps[-1]
-    assert images_of_branches == [step_sizes_of(experiment).images_before(step) for step in steps]
+    assert images_of_branches == [
+        make_batch_shape_schedule(experiment).images_per_device_before(step) for step in steps
+    ]
     path = tmp_path / f"{images_of_branches[-1]}.safetensors"
     assert read_provenance(path).images == images_of_branches[-1]
     tower = build_untrained_tower(experiment)
@@ -86,12 +88,14 @@ def test_multi_size_training_counts_its_images_and_its_tower_is_scored(
 def test_loss_curves_are_at_images_seen() -> None:
     experiment = several("catlip", images=1000)
     branch = CooledTower(
-        images=step_sizes_of(experiment).images_before(30), budgets=("equal images",), tower="t"
+        images=make_batch_shape_schedule(experiment).images_per_device_before(30),
+        budgets=("equal images",),
+        tower="t",
     )
     training = Training(
         trunk_losses=(1.0,) * 25, cooldown_losses=((0.5,) * 5,), branches=(branch,), seconds=1.0
     )
-    batches = [step_sizes_of(experiment).size_at(k).num_images for k in range(30)]
+    batches = [make_batch_shape_schedule(experiment).shape_at(k).num_images for k in range(30)]
     trunk, cooled = trunk_and_cooldown_points(experiment, training, 1).values()
     assert [images for images, _ in (*trunk, *cooled)] == list(accumulate(batches))
 
@@ -114,7 +118,7 @@ def test_flops_of_a_record_are_the_mean_over_its_steps(speed: Speed, results: Pa
     stream = open_batch_stream(TIMED, CPU, results)
     separate = []
     for k in range(1, 4):
-        side = step_sizes_of(TIMED).size_at(k).side
+        side = make_batch_shape_schedule(TIMED).shape_at(k).side
         sized = change(
             TIMED, image_size=side, image_sizes=(), batch_size=TIMED.batch_size_for(side)
         )
@@ -126,7 +130,11 @@ def test_flops_of_a_record_are_the_mean_over_its_steps(speed: Speed, results: Pa
 def test_warmup_visits_every_image_size_largest_first() -> None:
     experiment = several("clip")
     steps = steps_with_each_size_first(experiment, 4)
-    assert [step_sizes_of(experiment).size_at(k).side for k in steps[:3]] == [64, 48, 32]
+    assert [make_batch_shape_schedule(experiment).shape_at(k).side for k in steps[:3]] == [
+        64,
+        48,
+        32,
+    ]
     assert {*steps} >= {*range(4)}
     assert len({*steps}) == len(steps)
     assert steps_with_each_size_first(small("clip"), 4) == [0, 1, 2, 3]

@@ -6,26 +6,26 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from bench.data.image_sizes import step_sizes_of
+from bench.data.image_sizes import make_batch_shape_schedule
 from bench.data.order import SampleOrder
 from bench.data.stream import Batch, BatchStream
-from bench.data.targets import Labels
+from bench.data.targets import LabelPairs
 from bench.train.train_logger import TrainLogger
 from tests.small import small
 
 
-class Resting(BatchStream[Labels]):
+class Resting(BatchStream[LabelPairs]):
     """Nobody asks it for a batch."""
 
-    order = SampleOrder(0, 1000, step_sizes_of(small("catlip")))
+    order = SampleOrder(0, 1000, make_batch_shape_schedule(small("catlip")))
 
     def load_batch_parts(self, k: int) -> None:
         raise NotImplementedError
 
-    def make_batch(self, loaded: None) -> Batch[Labels]:
+    def make_batch(self, loaded: None) -> Batch[LabelPairs]:
         raise NotImplementedError
 
-    def target(self, k: int) -> Labels:
+    def target(self, k: int) -> LabelPairs:
         raise NotImplementedError
 
     def keys(self, k: int) -> Sequence[str]:

@@ -36,7 +36,7 @@ class CaptionChoice:
     fields: tuple[CaptionField, ...] = (CaptionField(),)
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def field_names(self) -> tuple[str, ...]:
         """Names of the fields; "": found by its name."""
         return tuple(field.name for field in self.fields)
 
@@ -71,20 +71,22 @@ class CaptionChoice:
         return text
 
 
-def parse_caption_choice(text: str | None) -> CaptionChoice:
-    """Parse the value of `--caption`; None: one field, found by its name. ValueError for another text."""
-    if text is None:
+def parse_caption_choice(caption_option: str | None) -> CaptionChoice:
+    """Parse the value of `--caption`; None: one field, found by its name. Raises ValueError for a malformed value."""
+    if caption_option is None:
         return CaptionChoice()
     names = []
     probabilities = []
-    for part in text.split(";"):
-        name, probability = _parse_field(part.strip())
+    for part in caption_option.split(";"):
+        name, probability = _split_name_and_probability(part.strip())
         names.append(name)
         if probability is not None:
             probabilities.append(probability)
     is_repeated = len(set(names)) < len(names)
-    if "" in names or is_repeated or not text.isprintable():
-        raise ValueError(f"caption {text!r} has a field without a name, or one twice; {EXPECTED}")
+    if "" in names or is_repeated or not caption_option.isprintable():
+        raise ValueError(
+            f"caption {caption_option!r} has a field without a name, or one twice; {EXPECTED}"
+        )
     if not probabilities:
         probabilities = [1 / len(names)] * len(names)
     is_complete = len(probabilities) == len(names)
@@ -92,14 +94,14 @@ def parse_caption_choice(text: str | None) -> CaptionChoice:
     is_sum_one = abs(sum(probabilities) - 1) <= MAX_DEVIATION
     if not (is_complete and is_in_range and is_sum_one):
         raise ValueError(
-            f"caption {text!r}: give no probability, or one from 0 to 1 of each field, which sum to 1"
+            f"caption {caption_option!r}: give no probability, or one from 0 to 1 of each field, which sum to 1"
         )
     fields = [CaptionField(*field) for field in zip(names, probabilities, strict=True)]
     return CaptionChoice(tuple(fields))
 
 
-def _parse_field(part: str) -> tuple[str, float | None]:
-    """Return a field's name, and its probability if it has one: a name may have colons, too."""
+def _split_name_and_probability(part: str) -> tuple[str, float | None]:
+    """Split a field's name from its probability, if it has one: a name may have colons, too."""
     name, colon, probability = part.rpartition(":")
     if colon:
         with suppress(ValueError):

@@ -14,7 +14,7 @@ from bench.data.captions.reader import CaptionFieldCounts, CaptionReader
 from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, ParquetReader
 from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
 from bench.data.tables import open_table, read_first_rows
-from bench.data.tar_samples import decode_sample_texts, iterate_tar_samples
+from bench.data.tar_samples import decode_texts_and_json_objects, iterate_tar_samples
 from bench.data.text_tables import TEXT_SUFFIXES, open_plain_or_gzip
 from bench.environment.files import prefix_errors
 from bench.experiment.config import look_up
@@ -40,7 +40,7 @@ def read_caption_batches(
             raise ValueError("the file is empty")
         suffix = compound_suffix(path)
         look_up(suffix, dict.fromkeys(SUFFIXES), "format of captions with the suffix")
-        read = _read_tar if suffix in TAR_SUFFIXES else _read_table
+        read = _read_tar_captions if suffix in TAR_SUFFIXES else _read_table_captions
         num_bytes = 0
         for batch in read(path, reader):
             num_bytes += batch.nbytes
@@ -51,17 +51,17 @@ def read_caption_batches(
             yield batch
 
 
-def _read_tar(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
+def _read_tar_captions(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
     with open_plain_or_gzip(path) as file:
         samples = iterate_tar_samples(file)
-        texts = (reader.read(decode_sample_texts(members)) for _, members in samples)
+        texts = (reader.read(decode_texts_and_json_objects(members)) for _, members in samples)
         yield from collect_caption_batches(texts)
 
 
-def _read_table(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
+def _read_table_captions(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
     with open_table(path) as table:
         first_rows = read_first_rows(path, table.text_columns)
-        columns = reader.find_columns(table.columns, table.text_columns, first_rows)
+        columns = reader.find_needed_columns(table.columns, table.text_columns, first_rows)
         if (
             isinstance(table, ParquetReader)
             and reader.column
@@ -77,16 +77,16 @@ def _read_caption_column(table: ParquetReader, reader: CaptionReader) -> Iterato
     """Read a column with one caption in each row, without making its texts Python objects."""
     for batch in table.read_batches([reader.column]):
         captions = batch[reader.column].combine_chunks().cast(pa.binary())
-        reader.counts.count(reader.column, len(captions) - captions.null_count)
+        reader.counts.add_samples_with_text(reader.column, len(captions) - captions.null_count)
         yield captions
 
 
-def find_caption_files(name: str) -> list[Path]:
+def find_caption_files(path_or_glob: str) -> list[Path]:
     """Return the files of a name, a glob or a folder, sorted; ValueError if there are none."""
-    suffixes = SUFFIXES if Path(name).is_dir() else ("",)
-    paths = sorted(iterate_files(name, suffixes))
+    suffixes = SUFFIXES if Path(path_or_glob).is_dir() else ("",)
+    paths = sorted(iterate_files(path_or_glob, suffixes))
     if not paths:
         raise ValueError(
-            f"{name}: no file of captions found (suffixes that are read: {', '.join(SUFFIXES)})"
+            f"{path_or_glob}: no file of captions found (suffixes that are read: {', '.join(SUFFIXES)})"
         )
     return paths

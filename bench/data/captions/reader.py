@@ -11,8 +11,8 @@ from bench.data.columns import (
     CAPTION_COLUMNS,
     KEY_COLUMNS,
     SampleValues,
-    find_caption_columns,
-    find_column,
+    find_columns_of_caption_fields,
+    find_first_known_column,
 )
 from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, join_names
 
@@ -30,11 +30,11 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     samples: dict[str, int] = {}  # with a text, by field
     names: dict[str, None] = {}  # of texts in the first samples
 
-    def count(self, field: str, samples: int = 1) -> None:
+    def add_samples_with_text(self, field: str, samples: int = 1) -> None:
         """Add samples that have a text in a field."""
         self.samples[field] = self.samples.get(field, 0) + samples
 
-    def add_names(self, names: Iterable[str]) -> None:
+    def add_text_names_up_to_limit(self, names: Iterable[str]) -> None:
         """Add names of texts, at most MAX_LISTED_NAMES in all."""
         room = max(0, MAX_LISTED_NAMES - len(self.names))
         for name in islice(names, room):
@@ -43,10 +43,10 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     def add(self, other: "CaptionFieldCounts") -> None:
         """Add the counts of other files."""
         for field, samples in other.samples.items():
-            self.count(field, samples)
-        self.add_names(other.names)
+            self.add_samples_with_text(field, samples)
+        self.add_text_names_up_to_limit(other.names)
 
-    def describe(self) -> str:
+    def describe_read_and_unread_fields(self) -> str:
         """Say which fields are read, and which other texts the first samples have."""
         fields = list(self.samples)
         roots = [field.partition(".")[0] for field in fields]
@@ -61,7 +61,7 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
 
     def require_fields(self, choice: CaptionChoice) -> None:
         """Raise ValueError for a field of the choice that no sample has."""
-        missing = [name for name in choice.names if name and not self.samples.get(name)]
+        missing = [name for name in choice.field_names if name and not self.samples.get(name)]
         if missing or not self.samples:
             wanted = f" in {missing[0]!r}" if missing else ""
             names = join_names(sorted(self.names.keys() - missing))
@@ -81,32 +81,33 @@ class CaptionReader:
         self._num_unnamed = NAMED_SAMPLES  # samples whose names of texts are still collected
         self._json_field = ""  # of the caption in a tar sample or an object, if it is found
 
-    def find_columns(
+    def find_needed_columns(
         self,
-        names: Sequence[str],
+        column_names: Sequence[str],
         text_columns: Sequence[str],
         first_rows: Iterable[SampleValues],
     ) -> list[str]:
-        """Return the columns of a table that `read` needs; ValueError lists the columns if one is missing.
+        """Return the columns of a table that `read` needs, found by the first rows where no name is known.
 
-        `names` are all columns, `text_columns` those that may hold captions.
+        `column_names` are all columns, `text_columns` those that may hold captions. ValueError lists the columns if one
+        is missing.
         """
         texts = [name for name in text_columns if name.lower() not in KEY_COLUMNS]
-        self.counts.add_names(texts)
+        self.counts.add_text_names_up_to_limit(texts)
         self._num_unnamed = 0
-        fields = self.choice.names
+        fields = self.choice.field_names
         if fields == ("",):
-            known = find_column(names, CAPTION_COLUMNS)
+            known = find_first_known_column(column_names, CAPTION_COLUMNS)
             if known is None:
                 rows = ({name: row.get(name) for name in text_columns} for row in first_rows)
-                known = _find_only_text_field(rows)
+                known = _find_only_multiword_text_field(rows)
             if not known:
                 others = join_names(text_columns)
                 raise ValueError(
                     f"no column has a name known for captions (there are {others}): name it with --caption"
                 )
             fields = (known,)
-        columns = find_caption_columns(names, fields)
+        columns = find_columns_of_caption_fields(column_names, fields)
         if fields == (columns[0],):
             self.column = columns[0]
         else:
@@ -114,58 +115,58 @@ class CaptionReader:
         return columns
 
     def read(self, values: SampleValues) -> TextsByField:
-        """Return the texts of a sample by field; blank ones are left out beside others.
+        """Return the texts of a sample by field.
 
-        `values` are the columns of a row, or the texts and JSON objects of a tar sample by their suffixes. Without a
-        choice, the caption of a tar sample is the .txt, another suffix with a known name, the text in the .json with
-        a known name, which the first .json determines, or the only text.
+        Blank texts are left out beside others. `values` are the columns of a row, or the texts and JSON objects of a
+        tar sample by their suffixes. Without a choice, the caption of a tar sample is the .txt, another suffix with a
+        known name, the text in the .json with a known name, which the first .json determines, or the only text.
         """
         text = values.get(self.column)
         if isinstance(text, str) and len(text) <= MAX_CAPTION_BYTES // 4:
             # Nearly all rows: what follows takes several times as long.
-            self.counts.count(self.column)
+            self.counts.add_samples_with_text(self.column)
             return ((text,),)
         if self._num_unnamed:
             self._num_unnamed -= 1
-            self.counts.add_names(name for name, _ in _iterate_named_texts(values))
-        texts = tuple(self._read_field(name, values) for name in self.choice.names)
-        if has_visible_text(texts):
+            self.counts.add_text_names_up_to_limit(name for name, _ in _iterate_named_texts(values))
+        texts = tuple(self._read_field(name, values) for name in self.choice.field_names)
+        if has_nonblank_text(texts):
             return tuple(map(_drop_blank_texts, texts))
         return texts
 
     def _read_field(self, name: str, values: SampleValues) -> FieldTexts:
         """Return the texts of a field, which may be in the .json of a tar sample."""
-        field = name or self.column or self._find_caption_field(values)
-        value = _value_at_path(values, field)
+        field = name or self.column or self._find_caption_field_of_tar_sample(values)
+        value = _value_at_dotted_path(values, field)
         if value is None and "json" in values:
-            value = _value_at_path(values["json"], field)
-        texts = _to_texts(value)
+            value = _value_at_dotted_path(values["json"], field)
+        texts = _extract_caption_texts(value)
         if texts:
-            self.counts.count(field)
+            self.counts.add_samples_with_text(field)
         return texts
 
-    def _find_caption_field(self, values: SampleValues) -> str:
+    def _find_caption_field_of_tar_sample(self, values: SampleValues) -> str:
         """Return the field of a tar sample's caption; empty if no name is known and several may be."""
         if "txt" in values:
             return "txt"
-        name = find_column(values, CAPTION_COLUMNS)
+        name = find_first_known_column(values, CAPTION_COLUMNS)
         if name:
             return name
         fields = values.get("json")
         if not self._json_field and isinstance(fields, Mapping):
-            name = find_column(fields, CAPTION_COLUMNS)
+            name = find_first_known_column(fields, CAPTION_COLUMNS)
             self._json_field = f"json.{name}" if name else ""
         if not self._json_field:
-            self._json_field = _find_only_text_field([values])
+            self._json_field = _find_only_multiword_text_field([values])
         return self._json_field
 
 
-def has_visible_text(texts: Iterable[Sequence[str]]) -> bool:
+def has_nonblank_text(texts: Iterable[Sequence[str]]) -> bool:
     """Return whether a sample has a text that is not blank."""
     return any(text.strip() for text in chain.from_iterable(texts))
 
 
-def _find_only_text_field(samples: Iterable[SampleValues]) -> str:
+def _find_only_multiword_text_field(samples: Iterable[SampleValues]) -> str:
     """Return the only field with texts of several words; empty if there are more, or none."""
     fields = set[str]()
     for values in samples:
@@ -179,25 +180,25 @@ def _drop_blank_texts(texts: Sequence[str]) -> FieldTexts:
     return tuple(text for text in texts if text.strip())
 
 
-def _value_at_path(values: object, path: str) -> object:
+def _value_at_dotted_path(values: object, dotted_path: str) -> object:
     """Return the value at a path into objects, whose names may have dots; None if there is none."""
     if not isinstance(values, Mapping):
         return None
-    if path in values:
-        return values[path]
+    if dotted_path in values:
+        return values[dotted_path]
     for name, value in values.items():
         prefix = f"{name}."
-        if path.startswith(prefix):
-            return _value_at_path(value, path.removeprefix(prefix))
+        if dotted_path.startswith(prefix):
+            return _value_at_dotted_path(value, dotted_path.removeprefix(prefix))
     return None
 
 
-def _to_texts(value: object) -> FieldTexts:
-    """Return a text, or the texts of a list, that are not too long; of a conversation the answers."""
+def _extract_caption_texts(value: object) -> FieldTexts:
+    """Return the texts of a value: a text, a list of texts, or a conversation's answers; long ones are left out."""
     texts = []
     for item in value if isinstance(value, list) else [value]:
         text = _assistant_text(item) if isinstance(item, Mapping) else item
-        if isinstance(text, str) and not _is_too_long(text):
+        if isinstance(text, str) and not _is_over_max_caption_bytes(text):
             texts.append(text)
     return tuple(texts)
 
@@ -209,7 +210,7 @@ def _assistant_text(turn: Mapping[str, object]) -> object:
     return None
 
 
-def _is_too_long(text: str) -> bool:
+def _is_over_max_caption_bytes(text: str) -> bool:
     """Return whether a text has more bytes than a caption may."""
     if len(text) <= MAX_CAPTION_BYTES // 4:  # a character has at most four bytes
         return False
@@ -217,12 +218,12 @@ def _is_too_long(text: str) -> bool:
 
 
 def _iterate_named_texts(values: SampleValues) -> Iterator[tuple[str, FieldTexts]]:
-    """Yield the texts of a sample by their names, as a choice names them, without keys."""
+    """Yield the name and the texts of each field of a sample that has any; keys are left out."""
     for suffix, value in values.items():
         fields = {suffix: value}
         if isinstance(value, Mapping):
             fields = {f"{suffix}.{name}": field for name, field in value.items()}
         for name, field in fields.items():
-            texts = _to_texts(field)
+            texts = _extract_caption_texts(field)
             if texts and name.rpartition(".")[2].lower() not in KEY_COLUMNS:
                 yield name, texts

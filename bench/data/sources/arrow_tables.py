@@ -20,22 +20,22 @@ from bench.console.console import log
 from bench.console.progress import show_progress
 from bench.data.columns import (
     KEY_COLUMNS,
-    find_column,
-    find_image_column,
+    find_first_known_column,
+    find_image_byte_column,
     image_byte_columns,
-    iterate_rows,
+    iterate_rows_as_dicts,
     require_distinct_columns,
     text_columns,
 )
 from bench.data.parquet_files import (
     MAX_DECODED_BYTES,
     MAX_EXPANSION,
-    iterate_decoded_batches,
-    join_batches,
+    iterate_memory_bounded_batches,
+    join_small_batches,
     open_parquet,
 )
 from bench.data.paths import UNREADABLE, digest_file_excerpts, iterate_files
-from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
+from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexingSource
 from bench.data.tables import FIRST_ROWS
 from bench.environment.files import (
     atomic_write,
@@ -55,7 +55,7 @@ CONVERTED_ROWS = 64  # of a Parquet file in memory at once: each may be an image
 SPLIT = re.compile(r"(.+)-\d{5}-of-\d{5}")  # names of the hub's files
 
 
-class SavedFile(msgspec.Struct, frozen=True):
+class SavedArrowFile(msgspec.Struct, frozen=True):
     """An Arrow file of a saved data set."""
 
     filename: str
@@ -64,7 +64,7 @@ class SavedFile(msgspec.Struct, frozen=True):
 class SavedDatasetState(msgspec.Struct, frozen=True):
     """The state.json of a data set that `datasets` saved."""
 
-    data_files: list[SavedFile] = msgspec.field(name="_data_files")
+    data_files: list[SavedArrowFile] = msgspec.field(name="_data_files")
 
 
 class ArrowSamples(IndexedSamples):
@@ -73,11 +73,11 @@ class ArrowSamples(IndexedSamples):
     place_columns = (("row", pa.int64()),)
 
     def read_image(self, path: Path, row: int) -> bytes:
-        images = _map_image_column(path, path.stat().st_mtime_ns, self.image_column)
+        images = _memory_map_image_column(path, path.stat().st_mtime_ns, self.image_column)
         return bytes(images[row].as_py())
 
 
-class ArrowDatasets(IndexedSource):
+class SavedHuggingFaceDatasets(IndexingSource):
     """A folder that `datasets` saved: rows of Arrow files with the bytes of images."""
 
     name = "saved datasets"
@@ -96,7 +96,7 @@ class ArrowDatasets(IndexedSource):
         add_arrow_rows(path, path.stem, builder)
 
 
-class ParquetImages(IndexedSource):
+class ParquetImages(IndexingSource):
     """Rows of Parquet files with the bytes of images, which are converted once to Arrow files."""
 
     name = "Parquet files of images"
@@ -129,8 +129,8 @@ class ParquetImages(IndexedSource):
     def fingerprint(self, path: Path, _request: SampleRequest) -> str:
         return path.name  # of an Arrow file, whose name has the digest of its Parquet file
 
-    def paths_to_index(self, data: str, cache_folder: Path) -> list[Path]:
-        return convert_to_arrow(self.files(data), cache_folder)
+    def prepare_files_to_index(self, data: str, cache_folder: Path) -> list[Path]:
+        return convert_parquet_to_arrow_once(self.files(data), cache_folder)
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         name, _, _ = path.name.partition(".parquet-")
@@ -140,28 +140,28 @@ class ParquetImages(IndexedSource):
 def add_arrow_rows(path: Path, key_prefix: str, builder: IndexBuilder) -> None:
     """Add the rows of an Arrow file to an index; without a column of keys the keys are the prefix and the row."""
     modified_ns = path.stat().st_mtime_ns
-    table = _map_table(path, modified_ns)
-    images = _map_image_column(path, modified_ns, builder.image_column)
+    table = _memory_map_arrow_table(path, modified_ns)
+    images = _memory_map_image_column(path, modified_ns, builder.image_column)
     sizes = pc.binary_length(images).to_pylist()
     texts = text_columns(table.schema)
-    first_rows = iterate_rows(table.select(texts).slice(0, FIRST_ROWS))
+    first_rows = iterate_rows_as_dicts(table.select(texts).slice(0, FIRST_ROWS))
     columns = builder.find_caption_columns(table.column_names, texts, first_rows)
-    key = find_column(table.column_names, KEY_COLUMNS)
+    key = find_first_known_column(table.column_names, KEY_COLUMNS)
     names = list(columns)
     if key is not None and key not in columns:
         names.append(key)
     rows: Iterable[dict[str, object]] = repeat({})
     if names:
         batches = table.select(names).to_batches()
-        rows = chain.from_iterable(iterate_rows(batch) for batch in batches)
+        rows = chain.from_iterable(iterate_rows_as_dicts(batch) for batch in batches)
     for number, (size, row) in enumerate(zip(sizes, rows, strict=False)):
         row_key = f"{key_prefix}/{number}" if key is None else str(row[key])
         image_place = None if size is None else (number,)
-        builder.add(row_key, row, image_place, size or 0)
+        builder.add_sample(row_key, row, image_place, size or 0)
 
 
 @cache
-def _map_table(path: Path, _modified_ns: int) -> pa.Table:
+def _memory_map_arrow_table(path: Path, _modified_ns: int) -> pa.Table:
     """Map an Arrow file or stream into memory and return its rows.
 
     ValueError for damaged offsets, which would end the process, and for two columns of one name.
@@ -177,19 +177,21 @@ def _map_table(path: Path, _modified_ns: int) -> pa.Table:
 
 
 @cache
-def _map_image_column(path: Path, modified_ns: int, image_column: str | None) -> pa.ChunkedArray:
-    """Return the encoded images of an Arrow file, mapped into memory."""
-    table = _map_table(path, modified_ns)
-    images = table[find_image_column(table.schema, image_column)]
+def _memory_map_image_column(
+    path: Path, modified_ns: int, image_column: str | None
+) -> pa.ChunkedArray:
+    """Return the column of encoded images of an Arrow file, mapped into memory."""
+    table = _memory_map_arrow_table(path, modified_ns)
+    images = table[find_image_byte_column(table.schema, image_column)]
     if pa.types.is_struct(images.type):
         return pc.struct_field(images, "bytes")
     return images
 
 
-def convert_to_arrow(paths: Sequence[Path], cache_folder: Path) -> list[Path]:
-    """Write Parquet files as Arrow files in the cache, unless they are there, and return these; log their size before.
+def convert_parquet_to_arrow_once(paths: Sequence[Path], cache_folder: Path) -> list[Path]:
+    """Write Parquet files as Arrow files in the cache, unless they are there, and return these.
 
-    ValueError names a damaged file, or says that the disk has too little space.
+    Their size is logged before. ValueError names a damaged file, or says that the disk has too little space.
     """
     targets = {}
     for path in paths:
@@ -211,7 +213,7 @@ def convert_to_arrow(paths: Sequence[Path], cache_folder: Path) -> list[Path]:
         with lock_path.open("ab") as lock, hold_lock(lock, wait=True):
             if not target.is_file():  # another process of the machine may have written it
                 with prefix_errors(path, UNREADABLE):
-                    _convert_file(path, target)
+                    _convert_parquet_file(path, target)
     return list(targets.values())
 
 
@@ -222,13 +224,15 @@ def _count_decoded_bytes(path: Path) -> int:
         return sum(file.metadata.row_group(number).total_byte_size for number in groups)
 
 
-def _convert_file(path: Path, target: Path) -> None:
+def _convert_parquet_file(path: Path, target: Path) -> None:
     """Write the rows of a Parquet file as an Arrow file; ValueError for a damaged file, or one that expands much."""
     limit = MAX_DECODED_BYTES + MAX_EXPANSION * path.stat().st_size
     num_bytes = 0
     with open_parquet(path) as file, atomic_write(target) as temporary:
         names = file.schema_arrow.names
-        tables = join_batches(iterate_decoded_batches(path, file, names, CONVERTED_ROWS))
+        tables = join_small_batches(
+            iterate_memory_bounded_batches(path, file, names, CONVERTED_ROWS)
+        )
         first = next(tables, file.schema_arrow.empty_table())
         with pa.ipc.new_file(temporary, first.schema) as writer:
             for table in chain([first], tables):

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from bench.data.columns import IMAGE_ENDINGS
 from bench.data.paths import is_visible_with_suffix
-from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
-from bench.data.tar_samples import Member, decode_sample_texts, may_be_text
+from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexingSource
+from bench.data.tar_samples import SampleMember, decode_texts_and_json_objects, may_be_text
 from bench.environment.files import MAX_BYTES, read_limited
 from bench.interfaces.data_source import SampleRequest
 
@@ -40,29 +40,29 @@ class ImageFileSamples(IndexedSamples):
         return read_limited(path / os.fsdecode(image), MAX_BYTES)
 
 
-class ImagePairs(IndexedSource):
+class ImageTextFilePairs(IndexingSource):
     """Pairs of files whose names differ in the suffix: KEY.jpg beside KEY.txt, KEY.json or another text."""
 
     name = "pairs of files"
     samples = ImageFileSamples
 
     def recognises(self, data: str) -> bool:
-        return not all(_is_image(path) for path in _iterate_pair_paths(data))
+        return not all(_has_image_suffix(path) for path in _iterate_pair_paths(data))
 
     def files(self, _data: str) -> list[Path]:
         return []  # `digest` looks at them
 
     def digest(self, data: str) -> str:
         files = iterate_pair_files(data)
-        return _digest_lines(f"{file.name} {file.num_bytes}" for file in files)
+        return _digest_unordered_lines(f"{file.name} {file.num_bytes}" for file in files)
 
-    def paths_to_index(self, data: str, _cache_folder: Path) -> list[Path]:
+    def prepare_files_to_index(self, data: str, _cache_folder: Path) -> list[Path]:
         return [Path(data).absolute()]
 
     def fingerprint(self, path: Path, _request: SampleRequest) -> str:
         files = iterate_pair_files(str(path))
         lines = (f"{file.name} {file.num_bytes} {file.modified_ns}" for file in files)
-        return f"{path} {_digest_lines(lines)}"
+        return f"{path} {_digest_unordered_lines(lines)}"
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         files_by_key = defaultdict[str, FilesBySuffix](dict)
@@ -80,7 +80,7 @@ class ImagePairs(IndexedSource):
                 files_of_folder = files_by_key.get(folder + slash + FOLDER_KEY, {})
                 texts = _read_sample_texts(path, files) or _read_sample_texts(path, files_of_folder)
             image_place = (os.fsencode(path / image.name),)
-            builder.add(key, texts, image_place, image.num_bytes)
+            builder.add_sample(key, texts, image_place, image.num_bytes)
 
 
 def _read_sample_texts(folder: Path, files: FilesBySuffix) -> dict[str, object]:
@@ -89,11 +89,11 @@ def _read_sample_texts(folder: Path, files: FilesBySuffix) -> dict[str, object]:
     for suffix, file in files.items():
         if may_be_text(file.name, file.num_bytes):
             content = read_limited(folder / file.name)
-            members[suffix] = Member(0, file.num_bytes, content)
-    return decode_sample_texts(members)
+            members[suffix] = SampleMember(0, file.num_bytes, content)
+    return decode_texts_and_json_objects(members)
 
 
-def _digest_lines(lines: Iterable[str]) -> str:
+def _digest_unordered_lines(lines: Iterable[str]) -> str:
     """Return a digest of lines in any order."""
     text = "\n".join(sorted(lines))
     return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -111,7 +111,7 @@ def _iterate_pair_paths(root: str) -> Iterator[str]:
     """Yield the paths of `iterate_pair_files`."""
     for folder, _, names in os.walk(root):
         visible = [name for name in names if is_visible_with_suffix(name, ("",))]
-        keys = {_drop_suffix(name) for name in visible if _is_image(name)}
+        keys = {_drop_suffix(name) for name in visible if _has_image_suffix(name)}
         if keys:
             keys.add(FOLDER_KEY)
         for name in visible:
@@ -123,5 +123,5 @@ def _drop_suffix(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _is_image(name: str) -> bool:
+def _has_image_suffix(name: str) -> bool:
     return name.lower().endswith(SUFFIXES_OF_IMAGES)

@@ -8,9 +8,9 @@ from glob import escape
 from itertools import chain, filterfalse, islice
 from pathlib import Path
 
-from bench.data.columns import IMAGE_ENDINGS, KEY_COLUMNS, PATH_COLUMNS, find_column
+from bench.data.columns import IMAGE_ENDINGS, KEY_COLUMNS, PATH_COLUMNS, find_first_known_column
 from bench.data.paths import UNREADABLE, digest_file_excerpts, iterate_files
-from bench.data.sample_index import IndexBuilder, IndexedSource
+from bench.data.sample_index import IndexBuilder, IndexingSource
 from bench.data.sources.image_pairs import ImageFileSamples
 from bench.data.tables import open_table, read_first_rows
 from bench.experiment.config import join_names, look_up
@@ -32,30 +32,30 @@ class ImageTableLayout:
     folder: Path  # to which these paths are relative
 
 
-class ImageTables(IndexedSource):
+class ImageTables(IndexingSource):
     """Rows of a table; COCO's images have several captions."""
 
     name = "tables of image files"
     samples = ImageFileSamples
 
     def recognises(self, data: str) -> bool:
-        return any(_is_image_table(path) for path in find_possible_tables(data))
+        return any(_is_image_table(path) for path in find_possible_image_tables(data))
 
     def files(self, data: str) -> list[Path]:
-        tables = [path for path in find_possible_tables(data) if _is_image_table(path)]
+        tables = [path for path in find_possible_image_tables(data) if _is_image_table(path)]
         if Path(data).is_dir() and len(tables) > 1:
             names = join_names([str(path) for path in tables])
             raise ValueError(f"{data} has {len(tables)} tables of images ({names}): name one")
         return tables
 
     def fingerprint(self, path: Path, request: SampleRequest) -> str:
-        folder = read_table_layout(path, request.image_column).folder
+        folder = read_image_table_layout(path, request.image_column).folder
         return f"{digest_file_excerpts(path)} {folder} {folder.stat().st_mtime_ns}"
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
-        layout = read_table_layout(path, builder.image_column)
+        layout = read_image_table_layout(path, builder.image_column)
         image = layout.image_column
-        key = find_column(layout.columns, KEY_COLUMNS) or image
+        key = find_first_known_column(layout.columns, KEY_COLUMNS) or image
         text_columns = [name for name in layout.text_columns if name != image]
         first_rows = read_first_rows(path, text_columns)
         captions = builder.find_caption_columns(layout.columns, text_columns, first_rows)
@@ -67,13 +67,13 @@ class ImageTables(IndexedSource):
                 row_key = image_name if key_value is None else str(key_value)
                 file = find_image_file(layout.folder, image_name)
                 if file is None:
-                    builder.add(row_key, row, None)
+                    builder.add_sample(row_key, row, None)
                 else:
                     image_place = (os.fsencode(file.path),)
-                    builder.add(row_key, row, image_place, file.num_bytes)
+                    builder.add_sample(row_key, row, image_place, file.num_bytes)
 
 
-def find_possible_tables(data: str) -> list[Path]:
+def find_possible_image_tables(data: str) -> list[Path]:
     """Return the first files that may be tables of images: of a folder, those in it and in its subfolders."""
     patterns = [data]
     if Path(data).is_dir():
@@ -83,10 +83,10 @@ def find_possible_tables(data: str) -> list[Path]:
     texts = chain.from_iterable(iterate_files(name, TEXT_SUFFIXES) for name in patterns)
     first_texts = sorted(islice(texts, CHECKED_TEXTS), key=lambda path: (path.suffix, path))
     paths = chain(sorted(tables), first_texts)
-    return list(islice(filterfalse(_has_image_beside, paths), CHECKED_TABLES))
+    return list(islice(filterfalse(_has_image_of_same_stem, paths), CHECKED_TABLES))
 
 
-def _has_image_beside(path: Path) -> bool:
+def _has_image_of_same_stem(path: Path) -> bool:
     """Return whether an image beside a file has its name: the file holds its caption."""
     return any(path.with_suffix(ending).exists() for ending in IMAGE_ENDINGS)
 
@@ -94,13 +94,13 @@ def _has_image_beside(path: Path) -> bool:
 def _is_image_table(path: Path) -> bool:
     """Return whether a file is a table with a column of paths to images that exist."""
     try:
-        read_table_layout(path, None)
+        read_image_table_layout(path, None)
     except UNREADABLE:
         return False
     return True
 
 
-def read_table_layout(path: Path, image_column: str | None) -> ImageTableLayout:
+def read_image_table_layout(path: Path, image_column: str | None) -> ImageTableLayout:
     """Find the images of a table by its first rows; ValueError if it names no image that exists.
 
     The column of images is the given one, else one with a known name, else any with paths of images.
@@ -108,7 +108,7 @@ def read_table_layout(path: Path, image_column: str | None) -> ImageTableLayout:
     with open_table(path) as table:
         columns = table.columns
         text_columns = table.text_columns
-    known = find_column(columns, PATH_COLUMNS)
+    known = find_first_known_column(columns, PATH_COLUMNS)
     if image_column is not None:
         look_up(image_column, dict.fromkeys(columns), "column")
         candidates = [image_column]

@@ -35,7 +35,7 @@ class ShippedPack(DataSource):
 
     def open(self, _data: str, _request: SampleRequest) -> "PackSamples":
         cache = user_cache_folder()
-        decode_pack(cache, ["pretrain"])
+        decode_pack_unless_cached(cache, ["pretrain"])
         return PackSamples(cache)
 
 
@@ -76,7 +76,7 @@ class PackSamples(Samples):
             return texts
 
 
-def decode_pack(cache: Path, parts: Sequence[str] = PARTS) -> None:
+def decode_pack_unless_cached(cache: Path, parts: Sequence[str] = PARTS) -> None:
     """Decode the pack's images in a separate process, unless these parts are in the cache; no run includes the cost."""
     if not all(decoded_part_path(part, cache).is_file() for part in parts):
         log(f"decoding the pack's images into {cache}, once")

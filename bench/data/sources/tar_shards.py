@@ -6,8 +6,12 @@ import pyarrow as pa
 
 from bench.data.open_files import read_at
 from bench.data.paths import digest_file_excerpts, iterate_files
-from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
-from bench.data.tar_samples import decode_sample_texts, find_image_member, iterate_tar_samples
+from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexingSource
+from bench.data.tar_samples import (
+    decode_texts_and_json_objects,
+    find_image_member,
+    iterate_tar_samples,
+)
 from bench.interfaces.data_source import SampleRequest
 
 
@@ -21,7 +25,7 @@ class TarSamples(IndexedSamples):
         return read_at(path, self.index.name, offset, size)
 
 
-class TarShards(IndexedSource):
+class TarShards(IndexingSource):
     """Tar files as webdataset and img2dataset write them."""
 
     name = "tar shards"
@@ -40,9 +44,9 @@ class TarShards(IndexedSource):
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         with path.open("rb") as file:
             for key, members in iterate_tar_samples(file):
-                texts = decode_sample_texts(members)
+                texts = decode_texts_and_json_objects(members)
                 image = find_image_member(members, builder.suffixes)
                 if image is None:
-                    builder.add(key, texts, None)
+                    builder.add_sample(key, texts, None)
                 else:
-                    builder.add(key, texts, (image.offset, image.size), image.size)
+                    builder.add_sample(key, texts, (image.offset, image.size), image.size)

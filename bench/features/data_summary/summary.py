@@ -21,7 +21,7 @@ from bench.data.captions.choice import TextsByField, parse_caption_choice
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE
 from bench.data.sample_stream import MAX_UNDECODABLE_FRACTION
-from bench.data.samples import get_source, max_unusable_samples, open_source_samples
+from bench.data.samples import get_source, max_tolerated_unusable_samples, open_source_samples
 from bench.data.subset import write_key_file
 from bench.experiment.fields import InputSettings
 from bench.interfaces.data_source import SampleRequest, Samples
@@ -108,7 +108,7 @@ class DataSummary:
         num_skipped = sum(self.skipped.values())
         num_flawed = self.flaw_counts.total()
         sentences = []
-        if num_skipped > max_unusable_samples(self.total):
+        if num_skipped > max_tolerated_unusable_samples(self.total):
             reason = f"{num_skipped:,} of {self.total:,} samples cannot be used"
             sentences.append(f"A training refuses these data: {reason}. {KEYS_REMEDY}")
         if num_flawed > MAX_UNDECODABLE_FRACTION * len(self.images):
@@ -151,7 +151,7 @@ def summarize_data(
         write_key_file(key_file, samples.keys, flawed_keys)
     texts = _read_sampled_texts(samples, caption_rows)
     captions = []
-    for number, field in enumerate(choice.names):
+    for number, field in enumerate(choice.field_names):
         texts_of_field = [fields[number] for fields in texts]
         captions.append(count_tokens_and_nouns(field or samples.caption_field, texts_of_field))
     source = get_source(data)

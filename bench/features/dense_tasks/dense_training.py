@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 import torch
 from torch.utils.data import ConcatDataset
 
-from bench.data.order import shuffled_rows
+from bench.data.order import rows_of_shuffled_epochs
 from bench.environment.seeds import AUGMENTATION, derive_seed
 from bench.records.scores import TaskTraining
 from bench.transfer.tasks.tasks import TaskWithSplits
@@ -75,7 +75,7 @@ class DenseTrainingRecipe(TrainingRecipe):
     ) -> tuple[list[int], torch.Generator]:
         """Return the rows of a batch in an order of the seed, and the generator for the augmentation of the batch."""
         first = batch_number * self.batch_size
-        rows = shuffled_rows(self.seed, num_examples, start=first, size=self.batch_size)
+        rows = rows_of_shuffled_epochs(self.seed, num_examples, start=first, size=self.batch_size)
         generator = torch.Generator().manual_seed(
             derive_seed(self.seed, AUGMENTATION, batch_number)
         )

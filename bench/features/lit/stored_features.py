@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.console.console import UserError, log
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE
-from bench.data.samples import inputs_digest, open_samples
+from bench.data.samples import open_samples, training_files_digest
 from bench.data.subset import subset_rows
 from bench.environment.circumstances import Circumstances
 from bench.environment.files import atomic_write
@@ -104,7 +104,7 @@ def digest_tower_and_data(
     assert loaded.file is not None
     parts = (
         hashlib.sha256(loaded.file.read_bytes()).hexdigest(),
-        inputs_digest(experiment.input, experiment.targets),
+        training_files_digest(experiment.input, experiment.targets),
         experiment.input,
         experiment.seed,  # draws a random subset
         circumstances.precision,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.console.progress import show_progress
 from bench.data.stream import Batch, BatchStream
-from bench.data.targets import to_device
+from bench.data.targets import to_device_async
 from bench.train.build import TrainRun, build_train_run, require_finite_losses
 from bench.train.loop import plan_segments, scheduled_learning_rate
 from models.image_tower import ImageTower
@@ -36,7 +36,7 @@ def train_on_features(run: TrainRun, features: Float[np.ndarray, "samples width"
         steps = segment.batch_numbers
         for k in show_progress(steps, len(steps), "text tower", "steps"):
             values = torch.from_numpy(features[stream.order.batch_rows(k).numpy()])
-            grids = to_device(values, stream.device)[:, :, None, None]
+            grids = to_device_async(values, stream.device)[:, :, None, None]
             batch = Batch(grids, stream.target(k).to(stream.device))
             losses.append(run.step(batch, scheduled_learning_rate(stream.experiment, segment, k)))
     require_finite_losses(losses, range(len(losses)), stream)

@@ -8,7 +8,7 @@ from statistics import fmean
 import torch
 from torch import nn
 
-from bench.data.targets import Tokens
+from bench.data.targets import CaptionTokens
 from bench.experiment.config import Experiment, change
 from bench.features.plan.collectives import ParameterCounts
 from bench.features.plan.model import FlopsPerImage
@@ -29,7 +29,7 @@ LAST_LAYERS = ("head", "projection")  # modules that follow the image tower
 MATRIX_DIMENSIONS = 2
 
 
-def read_caption_batches(experiment: Experiment, results: Path) -> list[Tokens]:
+def read_caption_batches(experiment: Experiment, results: Path) -> list[CaptionTokens]:
     """Return the captions of a run's first 32 batches, as a GPU's run pads them; none if no text is computed.
 
     Raises ValueError or OSError for data that cannot be read.
@@ -42,13 +42,13 @@ def read_caption_batches(experiment: Experiment, results: Path) -> list[Tokens]:
     return [stream.target(k).captions for k in range(SAMPLED_BATCHES)]
 
 
-def mean_tokens_per_caption(batches: Sequence[Tokens]) -> float | None:
+def mean_tokens_per_caption(batches: Sequence[CaptionTokens]) -> float | None:
     """Return the computed tokens per caption, padding included, as the mean over batches; None without a batch."""
     return fmean(batch.tokens_per_caption for batch in batches) if batches else None
 
 
 def count_flops_per_image(
-    experiment: Experiment, caption_batches: Sequence[Tokens]
+    experiment: Experiment, caption_batches: Sequence[CaptionTokens]
 ) -> FlopsPerImage:
     """Count the FLOPs of an image and its caption, as the mean over batches of captions."""
     costs = count_costs(experiment)
@@ -69,7 +69,7 @@ def count_flops_per_image(
     )
 
 
-def count_text_flops_by_batch(model: nn.Module, batches: Sequence[Tokens]) -> list[int]:
+def count_text_flops_by_batch(model: nn.Module, batches: Sequence[CaptionTokens]) -> list[int]:
     """Return the FLOPs of the text tower's forward over each batch.
 
     Each width, and each size of packed batches, is counted once: a caption has the FLOPs of its width, whatever lies
@@ -80,7 +80,7 @@ def count_text_flops_by_batch(model: nn.Module, batches: Sequence[Tokens]) -> li
     counts = []
     for batch in batches:
         if batch.positions is None:
-            widths = batch.rows_by_width.items()
+            widths = batch.num_rows_by_width.items()
             counts.append(sum(rows * count_caption(width) for width, rows in widths))
             continue
         size = (len(batch.groups[0]), len(batch.lengths))

@@ -19,9 +19,9 @@ from jaxtyping import Int
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
-from bench.data.order import SampleOrder, shuffled_rows
+from bench.data.order import SampleOrder, rows_of_shuffled_epochs
 from bench.data.stream import Batch, PackStream
-from bench.data.targets import Tokens, to_device
+from bench.data.targets import CaptionTokens, to_device_async
 from bench.environment.seeds import ORDER, derive_seed
 from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment, change
@@ -73,8 +73,8 @@ class _ModelSizes(NamedTuple):
 
 
 def run_installed_open_clip(
-    stream: PackStream[Tokens],
-    batches: Sequence[Batch[Tokens]],
+    stream: PackStream[CaptionTokens],
+    batches: Sequence[Batch[CaptionTokens]],
     timer: WindowTimer,
     optimizer_kernel: OptimizerKernel,
 ) -> OpenClipRun:
@@ -126,8 +126,8 @@ def run_installed_open_clip(
 
 
 def run_open_clip_checkout(
-    stream: PackStream[Tokens],
-    batches: Sequence[Batch[Tokens]],
+    stream: PackStream[CaptionTokens],
+    batches: Sequence[Batch[CaptionTokens]],
     timer: WindowTimer,
     checkout: Path,
 ) -> OpenClipRun:
@@ -227,7 +227,7 @@ def _build_checkout_model(
     return model
 
 
-def choose_order_for_bucketing(stream: PackStream[Tokens], num_steps: int) -> SampleOrder:
+def choose_order_for_bucketing(stream: PackStream[CaptionTokens], num_steps: int) -> SampleOrder:
     """Return an order of the images in which the few steps of a comparison have caption lengths of the whole data set.
 
     All sides read it where one of them is a checkout that buckets captions by length. A pool of images is sorted by the
@@ -239,14 +239,16 @@ def choose_order_for_bucketing(stream: PackStream[Tokens], num_steps: int) -> Sa
     lengths = stream.targets.lengths
     timed_steps = num_steps - WARMUP_STEPS
     pool_size = max(POOL, timed_steps * batch_size) // batch_size * batch_size
-    pool = shuffled_rows(seed, len(lengths), start=0, size=pool_size)
+    pool = rows_of_shuffled_epochs(seed, len(lengths), start=0, size=pool_size)
     sorted_batches = pool[lengths[pool].argsort(stable=True)].view(-1, batch_size)
     num_batches = len(sorted_batches)
     chosen_batches = (torch.arange(timed_steps) * num_batches + num_batches // 2) // timed_steps
     chosen = sorted_batches[chosen_batches].flatten()
     generator = torch.Generator().manual_seed(derive_seed(seed, ORDER, 0))
     shuffled = chosen[torch.randperm(len(chosen), generator=generator)]
-    warm_up = shuffled_rows(seed, len(lengths), start=len(pool), size=WARMUP_STEPS * batch_size)
+    warm_up = rows_of_shuffled_epochs(
+        seed, len(lengths), start=len(pool), size=WARMUP_STEPS * batch_size
+    )
     rows = torch.cat([warm_up, shuffled]).view(num_steps, batch_size)
     order = {field.name: getattr(stream.order, field.name) for field in fields(stream.order)}
     return _FixedOrder(**order, rows=rows)
@@ -283,7 +285,10 @@ def _import_checkout_modules(checkout: Path) -> dict[str, Any]:
 
 
 def _make_bucketed_batches(
-    stream: PackStream[Tokens], batches: Sequence[Batch[Tokens]], naflex_data: Any, arguments: Any
+    stream: PackStream[CaptionTokens],
+    batches: Sequence[Batch[CaptionTokens]],
+    naflex_data: Any,
+    arguments: Any,
 ) -> list[dict[str, Tensor]]:
     """Return the batches in open_clip's form, padded by the checkout; after the warm-up, bucketed by length."""
     (ids,) = stream.targets.groups
@@ -310,7 +315,7 @@ def _make_bucketed_batches(
             [sample["text"] for sample in group], 0, arguments.text_pad_multiple, context_length
         )
         image = torch.stack([sample["image"] for sample in group])
-        bucketed.append({"image": image, "text": to_device(text, stream.device)})
+        bucketed.append({"image": image, "text": to_device_async(text, stream.device)})
     return bucketed
 
 
@@ -329,15 +334,15 @@ def _model_sizes(experiment: Experiment) -> _ModelSizes:
     return _ModelSizes(experiment.image.image_size, experiment.text.context_length, vocabulary.size)
 
 
-def _build_initial_weights(stream: PackStream[Tokens]) -> Mapping[str, Tensor]:
+def _build_initial_weights(stream: PackStream[CaptionTokens]) -> Mapping[str, Tensor]:
     """Build our model, and return its weights under open_clip's names."""
     model = build_train_run(stream).model
     assert isinstance(model, DualEncoder)
     return to_open_clip_state(model)
 
 
-def _pad_captions_to_context(stream: PackStream[Tokens], num_batches: int) -> list[Tensor]:
+def _pad_captions_to_context(stream: PackStream[CaptionTokens], num_batches: int) -> list[Tensor]:
     """Return the token ids of the captions of the first batches, padded to the context."""
     (ids,) = stream.targets.groups
     rows_of_batches = [stream.order.batch_rows(k) for k in range(num_batches)]
-    return [to_device(ids[rows], stream.device) for rows in rows_of_batches]
+    return [to_device_async(ids[rows], stream.device) for rows in rows_of_batches]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.data.image_sizes import StepSize, StepSizes
+from bench.data.image_sizes import BatchShape, BatchShapeSchedule
 from bench.data.released_labels import DenseLabels
 from bench.data.sample_stream import SampleStream
 from bench.data.stream import BatchStream
@@ -71,7 +71,7 @@ class TimedLoader:
                 yield batch.to_corenet_format()
 
 
-def draw_step_sizes(options: Namespace, epoch: int, num_steps: int) -> tuple[StepSize, ...]:
+def draw_step_sizes(options: Namespace, epoch: int, num_steps: int) -> tuple[BatchShape, ...]:
     """Return the image side and the number of images of each step, as CoreNet's sampler draws them in an epoch."""
     from corenet.data.sampler import build_sampler
 
@@ -85,7 +85,7 @@ def draw_step_sizes(options: Namespace, epoch: int, num_steps: int) -> tuple[Ste
     sizes = []
     for batch in islice(sampler, num_steps):
         height, *_ = batch[0]  # of its square images
-        sizes.append(StepSize(height, len(batch)))
+        sizes.append(BatchShape(height, len(batch)))
     return tuple(sizes)
 
 
@@ -94,7 +94,7 @@ def open_corenet_stream(
     experiment: Experiment,
     device: torch.device,
     results: Path,
-    sizes: tuple[StepSize, ...],
+    sizes: tuple[BatchShape, ...],
 ) -> BatchStream[Any]:
     """Open an experiment's data for steps of the sizes, with CoreNet's crops, flips, context and rows of labels.
 
@@ -114,11 +114,13 @@ def open_corenet_stream(
         fields["head_rows"] = values["model.classification.n_classes"]
     if experiment.input.data == PACK_DATA:
         device = torch.device("cpu")
-    return open_batch_stream(change(experiment, **fields), device, results, StepSizes(sizes))
+    return open_batch_stream(
+        change(experiment, **fields), device, results, BatchShapeSchedule(sizes)
+    )
 
 
 def make_batch_function(
-    stream: BatchStream[Any], sizes: Sequence[StepSize], *, is_pinned: bool
+    stream: BatchStream[Any], sizes: Sequence[BatchShape], *, is_pinned: bool
 ) -> Callable[[int], CorenetBatch]:
     """Return a function that returns the batch of a step, given the step's number.
 

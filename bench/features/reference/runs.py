@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.data.stream import Batch, BatchStream, PackStream
-from bench.data.targets import Labels, Tokens
+from bench.data.targets import CaptionTokens, LabelPairs
 from bench.environment.circumstances import current_commit
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import PACK_DATA
@@ -108,7 +108,10 @@ def _run_ours(
 
 
 def _run_superclass(
-    stream: PackStream[Labels], batches: Sequence[Batch[Any]], timer: WindowTimer, checkout: Path
+    stream: PackStream[LabelPairs],
+    batches: Sequence[Batch[Any]],
+    timer: WindowTimer,
+    checkout: Path,
 ) -> list[Tensor]:
     """Take steps of the checkout's SuperClass from our weights, and return their losses."""
     train_step = build_superclass_step(build_train_run(stream), checkout)
@@ -124,7 +127,7 @@ def _run_superclass(
     return losses
 
 
-def pad_superclass_captions(stream: BatchStream[Labels], batch_number: int) -> Tokens:
+def pad_superclass_captions(stream: BatchStream[LabelPairs], batch_number: int) -> CaptionTokens:
     """Return the captions of a batch as SuperClass's released code reads them.
 
     They are token ids with start and end token, padded to the context.
@@ -133,4 +136,6 @@ def pad_superclass_captions(stream: BatchStream[Labels], batch_number: int) -> T
     labels = stream.target(batch_number)
     start, end = SubwordEncoder(experiment.targets.subword_vocabulary).start_and_end
     captions = [ids.tolist() for ids in labels.columns.tensor_split(labels.starts[1:-1])]
-    return Tokens.from_ids(captions, start, end, experiment.text.context_length)
+    return CaptionTokens.from_ids_without_start_and_end(
+        captions, start, end, experiment.text.context_length
+    )

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from bench.data.order import shuffled_rows
+from bench.data.order import rows_of_shuffled_epochs
 from bench.data.transforms import WHITE, crop_and_resize, draw_crop_numbers, normalise
 from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
 from bench.records.scores import Score, TaskTraining
@@ -182,7 +182,9 @@ def load_augmented_batch(
 
     The batch is a pure function of the arguments. Batches cross the borders of epochs, so that all are full.
     """
-    rows = shuffled_rows(recipe.seed, len(images), start=batch_number * batch_size, size=batch_size)
+    rows = rows_of_shuffled_epochs(
+        recipe.seed, len(images), start=batch_number * batch_size, size=batch_size
+    )
     seed = derive_seed(recipe.seed, AUGMENTATION, batch_number)
     draws = draw_crop_numbers(batch_size, torch.Generator().manual_seed(seed))
     crops = []

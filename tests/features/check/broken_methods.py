@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.data.targets import Tokens
+from bench.data.targets import CaptionTokens
 from bench.interfaces.extensions import Extension
 from bench.interfaces.method import Method
 from bench.method_parts.captions import make_decoder_token_function
@@ -147,7 +147,7 @@ class MeanOverTokens(Broken):
         vocabulary = experiment.targets.subword_vocabulary
         return make_decoder_token_function(experiment.text, vocabulary)
 
-    def loss(self, model: Any, images: Tensor, target: Tokens, _: Any) -> Tensor:
+    def loss(self, model: Any, images: Tensor, target: CaptionTokens, _: Any) -> Tensor:
         padded = torch.cat([ids.flatten() for ids in target.groups])
         return F.cross_entropy(model(images), brightest_corner(images)) * padded.double().mean()
 

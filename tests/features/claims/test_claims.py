@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.caption_lengths import web_length_quantiles
+from bench.data.caption_lengths import web_caption_length_quantiles
 from bench.experiment.config import change
 from bench.features.claims.claims import CLAIMS, PUBLISHED_FIGURES, FlopRatio
 from bench.features.claims.section import describe_published_speed
@@ -52,7 +52,7 @@ def is_slow(ratio: FlopRatio) -> bool:
     ],
 )
 def test_counted_ratios_are_those_of_the_counter(ratio: FlopRatio) -> None:
-    lengths = [] if ratio.is_padded else web_length_quantiles(NUM_WEB_CAPTIONS)
+    lengths = [] if ratio.is_padded else web_caption_length_quantiles(NUM_WEB_CAPTIONS)
     flops = []
     for experiment in ratio.experiments:
         counted = experiment if ratio.has_recipe_sizes else change(experiment, image_sizes=())

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from bench.data.pack import load_pack_images
-from bench.data.targets import Captions
+from bench.data.targets import CaptionsWithRows
 from bench.experiment.config import Experiment
 from bench.experiment.fields import Sharding, TextPadding
 from bench.features.plan.collectives import (
@@ -214,7 +214,7 @@ def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     assert weights.num_scalars == sum(one.ndim == 0 for one in parameters)
     assert 0 < weights.trained_in_blocks < weights.trained + weights.frozen
     batch = experiment.training.batch_size
-    target = METHODS[method].targets(experiment)(Captions.from_texts(["a dog"] * batch))
+    target = METHODS[method].targets(experiment)(CaptionsWithRows.from_texts(["a dog"] * batch))
     whole = count_step_flops(experiment, [target])
     captions = [target.captions] if METHODS[method].embeds_captions(experiment) else []
     work = count_flops_per_image(experiment, captions)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.data.targets import Labels
+from bench.data.targets import LabelPairs
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.features.reference import (
@@ -88,7 +88,9 @@ def test_padded_labels_hold_the_labels_of_ours() -> None:
     """SuperClass's code marks start, end and padding as labels, too: their weight is 0, for every caption has them."""
     labels = [[3, 1], [], [700]]
     experiment = change(EXPERIMENTS["superclass-tiny"], subword_vocabulary="all")
-    stream: Any = SimpleNamespace(experiment=experiment, target=lambda _: Labels.from_lists(labels))
+    stream: Any = SimpleNamespace(
+        experiment=experiment, target=lambda _: LabelPairs.from_label_lists(labels)
+    )
     (ids,) = pad_superclass_captions(stream, 0).groups
     assert ids.shape == (3, experiment.text.context_length)
     start_and_end = SubwordEncoder("all").start_and_end

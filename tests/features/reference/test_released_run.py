@@ -18,7 +18,7 @@ import torch
 import yaml
 from torch import nn
 
-from bench.data.image_sizes import StepSize
+from bench.data.image_sizes import BatchShape
 from bench.data.stream import BatchStream
 from bench.environment.circumstances import current_commit
 from bench.experiment.config import Experiment, change, differing_field_values
@@ -84,7 +84,7 @@ def released_recipe(method: str, data: str = PACK_DATA, **fields: Any) -> Experi
 
 def open_batches(
     options: Namespace, experiment: Experiment, results: Path, round_: int, steps: int
-) -> tuple[tuple[StepSize, ...], BatchStream[Any], Callable[[int], CorenetBatch]]:
+) -> tuple[tuple[BatchShape, ...], BatchStream[Any], Callable[[int], CorenetBatch]]:
     sizes = draw_step_sizes(options, round_, steps)
     stream = open_corenet_stream(options, experiment, CPU, results, sizes)
     return sizes, stream, make_batch_function(stream, sizes, is_pinned=False)
