@@ -18,9 +18,9 @@ from bench.console.console import (
     UNEXPECTED,
     USAGE,
     Stopped,
-    describe_error,
+    format_error_on_one_line,
     log,
-    report_usage_error,
+    log_usage_error_for_exit_code,
     run_and_flush_output,
 )
 
@@ -56,7 +56,7 @@ def _run_and_log_errors(words: Sequence[str]) -> int:
     except (KeyboardInterrupt, SystemExit, BrokenPipeError):
         raise
     except (ValueError, OSError) as error:
-        return report_usage_error(error)
+        return log_usage_error_for_exit_code(error)
     except BaseException as error:  # noqa: BLE001 - a defect here, or a panic of a library in Rust
         return log_unexpected_error(error)
 
@@ -77,7 +77,9 @@ def log_unexpected_error(error: BaseException) -> int:
     number, path = tempfile.mkstemp(".txt", "catlip-bench-error-")
     with os.fdopen(number, "wb") as file:
         file.write(text.encode(errors="backslashreplace"))
-    log(f"error: {type(error).__name__}: {describe_error(error)}; please report this with {path}")
+    log(
+        f"error: {type(error).__name__}: {format_error_on_one_line(error)}; please report this with {path}"
+    )
     return UNEXPECTED
 
 

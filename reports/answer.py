@@ -18,17 +18,17 @@ from bench.measure.tables import sample_flaw_table
 from bench.measure.throughput import describe_disturbed_windows, describe_reduced_threads
 from bench.measure.timed_run import TimedRun
 from bench.records.record import Failure, RunOnSamples, Speed
-from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
+from bench.statistics.ratios import SMALLEST_EFFECT, RateRatio
 from bench.tables.formats import (
     CONFIDENCE_TEXT,
     format_accuracy,
+    format_count_with_noun,
     format_duration,
     format_interval,
     format_percent,
     format_rate,
     format_ratio,
     join_with_and,
-    pluralize,
 )
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.score_tables import describe_leaked_test_images
@@ -108,7 +108,7 @@ def _speed_sentence(comparison: ComparisonRecords, row: Throughput) -> Markup:
     return SPEED.format(
         lead=comparison.label(row.experiment),
         rate=format_rate(row.images_per_second),
-        runs=pluralize(len(row.rounds), "run"),
+        runs=format_count_with_noun(len(row.rounds), "run"),
     )
 
 
@@ -178,7 +178,7 @@ def answer_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Tabl
     """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
     base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
-        Column.text("experiment"),
+        Column.left_aligned("experiment"),
         Column("images/s at equal batch size", f"times {base}’s, {CONFIDENCE_TEXT}"),
     ]
     towers_of_columns = []
@@ -225,7 +225,7 @@ def _lead_ratio_sentence(comparison: ComparisonRecords) -> Markup | None:
     return sentence + Markup(" <small>({}).</small>").format(_describe_interval(ratio))
 
 
-def _describe_interval(ratio: Ratio) -> str:
+def _describe_interval(ratio: RateRatio) -> str:
     """Return the interval of a ratio with the number of runs, or the reason why it has none."""
     numbers = map(str, sorted(set(ratio.runs)))
     runs = f"{' and '.join(numbers)} runs each"
@@ -298,7 +298,7 @@ def _warnings(comparison: ComparisonRecords) -> list[Markup]:
         )
     number = len(comparison.records_of(Failure))
     if number:
-        warnings.append(FAILURES.format(pluralize(number, "run")))
+        warnings.append(FAILURES.format(format_count_with_noun(number, "run")))
     return warnings
 
 

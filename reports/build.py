@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import FOLDER
-from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_damaged_files
+from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_damaged_files_for_exit_code
 from bench.environment.files import read_intact_files
 from bench.experiment.config import look_up
 from bench.records.record import Record, read_record
@@ -41,7 +41,7 @@ class BuildPage:
             if records:
                 comparisons[name] = records
         if not comparisons:
-            log_damaged_files(damaged)
+            log_damaged_files_for_exit_code(damaged)
             raise ValueError(
                 f"{self.results} holds no records; run `{PROGRAM}` first, which writes them"
             )
@@ -64,4 +64,4 @@ class BuildPage:
         write_and_print_path(self.out or self.results / "index.html", text.encode())
         for line in failed:
             log(line)
-        return log_damaged_files(damaged) or (FAILED_CASE if failed else OK)
+        return log_damaged_files_for_exit_code(damaged) or (FAILED_CASE if failed else OK)

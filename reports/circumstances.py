@@ -103,7 +103,7 @@ def _differing_and_equal_blocks(
     blocks: list[Block] = []
     if rows:
         title = f"{plural} that differ"
-        columns = Column.texts(noun, *map(comparison.label, texts_by_experiment))
+        columns = Column.all_left_aligned(noun, *map(comparison.label, texts_by_experiment))
         blocks += [Heading(title), Table.of_rows(title, columns, rows)]
     if common:
         blocks.append(Fold(f"{plural} that are the same for all", [DefinitionList(common)]))
@@ -113,7 +113,7 @@ def _differing_and_equal_blocks(
 def methods_table(comparison: ComparisonRecords) -> Table:
     """Show the targets, the loss and the parameters of each method."""
     columns = [
-        *Column.texts("experiment", "targets", "loss"),
+        *Column.all_left_aligned("experiment", "targets", "loss"),
         Column("trained", "parameters"),
         Column("outside the tower", "parameters"),
         Column("tuning", "of rate, crops, flips and initial head"),

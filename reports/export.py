@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.console.console import log_damaged_files
+from bench.console.console import log_damaged_files_for_exit_code
 from bench.measure.observations import Observation, read_observations
 from reports.render.document import encode_csv, write_and_print_path
 from reports.series import parse_time, series_sort_key
@@ -28,7 +28,7 @@ class ExportFigures:
         damaged = list[str]()
         observations = read_observations(self.results, damaged)
         write_and_print_path(self.out, encode_observations(observations))
-        return log_damaged_files(damaged)
+        return log_damaged_files_for_exit_code(damaged)
 
 
 def encode_observations(observations: Sequence[Observation]) -> bytes:

@@ -6,7 +6,7 @@ from typing import get_args
 
 from markupsafe import Markup
 
-from bench.console.console import describe_error
+from bench.console.console import format_error_on_one_line
 from bench.interfaces.sections import (
     DEFAULT_RESULTS,
     Block,
@@ -151,4 +151,4 @@ def _require_blocks(built: Sequence[Block]) -> list[Block]:
 def _describe_section_error(section: Section, origin: str, error: Exception) -> str:
     name = f"{section.name} of {origin}" if origin else section.name
     reason = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-    return f"section {name} failed: {describe_error(reason)}"
+    return f"section {name} failed: {format_error_on_one_line(reason)}"

@@ -105,7 +105,9 @@ def _unmeasured_table(page: PageContext) -> Table:
     for (figure, reason), names in row_names.items():
         texts = (figure, join_with_and(list(names)), reason)
         rows.append([Cell.of(text) for text in texts])
-    return Table.of_rows("Not measured, and why", Column.texts("figure", "of", "reason"), rows)
+    return Table.of_rows(
+        "Not measured, and why", Column.all_left_aligned("figure", "of", "reason"), rows
+    )
 
 
 class UnmeasuredFigure(NamedTuple):

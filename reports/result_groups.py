@@ -31,7 +31,7 @@ from bench.records.record import (
     Training,
     TransferScores,
     comparison_name_from_filename,
-    list_report_record_files,
+    list_record_files_of_report,
 )
 from bench.records.record_kind import UnknownRecordContent
 from bench.tables.groups import group_by
@@ -93,7 +93,7 @@ def record_files_by_comparison(results: Path) -> dict[str, list[Path]]:
 
     Names of comparisons in a folder of a training begin with this folder.
     """
-    paths = list_report_record_files(results)
+    paths = list_record_files_of_report(results)
     paths.sort(key=lambda path: (comparison_name_from_filename(path), path.parent))
 
     def comparison(path: Path) -> str:

@@ -9,7 +9,11 @@ import torch
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import ImageSettings
 from bench.measure.costs import META, build_tower_and_model_on_meta
-from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
+from bench.profilers.counters import (
+    count_flops_of_one_image,
+    count_forward_flops,
+    count_matmul_flops,
+)
 from bench.train.build import build_tower_from_settings
 from models.heads import Classifier, DualEncoderClassifier, ProjectedImageTower
 from models.open_clip_blocks import ClassTokenOnlyBlock
@@ -61,4 +65,7 @@ def _image_flops_by_size(image: ImageSettings) -> dict[int, int]:
     for block in tower.modules():
         if isinstance(block, ClassTokenOnlyBlock):
             block.forward = block.forward_all_tokens  # type: ignore[method-assign]
-    return {size: count_image_flops(tower, tower.channels, size) for size in image.all_image_sizes}
+    return {
+        size: count_flops_of_one_image(tower, tower.channels, size)
+        for size in image.all_image_sizes
+    }

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.measure.windows import MAX_WINDOWS_FACTOR, Windows
-from bench.statistics.ratios import Ratio, compare_rates_to_base, ratio_without_interval
+from bench.statistics.ratios import RateRatio, compare_rates_to_base, ratio_without_interval
 
 ROUNDS, WINDOWS = 10, 20  # as in the default comparison
 NAMES = ("a", "b", "c", "d")
@@ -191,7 +191,7 @@ def simulate(machine: Machine, seed: int) -> list[dict[str, Windows]]:
     return [rounds.measure(round_) for round_ in range(ROUNDS)]
 
 
-def compare(measured: Sequence[dict[str, Windows]]) -> dict[str, Ratio]:
+def compare(measured: Sequence[dict[str, Windows]]) -> dict[str, RateRatio]:
     """Return the ratios to the first experiment as the harness does; without an answer they have no interval."""
     rates: dict[str, dict[int, float]] = {name: {} for name in NAMES}
     for round_, runs in enumerate(measured):
@@ -223,7 +223,7 @@ class Summary:
     half_width: float  # median, of the logarithm
 
 
-def summarize(machine: Machine, comparisons: Sequence[dict[str, Ratio]]) -> Summary:
+def summarize(machine: Machine, comparisons: Sequence[dict[str, RateRatio]]) -> Summary:
     """Compare the ratios with the truth."""
     errors: dict[str, list[float]] = {name: [] for name in NAMES[1:]}
     covered = []

@@ -17,7 +17,7 @@ from bench.experiment.settings import with_settings
 from bench.measure.throughput import undisturbed_rates_by_experiment
 from bench.orchestration.preflight import begin_comparison, check_and_prepare
 from bench.records.record import Memory, Record
-from bench.statistics.ratios import Ratio, compare_rates
+from bench.statistics.ratios import RateRatio, compare_rates
 
 COMPARISONS = 6
 ROUNDS = 10
@@ -36,7 +36,7 @@ class Measured:
     log_rates: LogRates
     memory: list[Memory]
 
-    def ratios(self, arm: int) -> list[Ratio]:
+    def ratios(self, arm: int) -> list[RateRatio]:
         """Compare an arm with the unchanged experiment, in each comparison."""
         pairs = np.exp(self.log_rates[:, [0, arm]]).tolist()
         return [

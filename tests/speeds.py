@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from bench.records.record import Flops, Speed
+from bench.records.record import Speed, StepFlops
 
 PLAIN: dict[str, Any] = {
     "round": 0,
     "warmup_seconds": 1.0,
     "window_seconds": (2.0, 2.0),
     "phase_seconds": {},
-    "flops": Flops(image_forward=1, text_forward=0, forward=1, step=3),
+    "flops": StepFlops(image_forward=1, text_forward=0, forward=1, step=3),
     "tokens_per_caption": None,
     "trained_parameters": 1,
     "tower_parameters": 1,

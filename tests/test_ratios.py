@@ -16,7 +16,7 @@ from bench.statistics.ratios import (
     MIN_RUNS,
     SMALLEST_EFFECT,
     RateByRound,
-    Ratio,
+    RateRatio,
     Verdict,
     compare_rates,
     compare_rates_to_base,
@@ -38,17 +38,17 @@ def unpaired(rates: Sequence[float]) -> RateByRound:
     return rounds(rates, first=1000)
 
 
-def share(ratios: Sequence[Ratio], holds: Callable[[Ratio], bool]) -> float:
+def share(ratios: Sequence[RateRatio], holds: Callable[[RateRatio], bool]) -> float:
     return sum(map(holds, ratios)) / len(ratios)
 
 
-def ends(ratio: Ratio) -> tuple[float, float]:
+def ends(ratio: RateRatio) -> tuple[float, float]:
     assert ratio.low is not None
     assert ratio.high is not None
     return ratio.low, ratio.high
 
 
-def covers(ratio: Ratio, truth: float) -> bool:
+def covers(ratio: RateRatio, truth: float) -> bool:
     low, high = ends(ratio)
     return low <= truth <= high
 
@@ -108,7 +108,7 @@ def test_interval_has_nominal_coverage_though_rounds_share_their_luck() -> None:
     assert share(pairs, lambda ratio: ratio.verdict in ("faster", "slower")) <= ALPHA + 0.005
 
 
-def by_definition(ratio: Ratio) -> Verdict:
+def by_definition(ratio: RateRatio) -> Verdict:
     if ratio.p is None or min(ratio.runs) < MIN_RUNS:
         return "inconclusive"
     low, high = ends(ratio)
@@ -148,9 +148,11 @@ def test_verdict_needs_an_effect_of_two_percent() -> None:
 def test_one_run_and_equal_runs_have_a_ratio() -> None:
     for base, other in (([10.0], [30.0]), ([10.0], [30.0] * 5), ([10.0] * 5, [30.0])):
         ratio = compare_rates(rounds(base), rounds(other))
-        assert ratio == Ratio(ratio.value, None, None, None, (len(base), len(other)))
+        assert ratio == RateRatio(ratio.value, None, None, None, (len(base), len(other)))
         assert ratio.value == pytest.approx(3)
-    assert compare_rates(rounds([7.0] * 5), rounds([7.0] * 5)) == Ratio(1.0, 1.0, 1.0, 1.0, (5, 5))
+    assert compare_rates(rounds([7.0] * 5), rounds([7.0] * 5)) == RateRatio(
+        1.0, 1.0, 1.0, 1.0, (5, 5)
+    )
 
 
 def test_round_that_one_side_lacks_is_left_out() -> None:
@@ -162,7 +164,7 @@ def test_round_that_one_side_lacks_is_left_out() -> None:
 
 def test_ratio_of_disturbed_runs_has_neither_interval_nor_verdict() -> None:
     ratio = ratio_without_interval(rounds([100.0] * 5), rounds([200.0] * 5))
-    assert ratio == Ratio(ratio.value, None, None, None, (5, 5))
+    assert ratio == RateRatio(ratio.value, None, None, None, (5, 5))
     assert ratio.value == pytest.approx(2)
 
 

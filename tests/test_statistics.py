@@ -11,13 +11,17 @@ from scipy import stats
 
 from bench.statistics.accuracies import (
     MOST_REPETITIONS,
-    Estimate,
+    MeanEstimate,
     estimate_difference_over_seeds,
     estimate_mean_over_seeds,
     judge_accuracy_differences,
     paired_differences_needed,
 )
-from bench.statistics.intervals import ValueWithInterval, accuracy_with_interval, mean_with_interval
+from bench.statistics.intervals import (
+    ValueWithInterval,
+    accuracy_with_wilson_interval,
+    mean_with_interval,
+)
 from bench.statistics.p_values import adjust_p_values_holm
 from bench.statistics.ratios import (
     ALPHA,
@@ -40,7 +44,7 @@ ANSWERS = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=60)
 @laws
 @given(ANSWERS)
 def test_accuracy_interval_is_wilsons(correct: list[bool]) -> None:
-    found = accuracy_with_interval(correct)
+    found = accuracy_with_wilson_interval(correct)
     expected = stats.binomtest(int(sum(correct)), len(correct)).proportion_ci(0.95, method="wilson")
     assert found.value == pytest.approx(sum(correct) / len(correct))
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
@@ -175,7 +179,7 @@ def test_accuracy_differences_are_judged_as_one_family(
 ) -> None:
     """Better and worse by the adjusted p alone, at the level of the speeds' verdicts."""
     estimates = {
-        index: Estimate(value, None, None, "", p) for index, (value, p) in enumerate(found)
+        index: MeanEstimate(value, None, None, "", p) for index, (value, p) in enumerate(found)
     }
     claims = judge_accuracy_differences(estimates)
     adjusted = adjust_p_values_holm({index: p for index, (_, p) in enumerate(found)})

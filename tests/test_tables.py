@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from bench.console.tables import print_tables
-from bench.statistics.accuracies import Estimate
+from bench.statistics.accuracies import MeanEstimate
 from bench.tables.formats import EMPTY_CELL_TEXT, format_percent, format_quantity, format_ratio
 from bench.tables.tables import Cell, Column, Table
 
 EXACT = 1 / 3
 COLUMNS = [
-    Column.text("experiment"),
+    Column.left_aligned("experiment"),
     Column("ratio"),
     Column("rank", "of min"),
     Column("rank", "of max"),
@@ -20,8 +20,8 @@ COLUMNS = [
 ]
 ROWS = [
     [
-        Cell.of_name("CLIP", "clip-tiny"),
-        Cell.estimate_or_why(Estimate(EXACT, 0.25, 0.5, "5 seeds"), format_ratio),
+        Cell.naming_row("CLIP", "clip-tiny"),
+        Cell.estimate_or_why(MeanEstimate(EXACT, 0.25, 0.5, "5 seeds"), format_ratio),
         Cell.of(1),
         Cell.of(2),
         Cell.unmeasured("no peak"),
@@ -59,7 +59,7 @@ def test_terminal_says_beside_each_row_of_a_transposed_table_what_its_figures_me
         for name, share in (("clip", 0.5), ("catlip", 0.0625))
     ]
     columns, note = (
-        [Column.text("experiment"), Column("MFU", "over peak")],
+        [Column.left_aligned("experiment"), Column("MFU", "over peak")],
         "words of a long note " * 9,
     )
     print_tables([Table("T", columns, {"": rows}, note, is_transposed=True)])

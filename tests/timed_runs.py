@@ -3,7 +3,7 @@
 import math
 
 from bench.experiment.config import Experiment
-from bench.records.record import Flops, Record
+from bench.records.record import Record, StepFlops
 from tests import speeds
 from tests.reports.conftest import COMPARISON, HERE
 
@@ -23,7 +23,7 @@ def speed(experiment: Experiment, log: float, flops_log: float, round_: int) -> 
             "image forward": (seconds / 3,),
             "backward": (2 * seconds / 3,),
         },
-        flops=Flops(image_forward=FLOPS, text_forward=0, forward=FLOPS, step=step),
+        flops=StepFlops(image_forward=FLOPS, text_forward=0, forward=FLOPS, step=step),
         peak_flops_per_second=1e12,
         peak_source="made up",
     )

@@ -14,7 +14,7 @@ from bench.cli.options import DataOptions
 from bench.cli.own_vocabulary import with_counted_vocabularies
 from bench.cli.transfer import choose_tasks_and_protocols, require_openable_tasks
 from bench.console.console import log
-from bench.console.options import MINUTES_RANGE, require_range
+from bench.console.options import MINUTES_RANGE, require_option_in_range
 from bench.environment.files import atomic_write
 from bench.experiment.config import Experiment, change, look_up
 from bench.experiment.experiments import (
@@ -35,7 +35,7 @@ from bench.orchestration.preflight import (
 )
 from bench.orchestration.scope import Scope, scopes_by_name
 from bench.orchestration.stages import FirstRoundTimes, fit_scope_to_time
-from bench.tables.formats import pluralize
+from bench.tables.formats import format_count_with_noun
 from bench.transfer.terminal_tables import make_transfer_tables
 
 DEFAULT_MINUTES = 12.0
@@ -47,7 +47,7 @@ def run_default_comparison(options: DefaultComparison) -> int:
     """Run a comparison of methods at the tiny scale, and print its tables; return the exit code."""
     start = time.monotonic()
     name = options.scope_name
-    require_range("minutes", options.minutes, *MINUTES_RANGE)
+    require_option_in_range("minutes", options.minutes, *MINUTES_RANGE)
     methods: Sequence[str] = HEADLINE_METHODS if options.smoke else DEFAULT_METHODS
     if options.methods is not None:
         methods = options.methods.split(",")
@@ -117,10 +117,10 @@ def plan_remaining_stages(
         )
     with atomic_write(path) as temporary:
         temporary.write_bytes(msgspec.json.encode(scope))
-    seeds = pluralize(len(scope.seeds), "seed")
+    seeds = format_count_with_noun(len(scope.seeds), "seed")
     trainings = f"{seeds} of {scope.images:,} images for each method"
     log(f"planned: {scope.rounds} rounds of speed, {trainings}: about {minutes} min left")
-    comparison.runner.progress.expect_end_in(needed_seconds)
+    comparison.runner.progress.set_remaining_seconds(needed_seconds)
     return scope
 
 

@@ -16,7 +16,7 @@ from bench.cli.options import (
     experiment_from,
 )
 from bench.console.console import OK, log
-from bench.console.options import require_range
+from bench.console.options import require_option_in_range
 from bench.console.tables import print_tables
 from bench.data.manifest import CACHE
 from bench.data.samples import open_samples
@@ -57,8 +57,8 @@ class Doctor:
 
     def _loading_table(self, data: str) -> Table:
         """Time the loading of data, and return the table with the predicted number of cores."""
-        require_range("loading-seconds", self.loading_seconds, 0, 1e6)
-        require_range("images-per-s", self.images_per_s, 1e-3, 1e9)
+        require_option_in_range("loading-seconds", self.loading_seconds, 0, 1e6)
+        require_option_in_range("images-per-s", self.images_per_s, 1e-3, 1e9)
         experiment = experiment_from(self.experiment, [*self.settings, f"data={data}"])
         for note in open_samples(experiment, self.results / CACHE).notes():
             log(f"{data}: {note}")

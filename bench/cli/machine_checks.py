@@ -15,7 +15,7 @@ from bench.environment.gpus import count_gpus
 from bench.environment.requirements import locate_compiler_requirements, locate_gpu_requirements
 from bench.orchestration.preflight import has_gpu
 from bench.profilers.nvml import SLOWDOWNS, get_throttle_mask
-from bench.tables.formats import GIB, pluralize
+from bench.tables.formats import GIB, format_count_with_noun
 from bench.tables.tables import Table
 
 OBSERVED_SECONDS = 2.0
@@ -95,7 +95,7 @@ def check_gpus() -> Iterator[Finding]:
         )
     if handles:
         num_usable = count_gpus()
-        usable = f"torch can use {pluralize(num_usable, 'GPU')}"
+        usable = f"torch can use {format_count_with_noun(num_usable, 'GPU')}"
         advice = "install a PyTorch build for this GPU and driver"
         yield _make_finding("CUDA", usable, is_flaw=not num_usable, advice=advice)
 

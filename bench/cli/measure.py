@@ -21,7 +21,7 @@ from bench.cli.options import (
 )
 from bench.cli.own_vocabulary import with_counted_vocabularies
 from bench.console.console import PROGRAM, log
-from bench.console.options import ROUNDS_RANGE, require_range
+from bench.console.options import ROUNDS_RANGE, require_option_in_range
 from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
@@ -98,7 +98,7 @@ class Measure(LabelOptions):
             raise ValueError(
                 f"name the experiments to measure (there are {', '.join(EXPERIMENTS)})"
             )
-        require_range("rounds", self.rounds, *ROUNDS_RANGE)
+        require_option_in_range("rounds", self.rounds, *ROUNDS_RANGE)
         for name in self.measurements:
             get_measurement(name)  # refuses a name that no extension adds
         return experiments_from(self.names, [*self.settings, *self.data_settings()])

@@ -26,7 +26,7 @@ from bench.cli.own_vocabulary import (
 )
 from bench.cli.transfer import choose_tasks_and_protocols, require_openable_tasks
 from bench.console.console import INTERRUPTED, Stopped, log
-from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_range
+from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_option_in_range
 from bench.data.samples import training_files_digest
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, safe_file_name
@@ -101,7 +101,9 @@ class Train(LabelOptions):
             tasks, root, _ = choose_tasks_and_protocols(self.tasks, self.root)
         if root:
             require_openable_tasks(out, root, tasks)
-        require_range("checkpoint-minutes", self.checkpoint_minutes, 1e-9, MINUTES_RANGE[1])
+        require_option_in_range(
+            "checkpoint-minutes", self.checkpoint_minutes, 1e-9, MINUTES_RANGE[1]
+        )
         scope = Scope(
             "train",
             rounds=0,

@@ -66,7 +66,7 @@ class StopRequest:
         self._last_moment = math.inf if end is None else end - END_MARGIN_SECONDS
 
     @property
-    def code(self) -> int:
+    def exit_code(self) -> int:
         """The requested exit code; 0 if there is none."""
         if self._code or os.getppid() != self._parent:
             return self._code or TERMINATED
@@ -91,10 +91,11 @@ def handle_stop_signals() -> Iterator[StopRequest]:
 
 
 def run_and_flush_output(run: Callable[[], int]) -> int:
-    """Run a command; return its exit code, or BROKEN_PIPE once the reader of its output has ended, as `head` does.
+    """Run a command, flush its output, and return its exit code.
 
-    A standard stream that is closed is opened onto nothing, so that no file gets its number. Characters that the
-    encoding of standard output lacks are escaped.
+    It is BROKEN_PIPE once the reader of the output has ended, as `head` does. A standard stream that is closed is
+    opened onto nothing, so that no file gets its number. Characters that the encoding of standard output lacks are
+    escaped.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         os.set_inheritable(number, True)
@@ -111,7 +112,7 @@ def run_and_flush_output(run: Callable[[], int]) -> int:
     except BrokenPipeError:
         code = BROKEN_PIPE
     except (OSError, ValueError) as error:  # standard output is full or was closed
-        usage_code = report_usage_error(error)
+        usage_code = log_usage_error_for_exit_code(error)
         code = code or usage_code
     for number, stream in streams:
         try:
@@ -137,8 +138,11 @@ def escape_unprintable_lines(text: str) -> str:
     return "\n".join(map(escape_unprintable, text.split("\n")))
 
 
-def describe_error(error: BaseException | str) -> str:
-    """Return an error's message as one line, escaped; where a name is no UTF-8, the message is to rename it."""
+def format_error_on_one_line(error: BaseException | str) -> str:
+    """Return an error's message as one line, escaped.
+
+    Where a name is no UTF-8, the message is to rename it.
+    """
     if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
         return escape_unprintable(f"{error.object!r} is not UTF-8, rename the file or folder")
     lines = [line.strip() for line in str(error).splitlines()]
@@ -152,9 +156,10 @@ def require_utf8(*names: str) -> None:
 
 
 def log(text: str) -> None:
-    """Print lines to standard error, escaped; as one write, so that lines of several processes do not mix.
+    """Print lines to standard error, escaped.
 
-    They are lost where it is full or has no reader: no training ends for its log.
+    It is one write, so that lines of several processes do not mix. They are lost where it is full or has no reader: no
+    training ends for its log.
     """
     stream = sys.stderr or sys.__stderr__  # an extension may have set it to None
     if stream is None:
@@ -164,15 +169,18 @@ def log(text: str) -> None:
         stream.flush()
 
 
-def report_usage_error(error: Exception) -> int:
-    """Log an error that the person can correct, as one line unless it is a UserError; return the exit code."""
-    text = str(error) if isinstance(error, UserError) else describe_error(error)
+def log_usage_error_for_exit_code(error: Exception) -> int:
+    """Log an error that the person can correct, and return the exit code USAGE.
+
+    It is one line, unless it is a UserError.
+    """
+    text = str(error) if isinstance(error, UserError) else format_error_on_one_line(error)
     log(f"error: {text}")
     return USAGE
 
 
-def log_damaged_files(file_errors: Sequence[str]) -> int:
-    """Log the errors of damaged files, which are left out; return the exit code, OK if there are none."""
+def log_damaged_files_for_exit_code(file_errors: Sequence[str]) -> int:
+    """Log the errors of damaged files, which are left out, and return the exit code: OK if there are none."""
     for error in file_errors:
         log(f"left out: {error}")
     return FAILED_CASE if file_errors else OK

@@ -36,8 +36,10 @@ def parse_options(
     raise ValueError(f"{line[:MAX_MESSAGE_CHARACTERS]} (see {program} --help)")
 
 
-def require_range(option: str, value: float | None, minimum: float, maximum: float) -> None:
-    """Raise ValueError for a number outside of a range, or for NaN; None is an option that is not given."""
+def require_option_in_range(
+    option: str, value: float | None, minimum: float, maximum: float
+) -> None:
+    """Raise ValueError for an option's value outside of a range; None is an option that is not given."""
     if value is not None and not minimum <= value <= maximum:
         text = str(value)[:MAX_ECHOED_CHARACTERS]
         raise ValueError(f"--{option} must be from {minimum:g} to {maximum:g}, got {text}")

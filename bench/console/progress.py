@@ -13,7 +13,7 @@ LINE_SECONDS = 60.0  # between two lines on progress where standard error is no 
 T = TypeVar("T")
 
 
-class Progress:
+class RunProgressLog:
     """Logs the start of runs with the elapsed time, and with the remaining time once it is known."""
 
     def __init__(self) -> None:
@@ -21,12 +21,15 @@ class Progress:
         self._expected_end: float | None = None  # of time.monotonic(); None: not known yet
         self._next_line = 0.0
 
-    def expect_end_in(self, seconds: float) -> None:
+    def set_remaining_seconds(self, seconds: float) -> None:
         """Set the remaining time, which counts down from now."""
         self._expected_end = time.monotonic() + seconds
 
-    def log_start(self, label: str) -> None:
-        """Log that a run starts; without a terminal at most every LINE_SECONDS."""
+    def log_run_start(self, label: str) -> None:
+        """Log that a run starts, with the elapsed and the remaining time.
+
+        Without a terminal it logs at most every LINE_SECONDS.
+        """
         now = time.monotonic()
         elapsed = now - self._started_at
         if not sys.stderr.isatty():
@@ -35,17 +38,19 @@ class Progress:
             self._next_line = elapsed + LINE_SECONDS
         left = "estimating"
         if self._expected_end is not None:
-            left = f"about {_format_minutes(max(0.0, self._expected_end - now)):>5} left"
-        log(f"{_format_minutes(elapsed):>6} elapsed, {left} | {label}")
+            left = (
+                f"about {_format_minutes_and_seconds(max(0.0, self._expected_end - now)):>5} left"
+            )
+        log(f"{_format_minutes_and_seconds(elapsed):>6} elapsed, {left} | {label}")
 
 
-def _format_minutes(seconds: float) -> str:
+def _format_minutes_and_seconds(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02}"
 
 
 class _LogWriter:
-    """A file to which a bar writes whole lines."""
+    """A text stream for a progress bar that logs each line."""
 
     def write(self, text: str) -> None:
         line = text.strip()
@@ -57,9 +62,10 @@ class _LogWriter:
 
 
 def make_progress_bar(label: str, total: int, unit: str, *, is_scaled: bool = False) -> Any:
-    """Return a tqdm bar of one job: on a terminal a bar; else a line every LINE_SECONDS, the first after that time.
+    """Return a tqdm bar of one job.
 
-    `is_scaled` shows counts as 1.2M. Nothing is shown if TQDM_DISABLE is set, where several runs share the terminal.
+    On a terminal it is a bar, else a line every LINE_SECONDS, the first after that time. `is_scaled` shows counts as
+    1.2M. Nothing is shown if TQDM_DISABLE is set, where several runs share the terminal.
     """
     is_terminal = sys.stderr.isatty()
     seconds = 1.0 if is_terminal else LINE_SECONDS

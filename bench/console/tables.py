@@ -17,9 +17,10 @@ STDOUT = ("-", "/dev/stdout")  # of a JSON file
 
 
 def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None:
-    """Print the tables that have rows to standard output; write all tables by title to a JSON file if given.
+    """Print tables to standard output, and write them to a JSON file if it is given.
 
-    The JSON takes the place of the tables where that file is standard output.
+    Tables without rows are not printed; in the file are all tables by title. The JSON takes the place of the tables
+    where that file is standard output.
     """
     if json_file is not None:
         figures = {}
@@ -33,7 +34,7 @@ def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None
             json_file.write_text(text)
     for table in tables:
         if table.all_rows:
-            print("\n".join(_table_lines(table)), end="\n\n")
+            print("\n".join(_format_table_lines(table)), end="\n\n")
 
 
 def require_writable_json(path: Path | None) -> None:
@@ -44,25 +45,25 @@ def require_writable_json(path: Path | None) -> None:
             raise ValueError(f"--json {path}: there is no folder {path.parent}")
 
 
-def _table_lines(table: Table) -> Iterator[str]:
+def _format_table_lines(table: Table) -> Iterator[str]:
     """Yield the lines of a table."""
     names = table.column_names
     if table.is_transposed:  # there is room for what the figures of a row mean
         names = ["", *(column.title_with_note for column in table.columns[1:])]
     rows: list[Sequence[str]] = [[_escape_line(name) for name in names]]
     for cells in table.all_rows:
-        texts = [_cell_text(cell) for cell in cells]
-        if table.has_headings:
+        texts = [_format_cell(cell) for cell in cells]
+        if table.has_group_headings:
             texts[0] = f"  {texts[0]}"
         rows.append(texts)
     if table.is_transposed:
         rows = list(zip(*rows, strict=True))
-    columns = [_pad_column(column) for column in zip(*rows, strict=True)]
+    columns = [_pad_column_cells(column) for column in zip(*rows, strict=True)]
     header, *lines = [" ".join(row).rstrip() for row in zip(*columns, strict=True)]
     for line in table.title.split("\n"):
         yield _escape_line(line)
     yield header
-    if table.has_headings:
+    if table.has_group_headings:
         for heading, members in table.groups.items():
             yield _escape_line(heading)
             for _ in members:
@@ -72,7 +73,7 @@ def _table_lines(table: Table) -> Iterator[str]:
         yield from wrap(_escape_line(line), WIDTH, break_long_words=False)
 
 
-def _cell_text(cell: Cell) -> str:
+def _format_cell(cell: Cell) -> str:
     if cell.is_empty:
         return UNKNOWN
     return _escape_line(cell.text_with_note)
@@ -83,7 +84,7 @@ def _escape_line(text: str) -> str:
     return escape_unprintable(text.replace(NBSP, " "))
 
 
-def _pad_column(column: Sequence[str]) -> list[str]:
+def _pad_column_cells(column: Sequence[str]) -> list[str]:
     """Pad the head and the cells of a column to one width: numbers on the left, words on the right."""
     is_numeric = all(re.fullmatch(r"[-+\d.,% ]*", text) for text in column[1:])
     width = max(len(text) for text in column)

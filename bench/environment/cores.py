@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.tables.formats import pluralize
+from bench.tables.formats import format_count_with_noun
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 PREFETCH_FACTOR = 2  # torch's default, used where the batches fit into shared memory
@@ -44,7 +44,7 @@ def choose_loader_workers(num_cores: int, num_ranks: int) -> LoaderWorkers:
     So loading is never slower than these cores allow, whatever the sizes of the images; workers that are ahead of the
     training wait, and take no core.
     """
-    shared = f"{num_cores} cores, {pluralize(num_ranks, 'training process', 'training processes')}"
+    shared = f"{num_cores} cores, {format_count_with_noun(num_ranks, 'training process', 'training processes')}"
     spare = count_loader_cores_per_rank(num_cores, num_ranks)
     if spare > MAX_WORKERS:
         return LoaderWorkers(MAX_WORKERS, f"{shared}; the most that are started unless asked for")

@@ -13,7 +13,7 @@ from bench.experiment.fields import PACK_DATA, SEEN_CONCEPTS
 from bench.interfaces.registry import Named, Registry, import_object
 
 if TYPE_CHECKING:
-    from bench.records.scores import MetricScore, Score
+    from bench.records.scores import AccuracyScore, MetricScore
 
 RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
 LOWER_BOUNDS = ("raw pixels", "HOG and colour")  # features that were never trained
@@ -64,7 +64,7 @@ class Protocol(Named):
     name: str
     label_kind: str  # of its tasks
     # Called with a `FeatureExtractor` of `bench.transfer.feature_extractor` and the loaded task. An error is recorded.
-    score: "Callable[[Any, Any], Sequence[Score | MetricScore]]"
+    score: "Callable[[Any, Any], Sequence[AccuracyScore | MetricScore]]"
     needs_tower: bool = False  # precomputed features are not enough
     is_default: bool = False  # it is used where no protocol is named
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.interfaces.registry import Named, Registry
-from bench.tables.formats import pluralize
+from bench.tables.formats import format_count_with_noun
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -96,7 +96,7 @@ class Samples:
 
     def notes(self) -> list[str]:
         """Return remarks for the user: the number of samples, skipped ones, and empty captions."""
-        notes = [pluralize(len(self), "sample")]
+        notes = [format_count_with_noun(len(self), "sample")]
         num_skipped = sum(self.skipped.values())
         if num_skipped:
             notes.append(

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bench.console.console import describe_error, log
+from bench.console.console import format_error_on_one_line, log
 from bench.environment.child_processes import PARENT
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.environment.files import require_regular_file
@@ -118,7 +118,7 @@ def _load_packages() -> None:
             modules = {point.name: point.module for point in points}
         except Exception as error:  # noqa: BLE001 - a malformed file leads to errors of many kinds
             package = distribution.name
-            reason = describe_error(error)
+            reason = format_error_on_one_line(error)
             raise ValueError(
                 f"the package {package} has malformed entry points: {reason}"
             ) from None
@@ -148,7 +148,7 @@ def _load_extension(name: str, source: str, origin: str, version: str = "") -> N
         LOADED_EXTENSIONS[name] = f"{version}, sha256 {_digest_module_sources(module)}"
         _register_extension(module.EXTENSION, origin)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the code of others
-        reason = describe_error(f"{type(error).__name__}: {error}")
+        reason = format_error_on_one_line(f"{type(error).__name__}: {error}")
         raise ValueError(f"{origin} cannot be loaded: {reason}") from None
     _loaded.add(source)
 

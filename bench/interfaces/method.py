@@ -15,7 +15,7 @@ from bench.experiment.fields import SettingsGroup
 from bench.interfaces.optimizer import OPTIMIZERS, ParameterGroup, weight_decay_groups
 from bench.interfaces.registry import Named, Registry
 from bench.interfaces.schedule import SCHEDULES
-from bench.records.method_text import MethodText
+from bench.records.method_text import MethodDescription
 from bench.records.record import Record
 
 if TYPE_CHECKING:
@@ -146,10 +146,10 @@ class Method(Named):
     def check_inputs(self, experiment: Experiment) -> None:
         """Raise ValueError or OSError if a file or package that every run needs is missing."""
 
-    def text(self) -> MethodText:
+    def text(self) -> MethodDescription:
         """Return what pages say of the method."""
         first_line = (type(self).__doc__ or "").strip().partition("\n")[0]
-        return MethodText(
+        return MethodDescription(
             title=self.title or self.name,
             targets=self.targets_description or first_line,
             loss=self.loss_description or first_line,
@@ -172,7 +172,7 @@ def get_method(name: str) -> Method:
     return look_up(name, METHODS, "method")
 
 
-def extension_method_text(experiment: Experiment | None) -> MethodText | UnsetType:
+def extension_method_text(experiment: Experiment | None) -> MethodDescription | UnsetType:
     """Return what a record says of its method if an extension added it; UNSET for built-in methods."""
     method = METHODS.get(experiment.method) if experiment else None
     if method is None or METHODS.is_built_in(method.name):
@@ -180,7 +180,7 @@ def extension_method_text(experiment: Experiment | None) -> MethodText | UnsetTy
     return method.text()
 
 
-def find_method_text(method: str, records: Iterable[Record]) -> MethodText | None:
+def find_method_text(method: str, records: Iterable[Record]) -> MethodDescription | None:
     """Return what pages say of a method, from the loaded method or from a record that describes it; None: unknown."""
     if method in METHODS:
         return METHODS[method].text()

@@ -64,7 +64,7 @@ class ComparisonRecords:
     def name_cell(self, name: str) -> Cell:
         """Return the cell that names a row by its experiment, without settings that its label leaves out."""
         label = self.label(name)
-        return Cell.of_name(label, label if label == strip_settings_suffix(name) else name)
+        return Cell.naming_row(label, label if label == strip_settings_suffix(name) else name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bench.statistics.intervals import ValueWithInterval
-from bench.statistics.ratios import Ratio
+from bench.statistics.ratios import RateRatio
 
 PHASE = "phase, ms: "  # prefix of a figure from `Speed.phase_seconds`
 
@@ -16,9 +16,11 @@ class Throughput:
     rounds: dict[int, float]  # images per second by round
     images_per_second: float  # the median of the rounds
     interval: ValueWithInterval | None  # of the geometric mean of the runs; None under two runs
-    ratio: Ratio | None  # of images per second to the base; None for the base itself
-    ratio_of_all: Ratio | None  # the same over all windows, also those that other work disturbed
-    forward_backward: Ratio | None  # the same of forward and backward alone
+    ratio: RateRatio | None  # of images per second to the base; None for the base itself
+    ratio_of_all: (
+        RateRatio | None
+    )  # the same over all windows, also those that other work disturbed
+    forward_backward: RateRatio | None  # the same of forward and backward alone
     flop_ratio: float | None  # the FLOP-predicted ratio
     figures: dict[str, float | None]  # medians over the runs of `derive_run_figures`
     peak_source: str

@@ -17,8 +17,12 @@ from bench.data.targets import CaptionTokens, Target
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import ImageSettings
 from bench.interfaces.method import get_method
-from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
-from bench.records.record import Flops
+from bench.profilers.counters import (
+    count_flops_of_one_image,
+    count_forward_flops,
+    count_matmul_flops,
+)
+from bench.records.record import StepFlops
 from bench.tables.groups import group_by
 from bench.train.augmentation import get_method_with_augmentation
 from bench.train.build import (
@@ -80,7 +84,7 @@ def count_costs(experiment: Experiment) -> Costs:
 
 def count_step_flops(
     experiment: Experiment, targets: Sequence[Target], image_sizes: Sequence[int] = ()
-) -> Flops:
+) -> StepFlops:
     """Count the FLOPs of a step's matrix products on the `meta` device, the mean over batches with these targets.
 
     On the CPU, torch's counter misses attention. `image_sizes` are the sides of the batches' images in pixels (by
@@ -105,7 +109,7 @@ def _count_step_flops_at_size(
     model: nn.Module,
     image_size: int,
     targets: Sequence[Target],
-) -> Flops:
+) -> StepFlops:
     """Count a step at one image side, the mean over batches with these targets."""
     method = get_method_with_augmentation(experiment)
     simulated = make_simulated_group(
@@ -117,13 +121,13 @@ def _count_step_flops_at_size(
     image_forward = count_forward_flops(tower, all_views)
     teacher_forward = _count_teacher_forward_flops(model, all_views)
 
-    def count(target: Target) -> Flops:
+    def count(target: Target) -> StepFlops:
         def compute_loss() -> Tensor:
             return replace(batch, target=target).compute_loss(method.loss, model, simulated)
 
         with torch.no_grad():  # a loss may compute its gradient in its forward
             forward = count_matmul_flops(compute_loss)
-        return Flops(
+        return StepFlops(
             image_forward=image_forward,
             text_forward=count_text_forward_flops(model, target.captions),
             forward=forward,
@@ -135,7 +139,7 @@ def _count_step_flops_at_size(
     if not texts:
         return count(target)
 
-    def count_with(captions: CaptionTokens) -> Flops:
+    def count_with(captions: CaptionTokens) -> StepFlops:
         return count(target.with_captions(captions))
 
     is_packed = texts[0].positions is not None
@@ -145,8 +149,8 @@ def _count_step_flops_at_size(
 
 
 def _mean_flops_of_packed_batches(
-    texts: Iterable[CaptionTokens], count_with: Callable[[CaptionTokens], Flops]
-) -> Flops:
+    texts: Iterable[CaptionTokens], count_with: Callable[[CaptionTokens], StepFlops]
+) -> StepFlops:
     """Count packed batches as they are, once for each number of rows; return the mean over the batches."""
     texts_by_num_rows = group_by(texts, lambda text: len(text.groups[0]))
     weighted_flops = [
@@ -156,8 +160,10 @@ def _mean_flops_of_packed_batches(
 
 
 def _mean_flops_over_caption_widths(
-    texts: Iterable[CaptionTokens], batch_size: int, count_with: Callable[[CaptionTokens], Flops]
-) -> Flops:
+    texts: Iterable[CaptionTokens],
+    batch_size: int,
+    count_with: Callable[[CaptionTokens], StepFlops],
+) -> StepFlops:
     """Count captions of a width as if the whole batch had it; return the mean over the captions of all widths.
 
     Three widths are counted. FLOPs are of second degree in the width, which gives the FLOPs at the other widths.
@@ -217,23 +223,26 @@ def _image_forward_flops_by_side(image: ImageSettings, keep_patch_tokens: bool) 
     """Count a forward of one image in the image tower, by the image's side in pixels."""
     with META:
         tower = build_tower_from_settings(image, 0, keep_patch_tokens=keep_patch_tokens)
-    return {size: count_image_flops(tower, tower.channels, size) for size in image.all_image_sizes}
+    return {
+        size: count_flops_of_one_image(tower, tower.channels, size)
+        for size in image.all_image_sizes
+    }
 
 
-def _weighted_mean_flops(weighted_flops: Sequence[tuple[int, Flops]]) -> Flops:
+def _weighted_mean_flops(weighted_flops: Sequence[tuple[int, StepFlops]]) -> StepFlops:
     """Return the mean of (weight, FLOPs) pairs, rounded down to whole operations."""
     total = sum(weight * _flops_to_array(flops) for weight, flops in weighted_flops)
     return _array_to_flops(total // sum(weight for weight, _ in weighted_flops))
 
 
-def _flops_to_array(flops: Flops) -> Any:
+def _flops_to_array(flops: StepFlops) -> Any:
     """Return the numbers of FLOPs as an array of Python's integers, which do not overflow."""
     return np.array(astuple(flops), dtype=object)
 
 
-def _array_to_flops(array: Any) -> Flops:
+def _array_to_flops(array: Any) -> StepFlops:
     """Return the inverse of `_flops_to_array`."""
-    return Flops(**dict(zip(Flops.__struct_fields__, array, strict=True)))
+    return StepFlops(**dict(zip(StepFlops.__struct_fields__, array, strict=True)))
 
 
 def build_tower_and_model_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:

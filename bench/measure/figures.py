@@ -7,7 +7,7 @@ from statistics import median
 
 from bench.measure.tables import ratio_cells
 from bench.records.record import FigureSpec, MeasuredFigures, Record
-from bench.statistics.ratios import Ratio, compare_rate_pairs
+from bench.statistics.ratios import RateRatio, compare_rate_pairs
 from bench.tables.groups import group_by
 from bench.tables.tables import Table
 
@@ -29,7 +29,7 @@ class FigureSummary:
     experiment: str
     rounds: dict[int, float]  # by round: the median of the values of its run
     # To the baseline; None for the baseline itself, and where a value is not above 0.
-    ratio: Ratio | None = None
+    ratio: RateRatio | None = None
 
     @property
     def value(self) -> float:

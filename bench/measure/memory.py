@@ -51,7 +51,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     peak = PeakMemory(device)
     run = build_train_run(stream)
     require_finite_losses(take_steps_at_full_learning_rate(run, steps), steps, stream)
-    peaks = max_peaks_over_ranks(all_gather_objects(peak.read_peaks()))
+    peaks = max_peaks_over_ranks(all_gather_objects(peak.read_peak_bytes_by_field()))
     is_sharded = experiment.runtime.sharding != "ddp" and world_group() is not None
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory

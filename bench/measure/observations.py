@@ -22,7 +22,7 @@ from bench.records.record import (
     Record,
     Speed,
     is_record_file,
-    list_report_record_files,
+    list_record_files_of_report,
     read_record,
 )
 
@@ -173,7 +173,7 @@ def find_json_files(path: Path) -> list[Path]:
         raise ValueError(f"there is no file or folder {path}")
     if path.is_file():
         return [path]
-    files = list_report_record_files(path)
+    files = list_record_files_of_report(path)
     for file in path.rglob("*.json"):
         is_hidden = "/." in f"/{file.relative_to(path).as_posix()}"
         if not is_hidden and not is_record_file(file):

@@ -21,18 +21,18 @@ from bench.experiment.fields import TimingSettings
 from bench.measure.costs import count_step_flops
 from bench.measure.heating import until_device_is_hot
 from bench.measure.windows import MAX_WINDOWS_FACTOR, Windows
-from bench.profilers.clock import clock, time_forwards
+from bench.profilers.clock import time_forward_of_each_module, time_synchronized_block
 from bench.profilers.core_waits import read_core_wait_seconds
 from bench.profilers.counters import count_compiled_graphs
 from bench.profilers.device import (
-    Readings,
+    DeviceReadings,
     estimate_lost_cores,
     make_cpu_busy_gauges,
-    open_device_reader,
-    sample_device,
+    make_device_gauges,
+    sample_device_during_block,
 )
-from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
-from bench.records.record import OTHERS_BUSY, Flops, Speed, WaitsSource
+from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceGauges
+from bench.records.record import OTHERS_BUSY, Speed, StepFlops, WaitsSource
 from bench.train.attention import run_and_list_attention_kernels
 from bench.train.build import (
     TrainRun,
@@ -64,7 +64,7 @@ def measure_speed(
     device: torch.device,
     results: Path,
     round_: int,
-    flops: Flops | None = None,
+    flops: StepFlops | None = None,
 ) -> Speed:
     """Run the warm-up, which is recorded and not counted, time windows, then the phases of further steps.
 
@@ -79,7 +79,7 @@ def measure_speed(
     warmup_steps = steps_with_each_size_first(experiment, experiment.timing.warmup_steps)
     first_step = experiment.timing.warmup_steps
     steps_per_window = experiment.timing.steps_per_window
-    with clock(device) as warmup:
+    with time_synchronized_block(device) as warmup:
         require_finite_losses(
             take_steps_at_full_learning_rate(run, warmup_steps), warmup_steps, run.stream
         )
@@ -168,17 +168,20 @@ class TimedSteps:
     # Percent of the time, by heat or by the GPU's hardware, on the worst rank; NaN: not read.
     throttled_percent: float = math.nan
     new_graphs: int = 0  # number of graphs that were compiled meanwhile, on the rank with the most
-    readings: Readings = field(default_factory=Readings)
+    readings: DeviceReadings = field(default_factory=DeviceReadings)
 
 
 @contextmanager
-def time_block(run: TrainRun, steps: range, reader: DeviceReader) -> Iterator[TimedSteps]:
+def time_block(run: TrainRun, steps: range, reader: DeviceGauges) -> Iterator[TimedSteps]:
     """Time the block of a `with` statement, which takes the steps; yield an object that is filled in at its end."""
     device = run.stream.device
     timed = TimedSteps(steps)
     graphs_before = count_compiled_graphs()
     waited_seconds_before = read_core_wait_seconds()
-    with sample_device(reader, device) as timed.readings, clock(device) as elapsed:
+    with (
+        sample_device_during_block(reader, device) as timed.readings,
+        time_synchronized_block(device) as elapsed,
+    ):
         yield timed
     timed.seconds = elapsed.seconds
     timed.waiting_cores = measure_waiting_cores(
@@ -199,7 +202,7 @@ class TimedWindows:
 
     windows: list[TimedSteps]
     left_out: dict[str, str]  # why windows were left out, by "window NUMBER"
-    readings: Readings  # of the device, means over all windows
+    readings: DeviceReadings  # of the device, means over all windows
 
 
 def time_until_enough_windows(
@@ -210,11 +213,11 @@ def time_until_enough_windows(
     Windows in which a graph was compiled are left out. All ranks time the same windows. An interleaved run yields its
     slot before each window.
     """
-    reader = open_device_reader(run.stream.device)
+    reader = make_device_gauges(run.stream.device)
     num_planned = len(planned_steps) // steps_per_window
     windows: list[TimedSteps] = []
     left_out: dict[str, str] = {}
-    all_readings: list[Readings] = []
+    all_readings: list[DeviceReadings] = []
     first_step = planned_steps.start
     while not windows_of_one_image(windows, num_planned).has_enough_windows():
         if len(all_readings) >= MAX_WINDOWS_FACTOR * num_planned:
@@ -232,7 +235,7 @@ def time_until_enough_windows(
         else:
             windows.append(window)
         first_step = steps.stop
-    return TimedWindows(windows, left_out, Readings.mean(all_readings))
+    return TimedWindows(windows, left_out, DeviceReadings.mean(all_readings))
 
 
 def windows_of_one_image(timed: Sequence[TimedSteps], num_planned: int) -> Windows:
@@ -266,7 +269,7 @@ def _find_waits_source(run: TrainRun) -> WaitsSource:
 
 
 def measure_waiting_cores(
-    run: TrainRun, readings: Readings, waited_seconds_before: float | None, seconds: float
+    run: TrainRun, readings: DeviceReadings, waited_seconds_before: float | None, seconds: float
 ) -> float:
     """Return the core-seconds per second for which other work kept this run from a core; NaN if nothing reports it.
 
@@ -306,7 +309,7 @@ def find_or_measure_peak_flops(device: torch.device, precision: str) -> tuple[fl
     seconds: list[float] = []
     a, b = torch.rand(2, side, side, dtype=AUTOCAST_DTYPES.get(precision, torch.float32))
     for _ in range(10):
-        with clock(device) as elapsed:
+        with time_synchronized_block(device) as elapsed:
             a @ b
         seconds.append(elapsed.seconds)
     products = f"1024 x 1024 x 1024 {precision} matrix products"
@@ -350,7 +353,7 @@ def time_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True
         modules["text forward"] = run.model.text
     if isinstance(run.model, Captioner):
         modules["text forward"] = run.model.decoder
-    reader = DeviceReader(interval_gauges=make_cpu_busy_gauges())
+    reader = DeviceGauges(interval_gauges=make_cpu_busy_gauges())
     phases = PhaseTimes()
     num_planned = len(planned_steps)
 
@@ -378,21 +381,24 @@ def _take_step_in_phases(run: TrainRun, k: int, modules: dict[str, nn.Module]) -
     """Take step k, and return the seconds of its phases by name; the forward is split by the forwards of `modules`."""
     experiment = run.stream.experiment
     device = run.stream.device
-    with clock(device) as data:
+    with time_synchronized_block(device) as data:
         batch = run.stream.batch(k)
     seconds = defaultdict[str, float](float, data=data.seconds)
     for micro_batch in batch.split_into_micro_batches(run.step.num_micro_batches):
-        with clock(device) as forward, time_forwards(modules, device) as towers:
+        with (
+            time_synchronized_block(device) as forward,
+            time_forward_of_each_module(modules, device) as towers,
+        ):
             loss = run.step.forward(micro_batch)
-        with clock(device) as backward:
+        with time_synchronized_block(device) as backward:
             run.step.backward(loss)
-        with clock(device) as slowdown:
+        with time_synchronized_block(device) as slowdown:
             time.sleep(experiment.timing.injected_slowdown * (forward.seconds + backward.seconds))
         for name, elapsed in towers.items():
             seconds[name] += elapsed
         seconds["head and loss"] += forward.seconds - sum(towers.values())
         seconds["backward"] += backward.seconds + slowdown.seconds
-    with clock(device) as update:
+    with time_synchronized_block(device) as update:
         run.step.update(loss, experiment.optimizer.learning_rate)
     seconds["optimizer"] = update.seconds
     return seconds

@@ -84,13 +84,13 @@ def throughput_table(comparison: ComparisonRecords) -> Table:
         )
     base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
-        Column.text("experiment"),
+        Column.left_aligned("experiment"),
         Column("images/s", f"median of runs, {CONFIDENCE_TEXT}"),
         Column("runs"),
         Column("ratio", f"to {base}, {CONFIDENCE_TEXT}"),
         Column("of all steps", "ratio, with those that other work disturbed"),
         Column("p", "Holm"),
-        Column.text("verdict"),
+        Column.left_aligned("verdict"),
         Column("forward + backward", f"ratio, {CONFIDENCE_TEXT}"),
         Column("FLOP ratio", "predicted from FLOPs alone"),
         Column("MFU", "3 x forward over peak"),

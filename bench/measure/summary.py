@@ -10,7 +10,12 @@ from bench.measure.throughput import rates_by_experiment_and_round, timed_runs_b
 from bench.measure.timed_run import TimedRun
 from bench.records.record import PHASES, Record, Speed
 from bench.statistics.intervals import geometric_mean_with_interval
-from bench.statistics.ratios import RateByRound, Ratio, compare_rate_pairs, ratio_without_interval
+from bench.statistics.ratios import (
+    RateByRound,
+    RateRatio,
+    compare_rate_pairs,
+    ratio_without_interval,
+)
 
 MIN_MFU_FACTOR = 2.0  # between two MFU of implementations that are not equally optimised
 UTILISATION_PREFIX = "utilisation: "  # prefix of a figure from `Speed.utilisation`
@@ -147,7 +152,7 @@ def find_unequal_mfu_rows(rows: Sequence[Throughput]) -> tuple[Throughput, Throu
 
 def _ratios_to_base(
     base: str | None, undisturbed: Mapping[str, RateByRound], all_windows: Mapping[str, RateByRound]
-) -> dict[str, Ratio]:
+) -> dict[str, RateRatio]:
     """Return the ratios of the other experiments to `base`, by name.
 
     Where other work left fewer than two rounds undisturbed, a ratio is of all windows and has neither interval nor

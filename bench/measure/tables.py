@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bench.records.record import Failure, Record, RunOnSamples
-from bench.statistics.ratios import Ratio
+from bench.statistics.ratios import RateRatio
 from bench.tables.tables import Table
 
 EMPTY_CAPTION = "empty caption (used)"
 
 
-def ratio_cells(ratio: Ratio | None) -> dict[str, Any]:
+def ratio_cells(ratio: RateRatio | None) -> dict[str, Any]:
     """Return the cells ratio, low, high, p and verdict of a table's row, by column; all None without a ratio."""
     if ratio is None:
         return dict.fromkeys(("ratio", "low", "high", "p", "verdict"))

@@ -9,7 +9,7 @@ import numpy as np
 from bench.experiment.config import format_differences, unexpected_differences
 from bench.measure.timed_run import TimedRun
 from bench.records.record import Record, Speed
-from bench.tables.formats import pluralize
+from bench.tables.formats import format_count_with_noun
 
 # Images/s of a timed run; None: other work disturbed it.
 RateFunction = Callable[[TimedRun], float | None]
@@ -91,7 +91,7 @@ def describe_reduced_threads(records: Sequence[Record]) -> str:
     for record in records:
         circumstances = record.circumstances
         if circumstances.busy_processes and isinstance(record.measured, Speed):
-            threads = pluralize(circumstances.threads, "thread")
+            threads = format_count_with_noun(circumstances.threads, "thread")
             return f"Timed with {threads}, because {circumstances.busy_processes} kept a core busy."
     return ""
 

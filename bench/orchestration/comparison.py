@@ -28,14 +28,14 @@ from bench.orchestration.scope import Scope
 from bench.orchestration.scoring import make_scoring_run
 from bench.orchestration.stages import FirstRoundTimes, read_first_round_times
 from bench.records.record import (
-    Flops,
     Record,
     Speed,
+    StepFlops,
     Training,
     read_records,
     record_path,
 )
-from bench.tables.formats import join_with_and, pluralize
+from bench.tables.formats import format_count_with_noun, join_with_and
 from bench.train.checkpoints import CheckpointConfig
 
 
@@ -98,7 +98,7 @@ class Comparison:
     def show_remaining_time(self, num_rounds: int) -> None:
         """Show the time of so many rounds, each as long as the last one, as the remaining time."""
         if self.round_seconds is not None:
-            self.runner.progress.expect_end_in(num_rounds * self.round_seconds)
+            self.runner.progress.set_remaining_seconds(num_rounds * self.round_seconds)
 
     def run_round(self, runs: Sequence[Run]) -> None:
         """Run a round: interleaved by window on a CPU without a launcher, else one run after the other.
@@ -133,7 +133,7 @@ class Comparison:
         if threads < self.cores:
             names = join_with_and([str(process) for process in processes])
             os.environ[BUSY_PROCESSES] = names
-            timed = f"{pluralize(threads, 'thread')} in place of {self.cores}"
+            timed = f"{format_count_with_noun(threads, 'thread')} in place of {self.cores}"
             log(f"timed with {timed}, because {names} kept a core busy")
         return threads
 
@@ -155,7 +155,7 @@ class Comparison:
             runs.append(run)
         return runs
 
-    def _flops_of_first_round(self) -> dict[str, Flops]:
+    def _flops_of_first_round(self) -> dict[str, StepFlops]:
         """Return the FLOPs that the first round counted, by experiment; {} on a GPU, whose heating moves the steps."""
         if self.on_gpu:
             return {}

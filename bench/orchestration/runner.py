@@ -19,7 +19,7 @@ from tempfile import TemporaryFile
 import msgspec
 
 from bench.console.console import END_MARGIN_SECONDS, EXIT_CODE_BY_SIGNAL, Stopped, log
-from bench.console.progress import Progress
+from bench.console.progress import RunProgressLog
 from bench.environment.child_processes import PARENT
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import remove_abandoned_temporary_files
@@ -101,7 +101,7 @@ def grant_slots_in_turn(slots: Iterable[SlotPipes]) -> None:
 class Runner:
     """Starts runs, and lists those that failed."""
 
-    progress: Progress = field(default_factory=Progress)
+    progress: RunProgressLog = field(default_factory=RunProgressLog)
     launch: str = ""  # words that start a distributed run on all ranks, such as "torchrun ..."
     failures: list[str] = field(default_factory=list)
     _children: set[subprocess.Popen[bytes]] = field(default_factory=set)
@@ -169,7 +169,7 @@ class Runner:
         with closing(slot) if slot else nullcontext():
             if self._stopping:
                 return
-            self.progress.log_start(run.label)
+            self.progress.log_run_start(run.label)
             reason = self._run_in_process(run, settings, slot)
         if run.is_done:
             return

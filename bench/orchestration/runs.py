@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from bench.console.console import StopRequest, UserError, describe_error, log
+from bench.console.console import StopRequest, UserError, format_error_on_one_line, log
 from bench.environment.cores import count_available_cores
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import Experiment
@@ -142,10 +142,10 @@ def call_function(
 def log_and_describe_failure(error: Exception) -> str:
     """Return the reason of a failed run in one line, and log the traceback; of a UserError it is not logged."""
     if isinstance(error, UserError):
-        return describe_error(error)
+        return format_error_on_one_line(error)
     for line in traceback.format_exc().splitlines():
         log(line)
-    return describe_error(f"{type(error).__name__}: {error}")
+    return format_error_on_one_line(f"{type(error).__name__}: {error}")
 
 
 def _decode_path(kind: type[Any], value: Any) -> Any:

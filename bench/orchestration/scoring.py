@@ -68,7 +68,7 @@ def score_subjects(
     root: str,
 ) -> None:
     """Record every score that is missing; a failed scoring does not stop the others, except out of memory."""
-    from bench.records.current import current_circumstances
+    from bench.records.current import collect_circumstances
     from bench.transfer.named_tasks import load_task
     from bench.transfer.score import collect_error, open_extractor, score_task
 
@@ -81,7 +81,7 @@ def score_subjects(
             )
             for _, task, protocol, path in planned_of_subject:
                 with collect_error(errors, f"{subject.title}, {protocol} on {task}"):
-                    circumstances = current_circumstances(None, device)  # before the scoring
+                    circumstances = collect_circumstances(None, device)  # before the scoring
                     loaded = load_task(task, results, root)
                     measured = score_task(extractor, loaded, protocol, results / CACHE)
                     record = Record(

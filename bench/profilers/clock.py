@@ -13,7 +13,7 @@ from torch import nn
 
 @dataclass(slots=True)
 class Elapsed:
-    """The wall-clock seconds of a block that `clock` times."""
+    """The wall-clock seconds of a block that `time_synchronized_block` times."""
 
     seconds: float = math.nan  # until the block has ended without an error
 
@@ -25,7 +25,7 @@ def synchronize(device: torch.device) -> None:
 
 
 @contextmanager
-def clock(device: torch.device) -> Iterator[Elapsed]:
+def time_synchronized_block(device: torch.device) -> Iterator[Elapsed]:
     """Time a block from an idle device to an idle device, because CUDA kernels are launched without waiting."""
     elapsed = Elapsed()
     synchronize(device)
@@ -36,7 +36,7 @@ def clock(device: torch.device) -> Iterator[Elapsed]:
 
 
 @contextmanager
-def time_forwards(
+def time_forward_of_each_module(
     modules: Mapping[str, nn.Module], device: torch.device
 ) -> Iterator[dict[str, float]]:
     """Yield a dict in which the seconds of each module's forwards in the block add up, by the names of `modules`.

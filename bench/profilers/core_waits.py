@@ -29,11 +29,11 @@ def read_core_wait_seconds() -> float | None:
         return None
     if not waits:  # a kernel without CONFIG_SCHED_INFO
         return None
-    stolen = sum(float(core.steal) for core in read_times_of_allowed_cores())
+    stolen = sum(float(core.steal) for core in read_cpu_times_of_allowed_cores())
     return sum(waits) / 1e9 + stolen
 
 
-def read_times_of_allowed_cores() -> list[Any]:
+def read_cpu_times_of_allowed_cores() -> list[Any]:
     """Return psutil's CPU times of each core that this process may use; all where processes cannot be bound."""
     cores = psutil.cpu_times(percpu=True)
     if not hasattr(os, "sched_getaffinity"):

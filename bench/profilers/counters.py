@@ -33,8 +33,8 @@ def count_forward_flops(meta_tower: nn.Module, *meta_inputs: Any) -> int:
     return int(counter.get_total_flops()) + sum(skipped)
 
 
-def count_image_flops(meta_tower: nn.Module, channels: int, side: int) -> int:
-    """Return the FLOPs of one image's forward on the `meta` device; two are computed, as batch norms need."""
+def count_flops_of_one_image(meta_tower: nn.Module, channels: int, side: int) -> int:
+    """Return the FLOPs of one image's forward on the `meta` device."""
     with torch.device("meta"):
         images = torch.empty(2, channels, side, side)
     return count_forward_flops(meta_tower, images) // 2
@@ -51,12 +51,14 @@ class _NoModuleTracker(nullcontext[None]):
 
 def _make_flop_counter() -> FlopCounterMode:
     """Return torch's counter, which also counts in-place products and accepts views of parameters."""
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops})
+    counter = FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.addmm_: _count_addmm_flops}
+    )
     counter.mod_tracker = cast("Any", _NoModuleTracker())
     return counter
 
 
-def _addmm_flops(
+def _count_addmm_flops(
     _: Sequence[int], left_shape: Sequence[int], right_shape: Sequence[int], **__: object
 ) -> int:
     """Count a product that is added in place, which torch's counter does not know."""

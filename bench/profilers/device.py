@@ -14,13 +14,13 @@ import pynvml
 import torch
 
 from bench.profilers.clock import synchronize
-from bench.profilers.core_waits import read_times_of_allowed_cores
+from bench.profilers.core_waits import read_cpu_times_of_allowed_cores
 from bench.profilers.nvml import (
-    DeviceReader,
+    DeviceGauges,
     Gauge,
     IntervalGauge,
+    make_nvml_gauges,
     make_rate_gauge,
-    open_nvml_reader,
 )
 from bench.records.record import HOST_BUSY, OTHERS_BUSY, OWN_BUSY
 
@@ -28,15 +28,15 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Readings:
-    """Figures of a block by their name with unit, and by name the reason why a figure is missing or incomplete."""
+class DeviceReadings:
+    """Figures of a device by name with unit while a block ran, and why figures are missing or incomplete."""
 
     figures: dict[str, float] = field(default_factory=dict)
     not_measured: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def mean(cls, readings_of_blocks: Sequence["Readings"]) -> "Readings":
-        """Return the mean figures of blocks of about equal length; blocks without a figure are left out of its mean."""
+    def mean(cls, readings_of_blocks: Sequence["DeviceReadings"]) -> "DeviceReadings":
+        """Return the mean figures of blocks of about equal length."""
         values = defaultdict[str, list[float]](list)
         mean = cls()
         for readings in readings_of_blocks:
@@ -56,15 +56,15 @@ class Readings:
 
 
 @contextmanager
-def sample_device(
-    reader: DeviceReader, device: torch.device, *, interval_seconds: float = 0.2
-) -> Iterator[Readings]:
-    """Read a device while the block runs; the figures of the yielded readings are set when it ends.
+def sample_device_during_block(
+    reader: DeviceGauges, device: torch.device, *, interval_seconds: float = 0.2
+) -> Iterator[DeviceReadings]:
+    """Read a device's gauges while the block runs; the figures of the yielded readings are set when it ends.
 
     Interval gauges are read at the two ends, with the device idle; gauges every `interval_seconds`, and averaged.
     NVML averages over 1/6 s to 1 s itself, so a shorter interval returns the same number again.
     """
-    readings = Readings(not_measured=dict(reader.missing))
+    readings = DeviceReadings(not_measured=dict(reader.missing))
     values = defaultdict[str, list[float]](list)
     done = threading.Event()
 
@@ -102,16 +102,16 @@ def sample_device(
         readings.not_measured = too_short | readings.not_measured
 
 
-def open_device_reader(device: torch.device) -> DeviceReader:
-    """Return the gauges of a device: CPU time, and on CUDA NVML's; it never raises."""
+def make_device_gauges(device: torch.device) -> DeviceGauges:
+    """Return the gauges of a device: CPU time, and on CUDA also NVML's, or why these are missing."""
     cpu_gauges = make_cpu_busy_gauges()
     if device.type != "cuda":
-        return DeviceReader(interval_gauges=cpu_gauges)
+        return DeviceGauges(interval_gauges=cpu_gauges)
     uuid = str(torch.cuda.get_device_properties(device).uuid)
     try:
-        gpu = open_nvml_reader(uuid)
+        gpu = make_nvml_gauges(uuid)
     except pynvml.NVMLError as error:
-        gpu = DeviceReader(missing={"GPU": f"{type(error).__name__}: {error}"})
+        gpu = DeviceGauges(missing={"GPU": f"{type(error).__name__}: {error}"})
     return replace(gpu, interval_gauges={**cpu_gauges, **gpu.interval_gauges})
 
 
@@ -123,7 +123,7 @@ def make_cpu_busy_gauges() -> dict[str, IntervalGauge]:
     """
     this_process = psutil.Process()
     processes = (this_process, *this_process.children(recursive=True))
-    percent = 100 / len(read_times_of_allowed_cores())
+    percent = 100 / len(read_cpu_times_of_allowed_cores())
 
     def read_own_cpu_seconds() -> float:
         """Return the CPU time of this process and its children."""
@@ -137,7 +137,7 @@ def make_cpu_busy_gauges() -> dict[str, IntervalGauge]:
     def read_other_cpu_seconds() -> float:
         """Return the CPU time of all other processes on these cores."""
         busy = 0.0
-        for times in read_times_of_allowed_cores():
+        for times in read_cpu_times_of_allowed_cores():
             seconds = times._asdict()
             # Times of guests are included in user and nice.
             not_counted = ("idle", "iowait", "steal", "guest", "guest_nice")
@@ -155,7 +155,7 @@ def make_cpu_busy_gauges() -> dict[str, IntervalGauge]:
 
 def _read_stolen_seconds_of_allowed_cores() -> float:
     """Return the CPU time that other virtual machines of the host took from these cores."""
-    return sum(float(times.steal) for times in read_times_of_allowed_cores())
+    return sum(float(times.steal) for times in read_cpu_times_of_allowed_cores())
 
 
 def estimate_lost_cores(
@@ -179,4 +179,4 @@ def estimate_lost_cores(
         other_work = first[OTHERS_BUSY] - other_ranks + first.get(HOST_BUSY, 0.0)
         idle = max(0.0, 100 - all_ranks - other_work)
         lacking_percent = max(lacking_percent, other_work - idle)
-    return lacking_percent / 100 * len(read_times_of_allowed_cores())
+    return lacking_percent / 100 * len(read_cpu_times_of_allowed_cores())

@@ -30,12 +30,12 @@ class PeakMemory:
             self._start_bytes = torch.cuda.memory_allocated(device)
         else:
             if CLEAR_REFS.exists():
-                _return_freed_memory()
+                _return_freed_memory_to_kernel()
                 CLEAR_REFS.write_text(RESET_PEAK)
-            self._start_bytes = _read_bytes_without_mapped_files("VmRSS") or 0
+            self._start_bytes = _read_status_bytes_without_mapped_files("VmRSS") or 0
 
-    def read_peaks(self) -> dict[str, int | None]:
-        """Return the peaks so far in bytes, by field of `bench.records.record.Memory`; None: no such counter here."""
+    def read_peak_bytes_by_field(self) -> dict[str, int | None]:
+        """Return the peaks so far in bytes by field of `bench.records.record.Memory`; None: no such counter here."""
         peaks: dict[str, int | None] = dict.fromkeys(PEAK_FIELDS)
         if self._device.type == "cuda":
             allocated = torch.cuda.max_memory_allocated(self._device)
@@ -45,29 +45,29 @@ class PeakMemory:
                 uuid = str(torch.cuda.get_device_properties(self._device).uuid)
                 peaks["process_bytes"] = read_process_gpu_bytes(uuid)
             return peaks
-        resident = _read_bytes_without_mapped_files("VmHWM")
+        resident = _read_status_bytes_without_mapped_files("VmHWM")
         if resident is not None:
             peaks["peak_rss_bytes"] = max(0, resident - self._start_bytes)
         return peaks
 
 
-def _return_freed_memory() -> None:
-    """Return what the C library has freed to the kernel, whole pages at a time; only glibc can (malloc_trim(3))."""
+def _return_freed_memory_to_kernel() -> None:
+    """Return memory that the C library has freed to the kernel, if it is glibc (malloc_trim(3))."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
-def _read_bytes_without_mapped_files(status_field: str) -> int | None:
+def _read_status_bytes_without_mapped_files(status_field: str) -> int | None:
     """Return a field of /proc/self/status without the pages of mapped files, in bytes; None except on Linux."""
-    resident = read_status_bytes(status_field)
-    file_pages = read_status_bytes("RssFile")
+    resident = read_process_status_bytes(status_field)
+    file_pages = read_process_status_bytes("RssFile")
     if resident is None or file_pages is None:
         return None
     return resident - file_pages
 
 
-def read_status_bytes(status_field: str) -> int | None:
+def read_process_status_bytes(status_field: str) -> int | None:
     """Return a field of /proc/self/status (proc(5)) in bytes; None except on Linux."""
     if not STATUS.is_file():
         return None

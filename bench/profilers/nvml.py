@@ -33,7 +33,7 @@ GPM = {
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceReader:
+class DeviceGauges:
     """Gauges of a device by the name and unit of their figure, and why figures are `missing`.
 
     A gauge is read at a moment; an interval gauge is called at the beginning of a block, its result at the end.
@@ -60,7 +60,7 @@ def make_rate_gauge(read_counter: Gauge, scale: float = 1.0) -> IntervalGauge:
     return begin
 
 
-def open_nvml_reader(gpu_uuid: str) -> DeviceReader:
+def make_nvml_gauges(gpu_uuid: str) -> DeviceGauges:
     """Return NVML's gauges of the GPU with CUDA's `gpu_uuid`.
 
     Power is NVML's own average (over 1 s from Ampere on, instantaneous before); the energy counter's rise is exact. A
@@ -78,14 +78,14 @@ def open_nvml_reader(gpu_uuid: str) -> DeviceReader:
         ),
     }
     for name, reasons in SLOWDOWNS.items():
-        gauges[name] = partial(_percent_if_throttled, handle, reasons)
+        gauges[name] = partial(_hundred_percent_if_throttled, handle, reasons)
     millijoules = partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
     interval_gauges: dict[str, IntervalGauge] = {
         "power W, by the energy counter": make_rate_gauge(millijoules, 1e-3)
     }
     for name, metric in GPM.items():
         interval_gauges[name] = partial(_begin_gpm_interval, handle, getattr(pynvml, metric))
-    return DeviceReader(gauges, interval_gauges)
+    return DeviceGauges(gauges, interval_gauges)
 
 
 def read_process_gpu_bytes(gpu_uuid: str) -> int | None:
@@ -106,7 +106,7 @@ def get_throttle_mask(reason_names: Iterable[str]) -> int:
     return sum(int(getattr(pynvml, f"nvmlClocksThrottleReason{name}")) for name in reason_names)
 
 
-def _percent_if_throttled(handle: Any, reason_names: tuple[str, ...]) -> float:
+def _hundred_percent_if_throttled(handle: Any, reason_names: tuple[str, ...]) -> float:
     """Return 100 if clocks are reduced now for one of these reasons, else 0; the mean is a share of time."""
     current = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
     is_throttled = current & get_throttle_mask(reason_names)

@@ -27,7 +27,7 @@ from bench.experiment.fields import RuntimeSettings
 from bench.tables.formats import GIB
 
 
-def current_circumstances(
+def collect_circumstances(
     runtime: RuntimeSettings | None, device: torch.device, processes: int = 1
 ) -> Circumstances:
     """Return the circumstances of a run that `processes` share; without settings it computes in fp32, uncompiled."""
@@ -59,4 +59,4 @@ def current_circumstances(
 
 
 if __name__ == "__main__":  # print the fingerprint of this machine for one process
-    print(summarize_machine(current_circumstances(None, default_device())))
+    print(summarize_machine(collect_circumstances(None, default_device())))

@@ -3,8 +3,8 @@
 import msgspec
 
 
-class MethodText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The texts of a method."""
+class MethodDescription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A method's title, targets and loss as text."""
 
     title: str  # its name in its paper
     targets: str  # what it learns from

@@ -19,16 +19,16 @@ from bench.environment.files import (
     safe_file_name,
 )
 from bench.experiment.config import Experiment
-from bench.records.method_text import MethodText
+from bench.records.method_text import MethodDescription
 from bench.records.record_kind import (
     AnyRecordContent,
-    KindHeader,
-    MeasuredField,
+    ContentKindTag,
     RecordContent,
+    UndecodedContentField,
     UnknownRecordContent,
     kind_tag,
 )
-from bench.records.scores import Count, MetricScore, Score, Share
+from bench.records.scores import AccuracyScore, Count, MetricScore, Share
 
 FORMAT = 5  # raise it when a field changes its name or its meaning
 OTHER_FORMAT_REMEDY = "measure again, or read it at the commit that it names"
@@ -66,8 +66,11 @@ PHASES = (
 )
 
 
-class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Floating-point operations (2 a multiply-add) of one process at the tokens computed, mean of the timed steps."""
+class StepFlops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Floating-point operations (2 a multiply-add) of a step of one process, mean of the timed steps.
+
+    Text is counted at the tokens that are computed.
+    """
 
     image_forward: Count
     text_forward: Count
@@ -77,7 +80,7 @@ class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class RunOnSamples(RecordContent, frozen=True, kw_only=True):
-    """Base of runs on a data set; of several processes the counts are rank 0's."""
+    """Base of the contents of runs on a data set; of several processes the counts are rank 0's."""
 
     skipped: CountByName = {}  # number of samples that could not be used, by what is wrong with them
     empty_captions: Count = 0  # number of samples with a caption without text; they are used
@@ -89,7 +92,10 @@ class RunOnSamples(RecordContent, frozen=True, kw_only=True):
 
 
 class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):
-    """A timed run: wall-clock seconds of windows, with the device idle at both ends; of several processes rank 0's."""
+    """A timed run: the wall-clock seconds of its windows, with all that explains them.
+
+    The device is idle at both ends of a window. Of several processes the seconds are rank 0's.
+    """
 
     round: Count
     warmup_seconds: NonNegative  # with the heating
@@ -109,7 +115,7 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     planned_phase_steps: PositiveCount | None = None
     # Number of images of each step in that pass; empty: the experiment's batch_size.
     phase_images: tuple[PositiveCount, ...] = ()
-    flops: Flops
+    flops: StepFlops
     # Mean number of tokens computed, padding included; None: the method reads no text.
     tokens_per_caption: NonNegative | None
     trained_parameters: Count
@@ -145,7 +151,7 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
 
 
 class Memory(RecordContent, frozen=True, kw_only=True, tag="memory"):
-    """Peak memory of a few steps, on the host and on the device, in a process that did nothing else.
+    """Peak memory of a few training steps, in a process that did nothing else.
 
     Imports and data, which are held before the model is built, are not included. None: this device keeps no such count.
     Reserved bytes are all that CUDA's allocator took.
@@ -165,7 +171,7 @@ class Memory(RecordContent, frozen=True, kw_only=True, tag="memory"):
 
 
 class ReleasedRun(RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
-    """Windows of the authors' training loop with their configuration file, the device idle at both ends of each."""
+    """A timed run of the authors' released training loop with their configuration file: its windows and losses."""
 
     repository: str
     commit: str  # of the checkout, "-dirty" if its files differ; "unknown": it is no git repository
@@ -204,8 +210,8 @@ EQUAL_IMAGES = "equal images"
 EQUAL_SECONDS = "equal device seconds"
 
 
-class CooledTower(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A tower cooled down for one budget."""
+class CooledDownTower(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tower that a cool-down gave, and the budgets that it was cooled down for."""
 
     images: Count  # number seen, trunk included
     # For which comparisons it was branched off, such as EQUAL_IMAGES.
@@ -222,7 +228,7 @@ class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
 
     trunk_losses: tuple[float, ...]
     cooldown_losses: tuple[tuple[float, ...], ...]
-    branches: tuple[CooledTower, ...]
+    branches: tuple[CooledDownTower, ...]
     seconds: NonNegative  # of the whole run, for information: speeds come from speed records
     # Number of updates that were skipped because of an overflow in fp16.
     overflows: Count = 0
@@ -246,7 +252,7 @@ class TransferScores(RecordContent, frozen=True, kw_only=True, tag="transfer"):
     subject: str  # an experiment's name, or "random init", "raw pixels", "HOG and colour"
     images: Count  # number seen in pre-training
     budgets: tuple[str, ...]
-    scores: tuple[Score, ...]
+    scores: tuple[AccuracyScore, ...]
     metrics: tuple[MetricScore, ...] = ()
     # Number of the task's test images that are in the training data, byte for byte; unset: not compared.
     seen_images: Count | msgspec.UnsetType = msgspec.UNSET
@@ -281,7 +287,7 @@ class MeasuredFigures(RecordContent, frozen=True, kw_only=True, tag="figures"):
 
 
 class Failure(RecordContent, frozen=True, kw_only=True, tag="failure"):
-    """Which run failed and why: all that a failed run leaves. Tables list it."""
+    """Which run failed and why: all that a failed run leaves."""
 
     needs_experiment = False
 
@@ -303,7 +309,10 @@ RECORD_KINDS: dict[str, type[RecordContent]] = {kind_tag(kind): kind for kind in
 
 
 def register_record_kind(kind: type[RecordContent]) -> None:
-    """Add an extension's class of contents; ValueError without a tag of its own that can be in file names."""
+    """Add an extension's class of contents to RECORD_KINDS.
+
+    Raises ValueError without a tag of its own that can be in file names.
+    """
     if not issubclass(kind, RecordContent) or kind_tag(kind) == kind.__name__:
         raise ValueError(
             f"the kind of record {kind!r} must be a subclass of RecordContent with a tag"
@@ -323,7 +332,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     circumstances: Circumstances
     measured: AnyRecordContent
     # Of an extension; a method of this program has none.
-    method: MethodText | msgspec.UnsetType = msgspec.UNSET
+    method: MethodDescription | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         """Raise ValueError for a record without an experiment whose kind needs one."""
@@ -342,7 +351,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def write_record(record: Record, path: Path) -> None:
-    """Write a record atomically: a file at `path` is whole or not there. Floats keep every digit.
+    """Write a record atomically as JSON; floats keep every digit.
 
     Raises ValueError for a figure that is not finite: JSON would turn it into "not measured".
     """
@@ -397,7 +406,10 @@ def kind_tag_from_filename(path: Path) -> str:
 
 
 def is_record_file(path: Path) -> bool:
-    """Return whether a file is a record by its name, as of `record_path`; of an unknown kind by its content as well."""
+    """Return whether a file is a record by its name, as `record_path` gives it.
+
+    A file of an unknown kind is one if its content is.
+    """
     if kind_tag_from_filename(path) in RECORD_KINDS:
         return True
     try:
@@ -411,8 +423,8 @@ def list_record_files(results: Path) -> list[Path]:
     return sorted(filter(is_record_file, results.glob("*.*.json")))
 
 
-def list_report_record_files(results: Path) -> list[Path]:
-    """Return the records' files that `report` reads: of a folder, and of the folders of trainings one level below."""
+def list_record_files_of_report(results: Path) -> list[Path]:
+    """Return the record files that `report` reads: of a folder, and of the folders of trainings one level below."""
     trainings = results.glob("*/*-train.*.json")
     folders = {results, *(path.parent for path in trainings)}
     paths = list[Path]()
@@ -430,8 +442,8 @@ def decode_record(content: bytes, path: Path) -> Record:
         header = decode_json(content, FormatHeader)
     with prefix_errors(path):
         require_format(header, FORMAT, OTHER_FORMAT_REMEDY)
-        encoded = bytes(decode_json(content, MeasuredField).measured)
-        kind = decode_json(encoded, KindHeader).kind
+        encoded = bytes(decode_json(content, UndecodedContentField).measured)
+        kind = decode_json(encoded, ContentKindTag).kind
         content_type: type = RECORD_KINDS.get(kind, dict)
         measured: Any = decode_json(encoded, content_type)
         if kind not in RECORD_KINDS:

@@ -6,7 +6,7 @@ import msgspec
 
 
 class AnyRecordContent:
-    """Marker base of what a run left: a `RecordContent`, or the content of a record whose kind is not known here."""
+    """Marker base of the contents of records: of a `RecordContent`, or of a content whose kind is not known here."""
 
     __slots__ = ()
 
@@ -30,14 +30,14 @@ class UnknownRecordContent(dict[str, Any], AnyRecordContent):
     __slots__ = ()
 
 
-class MeasuredField(msgspec.Struct):
-    """The field of a record's document that holds its content, still encoded."""
+class UndecodedContentField(msgspec.Struct):
+    """The part of a record's document that is read first: its content, not decoded yet."""
 
     measured: msgspec.Raw
 
 
-class KindHeader(msgspec.Struct):
-    """The tag in a content, read before its class is known."""
+class ContentKindTag(msgspec.Struct):
+    """The tag of a content's kind, read before its class is known."""
 
     kind: str
 

@@ -9,7 +9,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=10**18)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
-class TaskTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TaskTrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of a tower's or a head's training on a task."""
 
     image_size: Count  # side in pixels
@@ -21,8 +21,8 @@ class TaskTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     is_averaged: bool  # the moving average of the weights was scored
 
 
-class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which test images of a task one protocol classified correctly, and how its head was fitted."""
+class AccuracyScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The accuracy of one protocol on one task: which test images were right, and how the head was fitted."""
 
     task: str
     protocol: str  # "linear probe", "k-NN", ...
@@ -41,7 +41,9 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     # Of a label-fraction curve: share of the training images that are labelled.
     label_share: Share | None = None
     draw: Count = 0  # number of the random draw of the labelled images
-    training: TaskTraining | None = None  # None: nothing but a head on frozen features was trained
+    training: TaskTrainingSettings | None = (
+        None  # None: nothing but a head on frozen features was trained
+    )
 
     @property
     def accuracy(self) -> float:
@@ -49,7 +51,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A figure of one protocol on one task's test part that is no accuracy, such as a mean average precision."""
+    """The value of one metric by one protocol on one task's test part; it is no accuracy, such as a mIoU."""
 
     task: str
     protocol: str
@@ -59,11 +61,11 @@ class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     num_test: Count
     baseline: float | None  # the same figure for what knows nothing; None: not measured
     draw: Count = 0
-    training: TaskTraining | None = None  # None: as for a score
+    training: TaskTrainingSettings | None = None  # None: as for a score
 
 
-def describe_task_trainings(scores: Iterable[Score | MetricScore]) -> str:
-    """Return a line with the image sizes, batches and steps of the trainings on the tasks; empty if there are none."""
+def describe_task_trainings(scores: Iterable[AccuracyScore | MetricScore]) -> str:
+    """Return a line with the image sizes, batches and steps of the scores' trainings; empty if there are none."""
     trainings = dict[str, None]()
     for score in scores:
         training = score.training

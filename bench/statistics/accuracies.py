@@ -32,8 +32,8 @@ MOST_REPETITIONS = 100_000  # that are computed to tell a mean from 0
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean with its 95 % interval."""
+class MeanEstimate:
+    """A mean over repetitions with its 95 % interval and p."""
 
     value: float
     low: float | None  # None: no interval
@@ -42,11 +42,12 @@ class Estimate:
     p: float | None = None  # of the mean being 0, not adjusted for the number of estimates
 
 
-def estimate_mean_over_seeds(scores_by_seed: Sequence[ItemScores]) -> Estimate:
-    """Estimate the mean score over training seeds and test items, with an interval from three seeds on.
+def estimate_mean_over_seeds(scores_by_seed: Sequence[ItemScores]) -> MeanEstimate:
+    """Estimate the mean score over training seeds and test items, with an interval.
 
-    Seeds and items are both taken as drawn at random, so that the interval covers other trainings and other test items.
-    Trainings with different numbers of items have no interval.
+    With fewer than three seeds the ends of the interval are None. Seeds and items are both taken as drawn at random, so
+    that the interval covers other trainings and other test items. Trainings with different numbers of items have no
+    interval.
     """
     reason = ""
     if len({np.size(scores) for scores in scores_by_seed}) > 1:
@@ -54,11 +55,13 @@ def estimate_mean_over_seeds(scores_by_seed: Sequence[ItemScores]) -> Estimate:
     num_seeds = len(scores_by_seed)
     if reason or num_seeds < MIN_SEEDS_FOR_INTERVAL:
         mean = fmean(float(np.mean(scores)) for scores in scores_by_seed)
-        return Estimate(mean, None, None, f"{num_seeds} seeds{reason}, no interval")
+        return MeanEstimate(mean, None, None, f"{num_seeds} seeds{reason}, no interval")
     return _estimate_mean_of_runs(scores_by_seed, "seeds")
 
 
-def estimate_mean_over_draws(draws_by_training: Mapping[K, Mapping[int, ItemScores]]) -> Estimate:
+def estimate_mean_over_draws(
+    draws_by_training: Mapping[K, Mapping[int, ItemScores]],
+) -> MeanEstimate:
     """Estimate the mean score over draws of the labelled images.
 
     The interval of one training is over its draws and the test items; of several over the means of the trainings.
@@ -70,14 +73,14 @@ def estimate_mean_over_draws(draws_by_training: Mapping[K, Mapping[int, ItemScor
     scores_by_draw = list(draws.values())
     if len(scores_by_draw) == 1:
         mean = float(np.mean(scores_by_draw[0]))
-        return Estimate(mean, None, None, "one draw, no interval")
+        return MeanEstimate(mean, None, None, "one draw, no interval")
     return _estimate_mean_of_runs(scores_by_draw, "draws")
 
 
 def estimate_difference_over_seeds(
     base: Mapping[K, ItemScores], other: Mapping[K, ItemScores]
-) -> Estimate | None:
-    """Estimate the mean of other - base, both by seed, over their common seeds and items; None under five seeds."""
+) -> MeanEstimate | None:
+    """Estimate the mean of other - base, both by seed, over their common seeds and items; None if these are too few."""
     differences = []
     for seed, scores in base.items():
         if seed in other:
@@ -109,13 +112,13 @@ def paired_differences_needed(mean: float, standard_deviation: float) -> int:
 class JudgedAccuracyDifference:
     """A difference of accuracies with its verdict; `p` is adjusted for all claims of its page."""
 
-    difference: Estimate
+    difference: MeanEstimate
     p: float | None
     verdict: DifferenceVerdict
 
 
 def judge_accuracy_differences(
-    differences: Mapping[K, Estimate],
+    differences: Mapping[K, MeanEstimate],
 ) -> dict[K, JudgedAccuracyDifference]:
     """Judge all differences of accuracies of a page as one family.
 
@@ -134,7 +137,7 @@ def judge_accuracy_differences(
     return judged
 
 
-def _estimate_mean_of_runs(scores_by_run: Sequence[ItemScores], run_noun: str) -> Estimate:
+def _estimate_mean_of_runs(scores_by_run: Sequence[ItemScores], run_noun: str) -> MeanEstimate:
     """Estimate the mean over runs and test items, with Student's t interval; `run_noun` is "seeds" or "draws"."""
     table = np.array([np.atleast_1d(scores) for scores in scores_by_run], np.float64)
     num_runs, num_items = table.shape
@@ -142,16 +145,16 @@ def _estimate_mean_of_runs(scores_by_run: Sequence[ItemScores], run_noun: str) -
     if num_items > 1:
         over += f" and {num_items:,} test images"
     mean = float(table.mean())
-    variance, degrees_of_freedom = _variance_of_mean(table)
+    variance, degrees_of_freedom = _variance_of_mean_and_degrees_of_freedom(table)
     if variance <= (ROUNDING * mean) ** 2:  # of equal figures: rounding
-        return Estimate(mean, mean, mean, over, float(not mean))
+        return MeanEstimate(mean, mean, mean, over, float(not mean))
     error = math.sqrt(variance)
     margin = student_t_half_width(error, degrees_of_freedom)
     p = student_t_p_value(mean, error, degrees_of_freedom)
-    return Estimate(mean, mean - margin, mean + margin, over, p)
+    return MeanEstimate(mean, mean - margin, mean + margin, over, p)
 
 
-def _variance_of_mean(table: Array) -> tuple[float, float]:
+def _variance_of_mean_and_degrees_of_freedom(table: Array) -> tuple[float, float]:
     """Return the variance of the mean of a (runs, items) table, and its degrees of freedom.
 
     Runs and items are both drawn at random. The variance of the mean is the sum of that of the runs, of the items and

@@ -17,7 +17,7 @@ class ValueWithInterval:
     high: float
 
 
-def accuracy_with_interval(is_correct: Sequence[float]) -> ValueWithInterval:
+def accuracy_with_wilson_interval(is_correct: Sequence[float]) -> ValueWithInterval:
     """Return the share of items that are right (1, else 0), with Wilson's interval over the items, for one training.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.

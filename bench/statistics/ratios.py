@@ -19,14 +19,15 @@ from bench.statistics.p_values import (
 
 Verdict = Literal["faster", "slower", "no difference", "inconclusive"]
 RateByRound = Mapping[int, float]  # the rate of one run per round, by the round's number
+LogRateByRound = Mapping[int, float]  # natural logarithms of these
 ALPHA = 0.01  # a verdict of "faster", "slower", "better" or "worse" needs an adjusted p at or under this
 SMALLEST_EFFECT = 0.02  # and one on speed a ratio at least this far from 1
 MIN_RUNS = 5  # of each group for a verdict: with fewer, Student's t leans on a normal distribution
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
-    """The ratio of two groups' rates, the second over the first; None is what cannot be computed from so few runs."""
+class RateRatio:
+    """The ratio of two groups' rates, the second over the first, with its interval and p; None: too few runs."""
 
     value: float
     low: float | None  # ends of the 95 % interval
@@ -36,7 +37,7 @@ class Ratio:
 
     @property
     def verdict(self) -> Verdict:
-        """What can be said of rates: more is "faster"."""
+        """Whether the second group is faster than the first."""
         if self.low is None or self.high is None or self.p is None:
             return "inconclusive"
         if min(self.runs) < MIN_RUNS:
@@ -52,17 +53,21 @@ class Ratio:
         return "inconclusive"
 
 
-def compare_rates(base: RateByRound, other: RateByRound) -> Ratio:
+def compare_rates(base: RateByRound, other: RateByRound) -> RateRatio:
     """Return the ratio other / base of two groups' rates. See `compare_rate_pairs`."""
     return compare_rates_to_base(base, {"other": other})["other"]
 
 
-def compare_rates_to_base(base: RateByRound, others: Mapping[str, RateByRound]) -> dict[str, Ratio]:
+def compare_rates_to_base(
+    base: RateByRound, others: Mapping[str, RateByRound]
+) -> dict[str, RateRatio]:
     """Return the ratio other / base of each of the other groups, by name. See `compare_rate_pairs`."""
     return compare_rate_pairs({name: (base, other) for name, other in others.items()})
 
 
-def compare_rate_pairs(pairs: Mapping[str, tuple[RateByRound, RateByRound]]) -> dict[str, Ratio]:
+def compare_rate_pairs(
+    pairs: Mapping[str, tuple[RateByRound, RateByRound]],
+) -> dict[str, RateRatio]:
     """Return the ratio second / first of each pair of groups, a ratio of geometric means over runs.
 
     p and verdict are adjusted for the number of pairs by Holm's step-down.
@@ -82,28 +87,30 @@ def compare_rate_pairs(pairs: Mapping[str, tuple[RateByRound, RateByRound]]) -> 
     return {name: replace(ratio, p=adjusted.get(name)) for name, ratio in ratios.items()}
 
 
-def ratio_without_interval(base: RateByRound, other: RateByRound) -> Ratio:
+def ratio_without_interval(base: RateByRound, other: RateByRound) -> RateRatio:
     """Return the ratio other / base without interval and p, such as the ratio of runs that other work disturbed."""
     base_mean = fmean(_log_rates(base).values())
     other_mean = fmean(_log_rates(other).values())
     ratio = math.exp(other_mean - base_mean)
     runs = (len(base), len(other))
-    return Ratio(ratio, None, None, None, runs)
+    return RateRatio(ratio, None, None, None, runs)
 
 
-def _compare_log_rates(base: RateByRound, other: RateByRound) -> Ratio:
+def _compare_log_rates(base: LogRateByRound, other: LogRateByRound) -> RateRatio:
     """Return the ratio other / base of rates that are given as logarithms by round; p is not adjusted."""
     shared_rounds = sorted(base.keys() & other.keys())
     num_rounds = len(shared_rounds)
     if num_rounds < 2:  # noqa: PLR2004
-        return compare_independent_logs(list(base.values()), list(other.values()))
+        return compare_log_rates_of_independent_runs(list(base.values()), list(other.values()))
     differences = [other[number] - base[number] for number in shared_rounds]
     standard_error = stdev(differences) / math.sqrt(num_rounds)
     runs = (num_rounds, num_rounds)
     return _ratio_from_log(fmean(differences), standard_error, num_rounds - 1, runs)
 
 
-def compare_independent_logs(base_logs: Sequence[float], other_logs: Sequence[float]) -> Ratio:
+def compare_log_rates_of_independent_runs(
+    base_logs: Sequence[float], other_logs: Sequence[float]
+) -> RateRatio:
     """Return the ratio other / base of runs that share no rounds, by Student's t with a pooled spread.
 
     The rates of the runs are given as natural logarithms.
@@ -113,7 +120,7 @@ def compare_independent_logs(base_logs: Sequence[float], other_logs: Sequence[fl
     num_other = len(other_logs)
     runs = (num_base, num_other)
     if min(runs) == 1:  # one run has no spread
-        return Ratio(math.exp(difference), None, None, None, runs)
+        return RateRatio(math.exp(difference), None, None, None, runs)
     degrees_of_freedom = num_base + num_other - 2
     base_squares = (num_base - 1) * stdev(base_logs) ** 2
     other_squares = (num_other - 1) * stdev(other_logs) ** 2
@@ -125,13 +132,13 @@ def compare_independent_logs(base_logs: Sequence[float], other_logs: Sequence[fl
 
 def _ratio_from_log(
     log_ratio: float, standard_error: float, degrees_of_freedom: int, runs: tuple[int, int]
-) -> Ratio:
-    """Return the ratio of a logarithm, with Student's t interval and p from the logarithm's standard error."""
+) -> RateRatio:
+    """Return the ratio whose logarithm is given, with Student's t interval and p from its standard error."""
     margin = student_t_half_width(standard_error, degrees_of_freedom)
     low = math.exp(log_ratio - margin)
     high = math.exp(log_ratio + margin)
     p = student_t_p_value(log_ratio, standard_error, degrees_of_freedom)
-    return Ratio(math.exp(log_ratio), low, high, p, runs)
+    return RateRatio(math.exp(log_ratio), low, high, p, runs)
 
 
 def log_standard_deviation(rates: RateByRound) -> float | None:
@@ -141,8 +148,8 @@ def log_standard_deviation(rates: RateByRound) -> float | None:
     return stdev(_log_rates(rates).values())
 
 
-def _log_rates(rates: RateByRound) -> dict[int, float]:
-    """Return the natural logarithms by round; ValueError for a rate that is not positive and finite."""
+def _log_rates(rates: RateByRound) -> LogRateByRound:
+    """Return the natural logarithms of rates by round; ValueError for a rate that is not positive and finite."""
     log_rates = {}
     for number, rate in rates.items():
         if not 0 < rate < math.inf:

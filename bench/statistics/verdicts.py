@@ -31,9 +31,10 @@ def judge_loader_cores(min_cores: float, max_cores: float, num_free_cores: int) 
 
 
 def judge_flops_prediction(log_difference: float, half_width: float | None) -> FlopsVerdict:
-    """Judge ln(measured ratio / ratio of FLOPs), whose interval is +- `half_width`: within 0.08, beyond it, or neither.
+    """Judge whether a measured ratio agrees with the ratio of FLOPs, by the logarithm of their quotient.
 
-    None: there is no interval.
+    It agrees where the interval of `log_difference`, which is +- `half_width`, is within 0.08. None: there is no
+    interval.
     """
     if half_width is None:
         return "cannot be told"

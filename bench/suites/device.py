@@ -20,10 +20,10 @@ def synchronized_seconds() -> float:
     return time.perf_counter()
 
 
-def time_gradients(
+def time_gradients_and_count_bytes(
     benchmark: BenchmarkFixture, loss: Callable[..., Tensor], *inputs: Tensor
 ) -> None:
-    """Time forward and backward of a loss, and store the peak bytes of its tensors in the benchmark's `extra_info`."""
+    """Time forward and backward of a loss; store the peak bytes of its tensors in the benchmark's `extra_info`."""
     leaves = [value.to(DEVICE).requires_grad_() for value in inputs]
 
     def work() -> object:

@@ -51,7 +51,7 @@ def format_count(value: Number) -> str:
     return f"{value:,.0f}"
 
 
-def format_abbreviated(value: Number) -> str:
+def format_abbreviated_count(value: Number) -> str:
     """Write a number with three significant digits and the letter k, M or G: 80k, 1.2M."""
     letters = {1e9: "G", 1e6: "M", 1e3: "k"}
     for size, letter in letters.items():
@@ -86,7 +86,7 @@ def format_accuracy(share: Number) -> str:
     return f"{sign}{abs(share):.3f}"
 
 
-def format_accuracy_gain(difference: Number) -> str:
+def format_signed_accuracy_difference(difference: Number) -> str:
     """Write a difference of accuracies with its sign."""
     sign = "+" if difference >= 0 else ""
     return sign + format_accuracy(difference)
@@ -124,7 +124,7 @@ def format_quantity(value: Number, unit: str) -> str:
     return f"{number} {sizes[size]}"
 
 
-def pluralize(number: int, singular: str, plural: str = "") -> str:
+def format_count_with_noun(number: int, singular: str, plural: str = "") -> str:
     """Write a number with its noun: 1 run, 6 runs."""
     noun = singular
     if number != 1:

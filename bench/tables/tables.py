@@ -114,7 +114,7 @@ class Cell:
         return Cell(text, note, figure.value, interval=(figure.low, figure.high))
 
     @staticmethod
-    def of_name(label: str, experiment_name: str) -> "Cell":
+    def naming_row(label: str, experiment_name: str) -> "Cell":
         """Return the cell that names a row: its label, with the experiment's name beneath where that differs."""
         return Cell.of(label, note="" if label == experiment_name else experiment_name)
 
@@ -132,14 +132,14 @@ class Column:
         return f"{self.title}, {self.note}" if self.note else self.title
 
     @staticmethod
-    def text(title: str, note: str = "") -> "Column":
+    def left_aligned(title: str, note: str = "") -> "Column":
         """Return a left-aligned column."""
         return Column(title, note, is_numeric=False)
 
     @staticmethod
-    def texts(*titles: str) -> "list[Column]":
+    def all_left_aligned(*titles: str) -> "list[Column]":
         """Return left-aligned columns without notes."""
-        return [Column.text(title) for title in titles]
+        return [Column.left_aligned(title) for title in titles]
 
 
 Row = Sequence[Cell]
@@ -172,7 +172,7 @@ class Table:
         groups: Mapping[str, Sequence[Row]],
         note: str = "",
     ) -> "Table":
-        """Return a table of the groups that have rows, by their headings."""
+        """Return a table of groups of rows by their headings; groups without rows are left out."""
         filled_groups = {heading: rows for heading, rows in groups.items() if rows}
         return Table(title, columns, filled_groups, note)
 
@@ -204,17 +204,20 @@ class Table:
         return list(chain.from_iterable(self.groups.values()))
 
     @property
-    def has_headings(self) -> bool:
+    def has_group_headings(self) -> bool:
         return any(self.groups)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The values of each row by column name; its heading is under "group". A missing column is left out."""
+        """The values of each row by column name.
+
+        The heading of a row's group is under "group". A missing column is left out.
+        """
         names = self.column_names
         value_rows = []
         for heading, rows in self.groups.items():
             for row in rows:
-                values = {"group": heading} if self.has_headings else {}
+                values = {"group": heading} if self.has_group_headings else {}
                 for name, cell in zip(names, row, strict=True):
                     if cell is not MISSING_CELL:
                         values[name] = cell.json_value
@@ -223,7 +226,7 @@ class Table:
 
     @property
     def column_names(self) -> list[str]:
-        """The names of the columns: their titles; a repeated title has its note added."""
+        """The titles of the columns; a repeated title has its note added."""
         titles = [column.title for column in self.columns]
         names = []
         for column in self.columns:
@@ -233,7 +236,7 @@ class Table:
 
 
 def escape_spreadsheet_formula(cell: object) -> object:
-    """Begin a text that a spreadsheet would compute with an apostrophe; numbers are unchanged.
+    """Return a cell with an apostrophe before a text that a spreadsheet would compute; numbers are unchanged.
 
     Source: OWASP, "CSV Injection".
     """

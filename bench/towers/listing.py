@@ -7,14 +7,14 @@ import timm
 import torch
 
 from bench.console.progress import show_progress
-from bench.profilers.counters import count_image_flops
+from bench.profilers.counters import count_flops_of_one_image
 from bench.tables.tables import Cell, Column, Table
 from models import suggest_similar
 from models.image_tower import build_image_tower, published_image_size
 
 MAX_TOWERS = 100
 COLUMNS = [
-    Column.text("tower"),
+    Column.left_aligned("tower"),
     Column("px"),
     Column("width"),
     Column("parameters, M"),
@@ -50,7 +50,7 @@ def _make_tower_row(name: str) -> list[Cell]:
         side = published_image_size(name)
         with torch.device("meta"):
             tower = build_image_tower(name, side, 0)
-        flops = count_image_flops(tower, tower.channels, side)
+        flops = count_flops_of_one_image(tower, tower.channels, side)
     except Exception as error:  # noqa: BLE001 - neither library documents the exceptions of its towers
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         unmeasured = [Cell.unmeasured(reason)] * (len(COLUMNS) - 1)

@@ -11,7 +11,7 @@ from bench.console.console import PROGRAM
 from bench.environment.files import decode_json, prefix_errors, require_regular_file
 from bench.experiment.config import Experiment
 from bench.experiment.settings import strip_settings_suffix
-from bench.records.method_text import MethodText
+from bench.records.method_text import MethodDescription
 from bench.records.record import comparison_name_from_filename
 
 
@@ -22,7 +22,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     images: int  # seen
     budgets: tuple[str, ...]  # for which it was cooled down
     # Of an extension; a method of this program has none.
-    method: MethodText | msgspec.UnsetType = msgspec.UNSET
+    method: MethodDescription | msgspec.UnsetType = msgspec.UNSET
 
     def to_metadata(self) -> dict[str, str]:
         """Return this as the metadata of a safetensors file."""

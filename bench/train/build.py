@@ -27,7 +27,7 @@ from bench.experiment.fields import PACK_DATA, ImageSettings, InputSettings
 from bench.interfaces.method import Method, get_method
 from bench.labels.adjectives import adjective_labels_of_experiment
 from bench.labels.subwords import encode_caption
-from bench.profilers.clock import clock
+from bench.profilers.clock import time_synchronized_block
 from bench.train.augmentation import get_method_with_augmentation
 from bench.train.distributed import world_group, world_rank, world_size
 from bench.train.not_finite import NotFiniteError
@@ -170,7 +170,7 @@ def build_train_run(
 def take_steps_at_full_learning_rate(run: TrainRun, step_numbers: Iterable[int]) -> list[Tensor]:
     """Take steps at the full learning rate, then sleep for `injected_slowdown`; return the losses, on the device."""
     experiment = run.stream.experiment
-    with clock(run.stream.device) as elapsed:
+    with time_synchronized_block(run.stream.device) as elapsed:
         losses = [
             run.step(run.stream.batch(number), experiment.optimizer.learning_rate)
             for number in step_numbers

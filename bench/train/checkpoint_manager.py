@@ -125,7 +125,7 @@ class CheckpointManager:
         is_before_cooldown = not segment.is_trunk and taken == segment.first_step
         seconds_since_save = now - self._last_save
         is_due = world_rank() == 0 and seconds_since_save >= 60 * self.config.interval_minutes
-        values = [float(self.stop.code), float(is_due), seconds_per_step]
+        values = [float(self.stop.exit_code), float(is_due), seconds_per_step]
         code, is_time, slowest = all_reduce_max(values, run.stream.device)
         must_save = bool(code or is_before_cooldown or is_time)
         if must_save and taken > self._steps_saved:
@@ -147,7 +147,7 @@ class CheckpointManager:
     @property
     def must_stop_before_step(self) -> bool:
         """Whether a signal ends this lone process before its next step; several processes agree in `save_if_due`."""
-        return world_group() is None and self.stop.code != 0
+        return world_group() is None and self.stop.exit_code != 0
 
     def _save(self, run: TrainRun, progress: TrainProgress, segment: ScheduleSegment) -> None:
         """Copy the state to the host, and begin to write it, after a checkpoint that is still being written."""
@@ -197,7 +197,7 @@ class CheckpointManager:
             except OSError as error:
                 message = f"no checkpoint of step {metadata.steps_taken:,}, the one before it is kept: {error}"
             else:
-                message = f"saved {path}" if self.stop.code else ""
+                message = f"saved {path}" if self.stop.exit_code else ""
                 break
         if message:
             log(message)

@@ -5,13 +5,13 @@ import os
 import torch
 from msgspec.structs import replace
 
-from bench.console.console import UserError, describe_error
+from bench.console.console import UserError, format_error_on_one_line
 from bench.data.samples import training_files_digest
 from bench.environment.circumstances import Circumstances, digest_sources
 from bench.environment.machine import describe_processors
 from bench.environment.torchrun_ranks import MIXED_MACHINES, describe_node
 from bench.experiment.config import Experiment
-from bench.records.current import current_circumstances
+from bench.records.current import collect_circumstances
 from bench.train.distributed import all_gather_objects, world_size
 
 
@@ -23,7 +23,7 @@ def circumstances_of_equal_ranks(
     The environment variable CATLIP_BENCH_MIXED_MACHINES allows different processors; the slowest one sets the speed.
     """
     runtime = None if experiment is None else experiment.runtime
-    circumstances = current_circumstances(runtime, device, world_size())
+    circumstances = collect_circumstances(runtime, device, world_size())
     if world_size() == 1:
         return circumstances
     values = {
@@ -38,7 +38,7 @@ def circumstances_of_equal_ranks(
         try:
             digest = training_files_digest(experiment.input, experiment.targets)
         except (ValueError, OSError) as error:  # compared, too, so that no rank waits for another
-            digest = describe_error(error)
+            digest = format_error_on_one_line(error)
         values[f"data={experiment.input.data} or what belongs to it"] = digest
     processors = describe_processors(device)
     if os.environ.get(MIXED_MACHINES) != "1":

@@ -19,8 +19,8 @@ from bench.experiment.config import Experiment
 from bench.experiment.fields import TrainingSettings
 from bench.interfaces.method import extension_method_text, get_label_method
 from bench.interfaces.schedule import SCHEDULES
-from bench.profilers.clock import clock
-from bench.records.record import CooledTower, Training
+from bench.profilers.clock import time_synchronized_block
+from bench.records.record import CooledDownTower, Training
 from bench.tables.groups import group_by
 from bench.towers.head_file import save_head, save_weights
 from bench.towers.provenance import Provenance
@@ -76,7 +76,7 @@ def train(
         if manager is not None:
             progress = manager.restore(run)
             stack.callback(manager.wait_until_written)
-        elapsed = stack.enter_context(clock(device))
+        elapsed = stack.enter_context(time_synchronized_block(device))
         logger = TrainLogger(run.stream, segments[-1].stop_step, len(progress.losses))
         for segment in segments:
             if len(progress.losses) >= segment.stop_step:
@@ -93,7 +93,7 @@ def train(
                 load_state(run, progress.trunk_state)
                 progress.trunk_state = {}
     branches = [
-        CooledTower(images=images, budgets=tuple(names), tower=tower_path(images).name)
+        CooledDownTower(images=images, budgets=tuple(names), tower=tower_path(images).name)
         for images, names in names_of_budgets.items()
     ]
     return Training(

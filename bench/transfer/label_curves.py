@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.interfaces.sections import ComparisonRecords
-from bench.records.scores import Score
-from bench.statistics.accuracies import Estimate, estimate_mean_over_draws
+from bench.records.scores import AccuracyScore
+from bench.statistics.accuracies import MeanEstimate, estimate_mean_over_draws
 from bench.tables.formats import NBSP
 from bench.tables.groups import group_by
 from bench.tables.tables import Table
@@ -65,11 +65,11 @@ class LabelCurve:
         """The number of trainings."""
         return len({training for trainings in self.correct.values() for training in trainings})
 
-    def accuracies(self) -> list[tuple[float, Estimate]]:
+    def accuracies(self) -> list[tuple[float, MeanEstimate]]:
         """Return (number of labels in `label_unit`, accuracy), fewest labels first."""
         return [(labels, estimate_mean_over_draws(draws)) for labels, draws in self.correct.items()]
 
-    def gains_over(self, base: "LabelCurve") -> list[tuple[float, Estimate]]:
+    def gains_over(self, base: "LabelCurve") -> list[tuple[float, MeanEstimate]]:
         """Return (number of labels in `label_unit`, gain over a curve with the same trainings and draws)."""
         gains = []
         for labels, trainings in self.correct.items():
@@ -97,7 +97,7 @@ def collect_label_curves(comparison: ComparisonRecords) -> list[LabelCurve]:
     return [_make_curve(group) for group in group_by(scores, curve_key).values()]
 
 
-def _label_unit(score: Score) -> str:
+def _label_unit(score: AccuracyScore) -> str:
     return SHARE if score.per_class is None else PER_CLASS
 
 
@@ -166,7 +166,9 @@ def _random_head_curve(curves: Sequence[LabelCurve], curve: LabelCurve) -> Label
     return None
 
 
-def _columns_by_label_number(unit: str, points: Sequence[tuple[float, Estimate]]) -> dict[str, Any]:
+def _columns_by_label_number(
+    unit: str, points: Sequence[tuple[float, MeanEstimate]]
+) -> dict[str, Any]:
     """Return (value, low, high) by the number of labels as text, as `Table.from_dicts` takes it."""
     columns = {}
     for labels, estimate in points:

@@ -13,7 +13,7 @@ from bench.experiment.config import Experiment
 from bench.interfaces.catalog import PROTOCOLS, RANDOM_INIT, REFERENCE_TOWER
 from bench.measure.memory import is_out_of_memory_error
 from bench.records.record import TransferScores
-from bench.records.scores import MetricScore, Score
+from bench.records.scores import AccuracyScore, MetricScore
 from bench.towers.tower_from import build_random_init_tower, load_tower
 from bench.train.build import build_untrained_tower
 from bench.transfer.feature_extractor import (
@@ -82,7 +82,7 @@ def score_task(
         subject=extractor.name,
         images=extractor.images_seen,
         budgets=extractor.budgets,
-        scores=tuple(score for score in scores if isinstance(score, Score)),
+        scores=tuple(score for score in scores if isinstance(score, AccuracyScore)),
         metrics=tuple(score for score in scores if isinstance(score, MetricScore)),
         seen_images=seen_images,
     )

@@ -7,13 +7,13 @@ from bench.interfaces.catalog import RANDOM_INIT, REFERENCE_TOWER
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.comparison_records import UNTIMED
 from bench.records.record import TransferScores
-from bench.statistics.intervals import accuracy_with_interval
+from bench.statistics.intervals import accuracy_with_wilson_interval
 from bench.tables.formats import (
     CONFIDENCE_TEXT,
     format_accuracy,
-    format_accuracy_gain,
     format_count,
     format_percent,
+    format_signed_accuracy_difference,
     join_with_and,
 )
 from bench.tables.tables import Cell, Column, Table
@@ -46,7 +46,7 @@ def overview_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Ta
     Each experiment is listed at the first number of images that it has in common with others.
     """
     budgets = [budget for budget in scores.headline_budgets if budget.images is not None]
-    columns = [Column.text("features")]
+    columns = [Column.left_aligned("features")]
     headings = [str(budget).capitalize() for budget in budgets]
     headings += [LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
     cells: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)  # by heading and subject
@@ -82,7 +82,7 @@ def seed_accuracy_table(
     for task in tasks:
         for tower in scores.accuracies(task, protocol):
             for scored in tower.seed_scores:
-                interval = accuracy_with_interval(scored.correct.tolist())
+                interval = accuracy_with_wilson_interval(scored.correct.tolist())
                 cell = Cell.estimate_or_why(interval, format_accuracy)
                 cells[scored.subject, scored.images_seen, scored.seed][task] = cell
     rows = []
@@ -94,7 +94,7 @@ def seed_accuracy_table(
             *_cells_of_tasks(cells_of_tower, tasks),
         ]
         rows.append(row)
-    columns = [Column.text("features"), Column("images seen"), Column("seed")]
+    columns = [Column.left_aligned("features"), Column("images seen"), Column("seed")]
     columns += [Column(task) for task in tasks]
     is_transposed = len(tasks) > len(rows)
     return Table(f"Transfer: {protocol}", columns, {"": rows}, is_transposed=is_transposed)
@@ -135,11 +135,11 @@ def task_table(
         row.append(Cell.of(" and ".join(fronts_of_tower) or "no"))
         for heading in _group_headings(tower):
             groups[heading].append(row)
-    columns = [Column.text("features"), Column("images seen")]
+    columns = [Column.left_aligned("features"), Column("images seen")]
     columns += [Column(cost.title, "at its measured speed") for cost in costs]
     for protocol in protocols:
         columns += _protocol_columns(protocol)
-    columns += [Column("seeds"), Column.text("on the Pareto front", "against")]
+    columns += [Column("seeds"), Column.left_aligned("on the Pareto front", "against")]
     return Table.of_groups(f"Accuracy on {task}", columns, groups)
 
 
@@ -180,7 +180,7 @@ def _protocol_cells(protocol: str, tower: SubjectAccuracy | None) -> list[Cell]:
         no_gain = "this is the random-init baseline"
     cells = [
         Cell.estimate_or_why(tower.accuracy, format_accuracy),
-        Cell.estimate_or_why(tower.gain, format_accuracy_gain, no_gain),
+        Cell.estimate_or_why(tower.gain, format_signed_accuracy_difference, no_gain),
     ]
     if protocol != RETRIEVAL:
         scores = [scored.score for scored in tower.seed_scores]
@@ -210,7 +210,7 @@ def describe_leaked_test_images(comparison: ComparisonRecords) -> str:
 def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
     """Return the cell that names a scored subject."""
     title = RANDOM_INIT_TITLE if subject == RANDOM_INIT else subject
-    return Cell.of_name(comparison.labels.get(subject, title), subject)
+    return Cell.naming_row(comparison.labels.get(subject, title), subject)
 
 
 def images_seen_cell(images: int) -> Cell:

@@ -13,9 +13,13 @@ from bench.experiment.fields import RandomInitKey
 from bench.interfaces.catalog import DEFAULT_TASKS, RANDOM_INIT, REFERENCES
 from bench.interfaces.sections import ComparisonRecords
 from bench.records.record import EQUAL_SECONDS, TransferScores
-from bench.records.scores import Score
-from bench.statistics.accuracies import Estimate, ItemScores, estimate_mean_over_seeds
-from bench.statistics.intervals import ValueWithInterval, accuracy_with_interval, mean_with_interval
+from bench.records.scores import AccuracyScore
+from bench.statistics.accuracies import ItemScores, MeanEstimate, estimate_mean_over_seeds
+from bench.statistics.intervals import (
+    ValueWithInterval,
+    accuracy_with_wilson_interval,
+    mean_with_interval,
+)
 from bench.tables.groups import group_by
 
 PROBE = "linear probe"
@@ -48,7 +52,7 @@ class SubjectScore:
     experiment: Experiment | None
     images_seen: int  # in pre-training
     budgets: tuple[EqualBudget, ...]
-    score: Score
+    score: AccuracyScore
 
     @property
     def seed(self) -> int | None:
@@ -81,9 +85,9 @@ class SubjectAccuracy:
     images_seen: int  # in pre-training
     budgets: tuple[EqualBudget, ...]
     seed_scores: tuple[SubjectScore, ...]  # one per seed
-    accuracy: Estimate
+    accuracy: MeanEstimate
     # Over the random-init baseline; None for the baseline itself, or without one.
-    gain: Estimate | None
+    gain: MeanEstimate | None
 
     def correct_by_seed(self) -> dict[int | None, ItemScores]:
         """Return for each seed which test images its tower classified correctly (1.0, else 0.0)."""
@@ -252,7 +256,9 @@ def _make_subject_accuracy(
         images_seen=first.images_seen,
         budgets=tuple(budgets),
         seed_scores=tuple(seed_scores),
-        accuracy=_estimate_mean([scored.correct for scored in seed_scores], accuracy_with_interval),
+        accuracy=_estimate_mean(
+            [scored.correct for scored in seed_scores], accuracy_with_wilson_interval
+        ),
         gain=_estimate_mean(gains, mean_with_interval) if gains else None,
     )
 
@@ -260,13 +266,13 @@ def _make_subject_accuracy(
 def _estimate_mean(
     rows: Sequence[CorrectItems],
     interval_over_items: Callable[[Sequence[float]], ValueWithInterval],
-) -> Estimate:
+) -> MeanEstimate:
     """Return the mean over seeds and test items, with an interval over seeds, or for one seed over test items."""
     if len(rows) > 1 or len(rows[0]) == 1:
         return estimate_mean_over_seeds(rows)
     items = rows[0]
     interval = interval_over_items(items.tolist())
-    return Estimate(interval.value, interval.low, interval.high, f"{len(items):,} test images")
+    return MeanEstimate(interval.value, interval.low, interval.high, f"{len(items):,} test images")
 
 
 def _select_random_init_baselines(

@@ -14,7 +14,7 @@ from bench.console.console import log
 from bench.console.progress import show_progress
 from bench.environment.seeds import STEP, derive_seed
 from bench.interfaces.optimizer import weight_decay_groups
-from bench.records.scores import TaskTraining
+from bench.records.scores import TaskTrainingSettings
 from bench.train.schedules import cosine_decay
 from bench.train.step import make_gradient_clipper
 from bench.train.weight_average import make_ema
@@ -85,10 +85,10 @@ class TrainingRecipe:
 
     def make_task_training(
         self, num_images: int, image_size: int, learning_rate: float
-    ) -> TaskTraining:
+    ) -> TaskTrainingSettings:
         """Return the settings of a training on this number of images, as its record stores them."""
         steps = self.count_steps(num_images)
-        return TaskTraining(
+        return TaskTrainingSettings(
             image_size=image_size,
             batch_size=self.batch_size,
             steps=steps,

@@ -17,7 +17,11 @@ def build_warmup_section(page):
         seconds.setdefault(page.comparison.label(experiment.name), []).append(speed.warmup_seconds)
     if not seconds:
         return None  # the page has no such section
-    columns = [Column.text("experiment"), Column("warm-up", "s, median of runs"), Column("runs")]
+    columns = [
+        Column.left_aligned("experiment"),
+        Column("warm-up", "s, median of runs"),
+        Column("runs"),
+    ]
     rows = [
         [Cell.of(name), Cell.of(median(runs), format_rate), Cell.of(len(runs))]
         for name, runs in seconds.items()

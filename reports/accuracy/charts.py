@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from matplotlib.transforms import ScaledTranslation
 
 from bench.interfaces.sections import ComparisonRecords
-from bench.statistics.accuracies import Estimate
-from bench.tables.formats import format_abbreviated, format_accuracy
+from bench.statistics.accuracies import MeanEstimate
+from bench.tables.formats import format_abbreviated_count, format_accuracy
 from bench.tables.groups import group_by
 from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
 from bench.transfer.subject_scores import RETRIEVAL, FullLabelScores, SubjectAccuracy
@@ -70,7 +70,7 @@ def accuracy_chart(
         axes.yaxis.set_major_locator(MultipleLocator(spacing))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1f}" if value else "0")
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated(value))
+        axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated_count(value))
         axes.set_xlabel(cost.axis_label)
         if cost is not IMAGES:
             _draw_front(axes, pareto_front(points, cost), cost)
@@ -104,7 +104,7 @@ def loss_chart(
             curve_colour = colour if curve.is_trunk else INK
             axes.plot(images, losses, color=curve_colour, linewidth=1.5, alpha=0.8)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated(value))
+        axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated_count(value))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel("images seen")
@@ -119,7 +119,7 @@ def loss_chart(
         return figure_to_svg(figure, f"loss-{experiment_index(comparison, experiment)}", text)
 
 
-def _accuracy_axis_limits(accuracies: Sequence[Estimate]) -> tuple[float, float]:
+def _accuracy_axis_limits(accuracies: Sequence[MeanEstimate]) -> tuple[float, float]:
     """Return the tenth below and the tenth above all accuracies and their intervals."""
     bounds = list[float | None]()
     for accuracy in accuracies:

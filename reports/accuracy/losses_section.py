@@ -53,7 +53,7 @@ SECTION = Section("losses", "Training losses", "Losses", _build)
 def _loss_curves_table(comparison: ComparisonRecords, names: Sequence[str]) -> Table:
     """Show the loss curves at ten points each."""
     columns = [
-        *Column.texts("experiment", "part"),
+        *Column.all_left_aligned("experiment", "part"),
         Column("seed"),
         Column("images seen"),
         Column("loss", "nats, mean since the previous row"),

@@ -16,10 +16,10 @@ from bench.statistics.ratios import ALPHA
 from bench.tables.formats import (
     CONFIDENCE_TEXT,
     format_accuracy,
-    format_accuracy_gain,
+    format_count_with_noun,
     format_interval,
     format_p_value,
-    pluralize,
+    format_signed_accuracy_difference,
 )
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.subject_scores import (
@@ -89,11 +89,11 @@ def accuracy_sentence(page: PageContext, scores: FullLabelScores) -> Markup | No
     judged = page.differences.get((lead.subject, str(budget)))
     if judged is not None and judged.p is not None:
         difference = judged.difference
-        interval = format_interval(difference, format_accuracy_gain)
+        interval = format_interval(difference, format_signed_accuracy_difference)
         return RANKED.format(
             **names,
             verdict=VERDICTS[judged.verdict],
-            difference=format_accuracy_gain(difference.value),
+            difference=format_signed_accuracy_difference(difference.value),
             interval=f"{CONFIDENCE_TEXT} interval {interval}",
             over=difference.over,
             p=format_p_value(judged.p),
@@ -109,7 +109,7 @@ def accuracy_sentence(page: PageContext, scores: FullLabelScores) -> Markup | No
         lead_accuracy=format_accuracy(lead.accuracy.value),
         base_accuracy=format_accuracy(base.accuracy.value),
         over=over,
-        seeds=pluralize(len(paired_seeds), "paired seed"),
+        seeds=format_count_with_noun(len(paired_seeds), "paired seed"),
         needed=MIN_SEEDS_FOR_RANKING,
     )
 
@@ -119,11 +119,11 @@ def accuracy_differences_table(page: PageContext) -> Table:
     comparison = page.comparison
     base = comparison.label(comparison.base or "")
     columns = [
-        *Column.texts("experiment", "budget"),
+        *Column.all_left_aligned("experiment", "budget"),
         Column("difference", f"from {base}, {CONFIDENCE_TEXT}"),
-        Column.text("over"),
+        Column.left_aligned("over"),
         Column("p", "Holm"),
-        Column.text("verdict"),
+        Column.left_aligned("verdict"),
     ]
     rows = []
     for (subject, budget), judged in page.differences.items():
@@ -131,7 +131,7 @@ def accuracy_differences_table(page: PageContext) -> Table:
         row = [
             comparison.name_cell(subject),
             Cell.of(budget),
-            Cell.estimate_or_why(difference, format_accuracy_gain),
+            Cell.estimate_or_why(difference, format_signed_accuracy_difference),
             Cell.of(difference.over),
             Cell.applicable_or_why(judged.p, format_p_value, "without an interval"),
             Cell.of(judged.verdict),

@@ -11,16 +11,16 @@ from bench.records.record import Training
 from bench.statistics.accuracies import (
     MIN_SEEDS_FOR_RANKING,
     POWER,
-    Estimate,
     ItemScores,
+    MeanEstimate,
     paired_differences_needed,
 )
 from bench.statistics.ratios import ALPHA
 from bench.tables.formats import (
-    format_accuracy_gain,
     format_count,
     format_duration,
     format_percent,
+    format_signed_accuracy_difference,
     join_with_and,
 )
 from bench.transfer.subject_scores import FullLabelScores, SubjectAccuracy, select_towers_at_budget
@@ -62,7 +62,7 @@ def describe_undecided_tasks(
             yield sentence
 
 
-def _may_equal_untrained(gain: Estimate | None) -> bool:
+def _may_equal_untrained(gain: MeanEstimate | None) -> bool:
     """Return whether the gain over the random-init baseline may be none."""
     return gain is not None and gain.low is not None and gain.low <= 0
 
@@ -100,7 +100,7 @@ def _describe_seeds_needed(
         task=task,
         lead=comparison.label(lead.subject),
         base=comparison.label(base.subject),
-        difference=format_accuracy_gain(mean),
+        difference=format_signed_accuracy_difference(mean),
         seeds=format_count(seeds),
         images=join_with_and(list(images)),
         time=time,

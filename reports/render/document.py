@@ -17,7 +17,7 @@ from markupsafe import Markup
 from bench.console.console import escape_unprintable
 from bench.environment.files import atomic_write
 from bench.interfaces.sections import Block, WarningBox
-from bench.tables.formats import pluralize
+from bench.tables.formats import format_count_with_noun
 from bench.tables.tables import escape_spreadsheet_formula
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -107,7 +107,7 @@ def damaged_files_warning(file_errors: Sequence[str]) -> list[Block]:
     if not file_errors:
         return []
     verb = "is" if len(file_errors) == 1 else "are"
-    files = pluralize(len(file_errors), "damaged file")
+    files = format_count_with_noun(len(file_errors), "damaged file")
     return [WarningBox(LEFT_OUT.format(f"{files} {verb}"), file_errors)]
 
 

@@ -14,10 +14,10 @@ from bench.interfaces.throughput import Throughput
 from bench.statistics.ratios import SMALLEST_EFFECT
 from bench.tables.formats import (
     HasInterval,
+    format_count_with_noun,
     format_interval,
     format_rate,
     format_ratio,
-    pluralize,
 )
 from reports.render.svg import (
     INK,
@@ -62,7 +62,9 @@ def throughput_chart(comparison: ComparisonRecords) -> Markup:
             colour, marker = experiment_colour_and_marker(comparison, row.experiment)
             axes.barh(y, row.images_per_second, height=0.2, color=colour, alpha=0.28, linewidth=0)
             rates = list(row.rounds.values())
-            tooltip = f"{label}: median {median} images/s of {pluralize(len(rates), 'run')}"
+            tooltip = (
+                f"{label}: median {median} images/s of {format_count_with_noun(len(rates), 'run')}"
+            )
             tooltip += format_interval(row.interval, format_rate, ", 95 % ")
             three_lines = (y - 0.05, y, y + 0.05)
             heights = [three_lines[index % 3] for index in range(len(rates))]

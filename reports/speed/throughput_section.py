@@ -67,7 +67,7 @@ def _chart_blocks(comparison: ComparisonRecords) -> list[Block]:
 def _runs_table(comparison: ComparisonRecords) -> Table:
     """Show the images per second of every run."""
     most = max(len(row.rounds) for row in comparison.throughputs)
-    columns = [Column.text("experiment")]
+    columns = [Column.left_aligned("experiment")]
     columns += [Column(f"run {number + 1}", "images/s") for number in range(most)]
     absent = Cell.not_applicable("this experiment has fewer runs")
     rows = []

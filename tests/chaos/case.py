@@ -13,7 +13,7 @@ from typing import Literal, NoReturn
 
 import torch
 
-from bench.console.console import DISAGREEMENT, OK, USAGE, describe_error
+from bench.console.console import DISAGREEMENT, OK, USAGE, format_error_on_one_line
 from bench.data.decoding import UnusableImageError
 from bench.profilers.memory import PeakMemory
 from tests.chaos.watching import STARTS, watch_audit_events
@@ -93,12 +93,12 @@ def violations(case: Case, folder: Path, limits: Limits) -> list[str]:
         try:
             code = case.act(folder)
         except REFUSALS as refusal:
-            code, error = USAGE, describe_error(refusal)
+            code, error = USAGE, format_error_on_one_line(refusal)
         except SystemExit as end:
             code = end.code
     seconds, mebibytes = (
         time.process_time() - began,
-        (peak.read_peaks()["peak_rss_bytes"] or 0) / 2**20,
+        (peak.read_peak_bytes_by_field()["peak_rss_bytes"] or 0) / 2**20,
     )
     text, after = output.getvalue() + error, _entries(folder)
     found = [

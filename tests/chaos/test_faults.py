@@ -17,7 +17,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.measure.memory import is_out_of_memory_error
-from bench.profilers.memory import read_status_bytes
+from bench.profilers.memory import read_process_status_bytes
 from bench.records.record import Failure, Speed, read_records
 from tests.chaos.commands import child_runs
 from tests.processes import answered, have_ended, in_child, wait_until
@@ -106,7 +106,9 @@ def test_disk_that_is_full_before_the_first_run_is_one_line(tmp_path: Path) -> N
 
 def short_of_memory(folder: Path, *words: str) -> tuple[int, str]:
     """Run a command line with 512 MiB more than this process has taken."""
-    return under(resource.RLIMIT_DATA, (read_status_bytes("VmData") or 0) + 2**29, folder, *words)
+    return under(
+        resource.RLIMIT_DATA, (read_process_status_bytes("VmData") or 0) + 2**29, folder, *words
+    )
 
 
 def test_out_of_memory_run_is_a_recorded_failure(own_results: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.console.console import StopRequest
-from bench.records.current import current_circumstances
+from bench.records.current import collect_circumstances
 from bench.records.record import Failure, Record, read_record, write_record
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import CheckpointConfig, list_checkpoints, verify_and_read_metadata
@@ -51,7 +51,7 @@ def test_disk_that_fills_loses_no_checkpoint_and_no_record(
         ] == [4, 2]
         assert not [*disk.rglob("*.part")]
         failure = Failure(what="x", reason="y" * 100_000)
-        where = current_circumstances(None, torch.device("cpu"))
+        where = collect_circumstances(None, torch.device("cpu"))
         record = Record(comparison="disk", experiment=None, circumstances=where, measured=failure)
         write_record(record, disk / "disk.failure.x.json")
         fill_disk(disk)

@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 from bench.console.console import StopRequest
-from bench.profilers.memory import read_status_bytes
+from bench.profilers.memory import read_process_status_bytes
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import CheckpointConfig
 from tests.chaos.conftest import Tries
@@ -23,7 +23,7 @@ def held(count: int, seed: int, folder: Path) -> list[tuple[int, int, int]]:
     for number in range(first + count + 1):
         if number in (first, first + count):
             files = len([*Path("/proc/self/fd").iterdir()])
-            found.append((read_status_bytes("VmRSS") or 0, files, threading.active_count()))
+            found.append((read_process_status_bytes("VmRSS") or 0, files, threading.active_count()))
         experiment = short_experiment(
             METHODS[number % len(METHODS)], data=str(folder / "data"), seed=seed
         )

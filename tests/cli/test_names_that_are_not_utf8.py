@@ -5,7 +5,7 @@ import os
 import pytest
 
 from bench.__main__ import main
-from bench.console.console import describe_error
+from bench.console.console import format_error_on_one_line
 
 LATIN1 = os.fsdecode(b"caf\xe9")
 
@@ -31,4 +31,4 @@ def test_arguments_are_refused(arguments: list[str], capsys: pytest.CaptureFixtu
 
 
 def test_an_error_is_one_line() -> None:
-    assert describe_error(ValueError("first\n  second\x1b")) == r"first second\x1b"
+    assert format_error_on_one_line(ValueError("first\n  second\x1b")) == r"first second\x1b"

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from bench.__main__ import main
-from bench.console.options import ROUNDS_RANGE, require_range
+from bench.console.options import ROUNDS_RANGE, require_option_in_range
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,6 @@ def test_help_goes_to_standard_output(
 @pytest.mark.parametrize("value", [0, math.nan, math.inf, 1e308, int("9" * 400)])
 def test_number_outside_of_its_range_is_refused_in_one_short_line(value: float) -> None:
     with pytest.raises(ValueError, match=r"^--rounds must be from 1 to 10000, got \S{1,30}$"):
-        require_range("rounds", value, *ROUNDS_RANGE)
+        require_option_in_range("rounds", value, *ROUNDS_RANGE)
     for accepted in (None, *ROUNDS_RANGE):
-        require_range("rounds", accepted, *ROUNDS_RANGE)
+        require_option_in_range("rounds", accepted, *ROUNDS_RANGE)

@@ -7,7 +7,7 @@ import pytest
 
 from bench.console import progress
 from bench.console.console import log
-from bench.console.progress import Progress, show_progress
+from bench.console.progress import RunProgressLog, show_progress
 
 
 def test_remaining_time_is_shown_once_it_is_known(
@@ -15,14 +15,14 @@ def test_remaining_time_is_shown_once_it_is_known(
 ) -> None:
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(progress, "time", clock)
-    shown = Progress()
-    shown.log_start("the first run")
+    shown = RunProgressLog()
+    shown.log_run_start("the first run")
     clock.now = 61.0
-    shown.expect_end_in(120.0)
-    shown.log_start("the second run")
-    shown.log_start("a run that starts within a minute of it")
+    shown.set_remaining_seconds(120.0)
+    shown.log_run_start("the second run")
+    shown.log_run_start("a run that starts within a minute of it")
     clock.now = 600.0
-    shown.log_start("a late run")
+    shown.log_run_start("a late run")
     assert capsys.readouterr().err.splitlines() == [
         "  0:00 elapsed, estimating | the first run",
         "  1:01 elapsed, about  2:00 left | the second run",

@@ -17,7 +17,7 @@ from bench.environment.variables import END_TIME
 
 def test_no_request_has_the_code_0(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(END_TIME, raising=False)
-    assert StopRequest().code == 0
+    assert StopRequest().exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_end_of_the_jobs_time_asks_to_requeue(
     expected_seconds_left: float, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(END_TIME, str(int(time.time() + expected_seconds_left)))
-    assert StopRequest().code == code
+    assert StopRequest().exit_code == code
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_signals_are_kept_once_a_state_can_be_saved_and_end_the_process_before(
         assert ended.value.code == code
         stop.can_save = True
         os.kill(os.getpid(), number)
-        assert stop.code == code
+        assert stop.exit_code == code

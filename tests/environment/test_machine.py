@@ -12,7 +12,7 @@ from bench.environment.circumstances import summarize_machine
 from bench.environment.machine import package_versions
 from bench.environment.tf32 import set_tf32
 from bench.orchestration.runs import Run, execute_run
-from bench.records.current import current_circumstances
+from bench.records.current import collect_circumstances
 from tests.processes import in_child
 from tests.small import circumstances
 
@@ -105,11 +105,11 @@ def test_record_of_a_gpu_says_what_is_rounded_to_tf32(monkeypatch: pytest.Monkey
     )
     for allowed in (False, True):
         set_tf32(enabled=allowed)
-        found.append(current_circumstances(None, cuda).gpu)
+        found.append(collect_circumstances(None, cuda).gpu)
     torch.set_float32_matmul_precision("highest")
-    found.append(current_circumstances(None, cuda).gpu)
+    found.append(collect_circumstances(None, cuda).gpu)
     assert found == [
         {"driver": "580", "TF32": what}
         for what in ("off", "products and convolutions", "convolutions")
     ]
-    assert current_circumstances(None, torch.device("cpu")).gpu == {"driver": "580"}
+    assert collect_circumstances(None, torch.device("cpu")).gpu == {"driver": "580"}

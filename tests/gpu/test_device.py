@@ -16,7 +16,7 @@ from bench.data.stream import Batch
 from bench.environment.machine import default_device
 from bench.experiment.config import Experiment
 from bench.interfaces.method import METHODS
-from bench.profilers.device import open_device_reader, sample_device
+from bench.profilers.device import make_device_gauges, sample_device_during_block
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from bench.train.state import collect_state, copy_state_to_cpu, load_state
 from losses.collectives import SimulatedGroup, draw_local_rows
@@ -232,7 +232,7 @@ def count_compiled_graphs(
 def test_nvml_reads_power_and_the_performance_counters(cuda: torch.device) -> None:
     """GPM counters are those of Hopper and newer. NVML averages over up to a second."""
     values = torch.randn(4096, 4096, device=cuda, dtype=torch.bfloat16)
-    with sample_device(open_device_reader(cuda), cuda) as readings:
+    with sample_device_during_block(make_device_gauges(cuda), cuda) as readings:
         end = time.monotonic() + NVML_SECONDS
         while time.monotonic() < end:
             values = torch.tanh(values @ values)

@@ -17,7 +17,7 @@ from bench.measure.costs import (
     count_step_flops,
     meta_images,
 )
-from bench.records.record import Flops
+from bench.records.record import StepFlops
 from bench.train.build import build_untrained_tower, count_trained_parameters
 from models.heads import DualEncoder
 from tests.released_flops import forward_flops_as_released
@@ -109,5 +109,5 @@ def test_flops_at_widths_between_the_counted_ones_are_exact() -> None:
     texts = [" ".join(["dog"] * (width - 2)) for width in (3, 6, 10, 14)]
     counted = count_step_flops(experiment, [targets_of(experiment, *texts)])
     alone = [count_step_flops(experiment, [targets_of(experiment, *[text] * 4)]) for text in texts]
-    for name in Flops.__struct_fields__:
+    for name in StepFlops.__struct_fields__:
         assert getattr(counted, name) == sum(getattr(flops, name) for flops in alone) // 4

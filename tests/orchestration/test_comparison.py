@@ -11,7 +11,7 @@ from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run
 from bench.orchestration.scope import Scope
-from bench.records.record import CooledTower, Record, Speed, Training, record_path, write_record
+from bench.records.record import CooledDownTower, Record, Speed, Training, record_path, write_record
 from tests.processes import InProcess
 from tests.small import circumstances, few_images
 from tests.speeds import speed
@@ -46,7 +46,8 @@ def timed(experiment: Experiment, rate: float, round_: int) -> Record:
 def training_record(experiment: Experiment, budgets: dict[str, int]) -> Record:
     """A training with a tower for each budget."""
     branches = tuple(
-        CooledTower(images=size, budgets=(name,), tower=f"{size}") for name, size in budgets.items()
+        CooledDownTower(images=size, budgets=(name,), tower=f"{size}")
+        for name, size in budgets.items()
     )
     measured = Training(
         trunk_losses=(), cooldown_losses=((),) * len(branches), branches=branches, seconds=1.0
@@ -135,11 +136,11 @@ def test_remaining_time_is_known_after_the_first_round(
     class Logging(Runner):
         def run_interleaved(self, runs: list[Run], *, threads: int) -> None:  # noqa: ARG002
             self.progress._next_line = 0.0
-            self.progress.log_start(runs[0].label)
+            self.progress.log_run_start(runs[0].label)
 
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=Logging())
     comparison.measure_speed(1)
-    comparison.runner.progress.expect_end_in(600.0)
+    comparison.runner.progress.set_remaining_seconds(600.0)
     comparison.measure_speed(2, first_round=1)
     first, second = capsys.readouterr().err.splitlines()
     assert "estimating | speed of clip-tiny, round 1 of 1" in first

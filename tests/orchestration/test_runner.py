@@ -15,7 +15,7 @@ from bench.__main__ import main
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run, call_function, decode_run
-from bench.records.record import Failure, Flops, Memory, Speed, read_record, read_records
+from bench.records.record import Failure, Memory, Speed, StepFlops, read_record, read_records
 from tests.processes import LONGEST_SECONDS, Parting, have_ended, run_of, wait_until
 from tests.small import few_images
 
@@ -84,10 +84,12 @@ def test_function_gets_its_arguments_by_its_annotations() -> None:
     assert failure == Failure(what="x", reason="called")
 
 
-FLOPS = Flops(image_forward=1, text_forward=2, forward=3, step=9)
+FLOPS = StepFlops(image_forward=1, text_forward=2, forward=3, step=9)
 
 
-def check_arguments(results: Path, flops: Flops, names: tuple[str, ...], folder: Path) -> Failure:
+def check_arguments(
+    results: Path, flops: StepFlops, names: tuple[str, ...], folder: Path
+) -> Failure:
     assert (results, flops, names, folder) == (Path("/r"), FLOPS, ("a", "b"), Path("/f"))
     return Failure(what="x", reason="called")
 

@@ -28,11 +28,11 @@ from bench.measure.memory import (
 )
 from bench.measure.speed import measure_speed, time_until_enough_windows, windows_of_one_image
 from bench.measure.timed_run import TimedRun
-from bench.profilers.clock import Elapsed, clock
+from bench.profilers.clock import Elapsed, time_synchronized_block
 from bench.profilers.core_waits import read_core_wait_seconds
 from bench.profilers.counters import TensorByteCounter
-from bench.profilers.device import open_device_reader, sample_device
-from bench.profilers.nvml import DeviceReader, make_rate_gauge
+from bench.profilers.device import make_device_gauges, sample_device_during_block
+from bench.profilers.nvml import DeviceGauges, make_rate_gauge
 from bench.records.record import PHASES
 from bench.train.build import (
     TrainRun,
@@ -50,7 +50,7 @@ ON_A_GPU = small("clip", precision="bf16", images=65_536, batch_size=16, steps_p
 
 
 def test_clock_measures_and_unfinished_blocks_are_nan() -> None:
-    with clock(CPU) as elapsed:
+    with time_synchronized_block(CPU) as elapsed:
         time.sleep(0.02)
     assert elapsed.seconds >= 0.02
     assert math.isnan(Elapsed().seconds)
@@ -63,12 +63,15 @@ def test_gauges_are_averaged_and_spans_are_differences() -> None:
         asked.append(asked[-1] + 1)
         return asked[-1]
 
-    reader = DeviceReader(
+    reader = DeviceGauges(
         gauges={"busy percent": gauge},
         interval_gauges={"rise a second": make_rate_gauge(lambda: counter[0])},
     )
     before = time.perf_counter()
-    with sample_device(reader, CPU, interval_seconds=0.01) as readings, clock(CPU) as block:
+    with (
+        sample_device_during_block(reader, CPU, interval_seconds=0.01) as readings,
+        time_synchronized_block(CPU) as block,
+    ):
         wait_until(lambda: len(asked) > 3)
         counter[0] += 5.0
     longest = time.perf_counter() - before
@@ -87,8 +90,8 @@ def test_failing_gauge_leaves_its_reason_and_others_continue() -> None:
         raise OSError("no driver")
 
     gauges = {"dies": fails_later, "is dead": fails, "lives": lambda: 7.0}
-    with sample_device(
-        DeviceReader(gauges=gauges, interval_gauges={"no span": lambda: fails}),
+    with sample_device_during_block(
+        DeviceGauges(gauges=gauges, interval_gauges={"no span": lambda: fails}),
         CPU,
         interval_seconds=0.01,
     ) as readings:
@@ -118,7 +121,7 @@ def busy_process(*, is_own: bool) -> Iterator[psutil.Process]:
 def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
     own, others = "process CPU busy percent", "other processes CPU busy percent"
     before = time.perf_counter()
-    with sample_device(open_device_reader(CPU), CPU) as readings:
+    with sample_device_during_block(make_device_gauges(CPU), CPU) as readings:
         end = time.thread_time() + 0.2
         while time.thread_time() < end:
             sum(range(1000))
@@ -128,7 +131,7 @@ def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
     for is_own, name in ((True, own), (False, others)):
         with busy_process(is_own=is_own) as process:
             before, used = time.perf_counter(), sum(process.cpu_times()[:2])
-            with sample_device(open_device_reader(CPU), CPU) as readings:
+            with sample_device_during_block(make_device_gauges(CPU), CPU) as readings:
                 wait_until(
                     lambda process=process, used=used: sum(process.cpu_times()[:2]) > used + 0.3
                 )
@@ -256,10 +259,10 @@ def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = iter([0.0, 40.0, 0.0])
-    reader = DeviceReader(
+    reader = DeviceGauges(
         interval_gauges={"slowed by heat percent": lambda: lambda: next(readings)}
     )
-    monkeypatch.setattr("bench.measure.speed.open_device_reader", lambda _: reader)
+    monkeypatch.setattr("bench.measure.speed.make_device_gauges", lambda _: reader)
     monkeypatch.setattr("bench.measure.speed.measure_waiting_cores", lambda *_: 0.0)
     run = build_train_run(open_batch_stream(few_images("catlip"), CPU, results))
     timed = time_until_enough_windows(run, range(2), steps_per_window=1)
@@ -279,13 +282,13 @@ def test_injected_slowdown_is_a_fraction_of_the_step_time(
     plain = PackStream.batch
 
     def timed(stream: PackStream, k: int) -> object:
-        with clock(CPU) as elapsed:
+        with time_synchronized_block(CPU) as elapsed:
             batch = plain(stream, k)
         batches.append(elapsed.seconds)
         return batch
 
     monkeypatch.setattr(PackStream, "batch", timed)
-    with clock(CPU) as elapsed:
+    with time_synchronized_block(CPU) as elapsed:
         take_steps_at_full_learning_rate(run, [0, 1])
     assert len(slept) == 1
     assert 0 < sum(batches) < slept[0] / 0.1 <= elapsed.seconds

@@ -14,8 +14,8 @@ import torch
 
 from bench.cli.machine_checks import check_gpus
 from bench.environment.gpu_settings import get_nvml_handle, read_gpu_settings
-from bench.profilers.device import Readings, sample_device
-from bench.profilers.nvml import GPM, SLOWDOWNS, open_nvml_reader, read_process_gpu_bytes
+from bench.profilers.device import DeviceReadings, sample_device_during_block
+from bench.profilers.nvml import GPM, SLOWDOWNS, make_nvml_gauges, read_process_gpu_bytes
 from tests.processes import wait_until
 
 CPU = torch.device("cpu")
@@ -55,8 +55,8 @@ def number(library: CDLL, variable: str) -> Any:
     return c_int.in_dll(library, variable)
 
 
-def read(library: CDLL) -> Readings:
-    with sample_device(open_nvml_reader(GPU), CPU, interval_seconds=0.01) as readings:
+def read(library: CDLL) -> DeviceReadings:
+    with sample_device_during_block(make_nvml_gauges(GPU), CPU, interval_seconds=0.01) as readings:
         wait_until(lambda: number(library, "temperatures_read").value >= 2)
         c_ulonglong.in_dll(library, "millijoules").value = 10**9
     return readings

@@ -17,19 +17,19 @@ from bench.environment.circumstances import Circumstances
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import get_experiment
 from bench.records.record import (
-    CooledTower,
+    CooledDownTower,
     Failure,
-    Flops,
     Memory,
     Record,
     Speed,
+    StepFlops,
     Training,
     TransferScores,
     record_path,
     write_record,
 )
 from bench.records.record_kind import AnyRecordContent, kind_tag
-from bench.records.scores import Score
+from bench.records.scores import AccuracyScore
 from reports.page import render_comparison_page
 
 COMPARISON = "2026-11-25-tiny"
@@ -98,7 +98,9 @@ def speed_record(name: str, number: int, *, slower: float = 1.0) -> Record:
     step = FORWARD_BACKWARD[name] + UPDATE[name] + 0.0031
     text = TEXT_FLOPS.get(name, 0)
     forward = 128 * (IMAGE_FLOPS + text + HEAD_FLOPS[name]) // 128
-    flops = Flops(image_forward=IMAGE_FLOPS, text_forward=text, forward=forward, step=3 * forward)
+    flops = StepFlops(
+        image_forward=IMAGE_FLOPS, text_forward=text, forward=forward, step=3 * forward
+    )
     speed = Speed(
         round=number,
         warmup_seconds=1.9 * luck,
@@ -163,7 +165,7 @@ def training_record(name: str, seed: int) -> Record:
     cool = [
         height * (0.55 - 0.05 * step / 125) + chance.gauss(0, 0.04 * height) for step in range(125)
     ]
-    branch = CooledTower(images=80_000, budgets=("equal images",), tower="tower.safetensors")
+    branch = CooledDownTower(images=80_000, budgets=("equal images",), tower="tower.safetensors")
     training = Training(
         trunk_losses=tuple(trunk), cooldown_losses=(tuple(cool),), branches=(branch,), seconds=91.2
     )
@@ -178,9 +180,9 @@ def answers(num_test: int, accuracy: float, key: str) -> str:
     return (right + np.uint8(ord("0"))).tobytes().decode()
 
 
-def scores(accuracies: dict[str, float], key: str) -> tuple[Score, ...]:
+def scores(accuracies: dict[str, float], key: str) -> tuple[AccuracyScore, ...]:
     return tuple(
-        Score(
+        AccuracyScore(
             task=task,
             protocol=protocol,
             chosen=1.0 if protocol == "linear probe" else 10.0,

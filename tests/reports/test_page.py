@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from bench.interfaces.sections import Block, OtherResults, PageContext, Section, Text
 from bench.measure.timed_run import TimedRun
 from bench.records.record import Record, Speed, TransferScores
-from bench.statistics.intervals import accuracy_with_interval, mean_with_interval
+from bench.statistics.intervals import accuracy_with_wilson_interval, mean_with_interval
 from bench.statistics.ratios import compare_rates, compare_rates_to_base
 from bench.tables.formats import format_p_value
 from reports.page import render_comparison_page
@@ -165,7 +165,7 @@ def test_accuracy_table_equals_the_statistics(whole: list[Record], text: str) ->
 
     tower, random_init = answers("catlip-tiny", 80_000), answers("random init", 0)
     accuracy, gain = (
-        accuracy_with_interval(tower),
+        accuracy_with_wilson_interval(tower),
         mean_with_interval([a - b for a, b in zip(tower, random_init, strict=True)]),
     )
     row = Document(text).row("Accuracy on unseen subgroup", "CatLIP")

@@ -11,7 +11,7 @@ from bench.experiment.config import change
 from bench.interfaces.sections import OtherResults
 from bench.measure.comparison_records import collect_comparison
 from bench.records.record import Memory, Record, Speed, Training, TransferScores
-from bench.records.scores import Score
+from bench.records.scores import AccuracyScore
 from bench.transfer.subject_scores import collect_full_label_scores
 from reports.page import render_comparison_page
 from reports.result_groups import REPEATED, choose_page_results
@@ -262,7 +262,7 @@ def test_a_task_of_the_same_name_with_other_images_is_not_joined(make: Make) -> 
         for seed in (0, 1)
     )
 
-    def fewer(score: Score) -> Score:
+    def fewer(score: AccuracyScore) -> AccuracyScore:
         return replace(score, correct=score.correct[1:])
 
     other = [

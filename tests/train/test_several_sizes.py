@@ -16,7 +16,7 @@ from bench.measure.costs import count_step_flops
 from bench.measure.speed import measure_speed
 from bench.measure.timed_run import TimedRun
 from bench.orchestration.budgets import image_budgets
-from bench.records.record import CooledTower, Speed, Training
+from bench.records.record import CooledDownTower, Speed, Training
 from bench.towers.provenance import read_provenance
 from bench.train.build import (
     build_train_run,
@@ -87,7 +87,7 @@ def test_multi_size_training_counts_its_images_and_its_tower_is_scored(
 
 def test_loss_curves_are_at_images_seen() -> None:
     experiment = several("catlip", images=1000)
-    branch = CooledTower(
+    branch = CooledDownTower(
         images=make_batch_shape_schedule(experiment).images_per_device_before(30),
         budgets=("equal images",),
         tower="t",

@@ -9,9 +9,9 @@ from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
 from bench.measure.comparison_records import collect_comparison
 from bench.measure.timed_run import TimedRun
-from bench.records.record import Flops, Record, TransferScores
-from bench.records.scores import Score
-from bench.statistics.intervals import accuracy_with_interval
+from bench.records.record import Record, StepFlops, TransferScores
+from bench.records.scores import AccuracyScore
+from bench.statistics.intervals import accuracy_with_wilson_interval
 from bench.tables.tables import Table
 from bench.transfer.score_tables import task_table
 from bench.transfer.subject_scores import collect_full_label_scores
@@ -24,9 +24,9 @@ CLIP = get_experiment("clip-tiny")
 FLOOR = "random init"
 
 
-def score(right: int, **changes: object) -> Score:
+def score(right: int, **changes: object) -> AccuracyScore:
     return replace(
-        Score(
+        AccuracyScore(
             task="rooms",
             protocol="linear probe",
             chosen=0.1,
@@ -41,7 +41,7 @@ def score(right: int, **changes: object) -> Score:
     )
 
 
-def scored(subject: str, seed: int, *scores: Score) -> Record:
+def scored(subject: str, seed: int, *scores: AccuracyScore) -> Record:
     trained = subject == CLIP.name
     budgets = ("equal images", "equal device seconds") if trained else ()
     measured = TransferScores(
@@ -53,7 +53,7 @@ def scored(subject: str, seed: int, *scores: Score) -> Record:
 
 def timed(**utilisation: float) -> Record:
     measured = speed(
-        flops=Flops(image_forward=1, text_forward=1, forward=2, step=6),
+        flops=StepFlops(image_forward=1, text_forward=1, forward=2, step=6),
         utilisation=utilisation,
         not_measured={} if utilisation else {"power W": "NVMLError: no GPU"},
     )
@@ -139,7 +139,7 @@ def test_features_without_seeds_gain_over_the_random_inits_of_all_seeds() -> Non
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_intervals_are_over_the_test_images_of_one_seed_and_over_three_seeds(seeds: int) -> None:
     table = table_of_task([scored(CLIP.name, seed, score(60)) for seed in range(seeds)])
-    over_images = accuracy_with_interval([1.0] * 60 + [0.0] * 40)
+    over_images = accuracy_with_wilson_interval([1.0] * 60 + [0.0] * 40)
     figure, low, high = table.rows[0]["linear probe"]
     assert figure == 0.6
     assert ((low, high) == (over_images.low, over_images.high)) == (seeds == 1)

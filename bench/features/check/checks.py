@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor, nn
 
-from bench.console.console import describe_error
+from bench.console.console import format_error_on_one_line
 from bench.data.stream import PackStream
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import TextPadding
@@ -106,7 +106,9 @@ def check_pickling(experiment: Experiment, results: Path) -> None:
         try:
             pickle.loads(pickle.dumps(value))  # noqa: S301 - written on this line
         except Exception as error:  # noqa: BLE001 - of many kinds
-            raise CheckError(f"{name} cannot be pickled: {describe_error(error)}") from None
+            raise CheckError(
+                f"{name} cannot be pickled: {format_error_on_one_line(error)}"
+            ) from None
 
 
 def check_paddings(experiment: Experiment, results: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.console.console import describe_error
+from bench.console.console import format_error_on_one_line
 
 
 class CheckError(Exception):
@@ -34,7 +34,7 @@ def run_check(name: str, check: Callable[[], None]) -> Outcome:
 
 def describe_with_line(error: BaseException) -> str:
     """Return the first line of an error, and the last line outside installed packages that led to it."""
-    reason = describe_error(f"{type(error).__name__}: {error}").splitlines()[0]
+    reason = format_error_on_one_line(f"{type(error).__name__}: {error}").splitlines()[0]
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -6,8 +6,8 @@ from bench.console.console import PROGRAM
 from bench.features.claims.claims import PUBLISHED_FIGURES, Claim
 from bench.features.claims.conditions import CONDITIONS
 from bench.features.claims.verdict import RULES, Evidence, JudgedClaim
-from bench.statistics.ratios import Ratio
-from bench.tables.formats import format_bracketed_interval, format_ratio, pluralize
+from bench.statistics.ratios import RateRatio
+from bench.tables.formats import format_bracketed_interval, format_count_with_noun, format_ratio
 from bench.tables.tables import Table
 
 REST_NOTE = (
@@ -98,7 +98,7 @@ def evidence_tables(judged: JudgedClaim) -> list[Table]:
         {
             "code": evidence.code,
             "measured (95 %)": format_speed_ratio(evidence.ratio),
-            "runs": f"{pluralize(min(evidence.ratio.runs), 'run')} each",
+            "runs": f"{format_count_with_noun(min(evidence.ratio.runs), 'run')} each",
             "machine": evidence.machine,
             "records": evidence.comparison,
             "conditions that are not met": "; ".join(evidence.unmet_conditions) or "none",
@@ -128,7 +128,7 @@ def describe_best_evidence(evidence: Sequence[Evidence]) -> str:
     return f"{ratio}: decides nothing" if evidence[0].unmet_conditions else ratio
 
 
-def format_speed_ratio(ratio: Ratio) -> str:
+def format_speed_ratio(ratio: RateRatio) -> str:
     """Write a ratio of speeds with its interval."""
     interval = format_bracketed_interval(ratio, format_ratio) or " (no interval)"
     return f"{format_ratio(ratio.value)}{interval}"

@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Json
-from bench.console.console import escape_unprintable_lines, log_damaged_files
+from bench.console.console import escape_unprintable_lines, log_damaged_files_for_exit_code
 from bench.console.tables import print_tables
 from bench.environment.files import read_intact_files
 from bench.features.claims.claims import CLAIMS, get_claim
@@ -45,4 +45,4 @@ class ClaimVerb:
             claim = judge_claim(get_claim(self.name), records)
             print(escape_unprintable_lines(claim_text(claim).replace(NBSP, " ")))
             print_tables(evidence_tables(claim), self.json)
-        return log_damaged_files(damaged)
+        return log_damaged_files_for_exit_code(damaged)

@@ -13,7 +13,7 @@ from bench.features.claims.conditions import list_unmet_conditions
 from bench.measure.comparison_records import reason_incomparable
 from bench.measure.summary import summarize_throughputs
 from bench.records.record import Record, ReleasedRun, Speed
-from bench.statistics.ratios import Ratio, compare_rates
+from bench.statistics.ratios import RateRatio, compare_rates
 from bench.tables.formats import format_bracketed_interval, format_ratio
 from bench.tables.groups import group_by
 
@@ -40,7 +40,7 @@ class Evidence:
     comparison: str
     code: str  # repository and commit of the timed code
     machine: str
-    ratio: Ratio  # images/s of the experiment over those of the baseline
+    ratio: RateRatio  # images/s of the experiment over those of the baseline
     unmet_conditions: Sequence[str]  # in words
 
 
@@ -140,7 +140,7 @@ def _is_run_of_experiment(record: Record, name: str) -> bool:
     return run_name == name and not has_other_tower
 
 
-def _compare_speeds(baseline: Sequence[Record], experiment: Sequence[Record]) -> Ratio | None:
+def _compare_speeds(baseline: Sequence[Record], experiment: Sequence[Record]) -> RateRatio | None:
     """Return the images/s of the experiment over those of the baseline, over rounds; None if it was not measured."""
     baseline_rates = _released_rates_by_round(baseline)
     experiment_rates = _released_rates_by_round(experiment)

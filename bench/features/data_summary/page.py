@@ -6,7 +6,7 @@ from bench.data.text_tables import UTF8_REMEDY
 from bench.features.data_summary.summary import MAX_SHOWN_CHARACTERS, DataSummary
 from bench.features.data_summary.tables import summary_tables
 from bench.interfaces.sections import Block, Pictures, Text, WarningBox
-from bench.tables.formats import pluralize
+from bench.tables.formats import format_count_with_noun
 from reports.render.document import BuiltSection, render_blocks, render_page
 
 LEAD = Markup(
@@ -22,9 +22,9 @@ def summary_page(summary: DataSummary) -> str:
     """Return the HTML of the page: a sentence, warnings, the tables, and the sampled images with their captions."""
     lead = LEAD.format(
         usable=summary.num_samples,
-        total=pluralize(summary.total, "sample"),
+        total=format_count_with_noun(summary.total, "sample"),
         flawed=summary.flaw_counts.total(),
-        images=pluralize(len(summary.images), "sampled image"),
+        images=format_count_with_noun(len(summary.images), "sampled image"),
     )
     utf8_notes = [note for note in summary.notes if UTF8_REMEDY in note]
     warnings = [*summary.training_refusals, *utf8_notes, *summary.label_warnings]

@@ -72,7 +72,7 @@ def size_table(summary: DataSummary) -> Table:
             write = _format_bytes if name == "bytes" else format_count
             cells = [Cell.of(value, write) for value in compute_quantiles(values)]
             rows.append([Cell(name), *cells])
-    columns = [Column.text("quantity"), *(Column(name) for name in QUANTILES)]
+    columns = [Column.left_aligned("quantity"), *(Column(name) for name in QUANTILES)]
     sample = _describe_sample(len(summary.images), summary.num_samples)
     note = f"Images of {sample}; upright, as EXIF turns them."
     return Table.of_rows("Sizes of images", columns, rows, note)

@@ -9,7 +9,7 @@ from torch.utils.data import ConcatDataset
 
 from bench.data.order import rows_of_shuffled_epochs
 from bench.environment.seeds import AUGMENTATION, derive_seed
-from bench.records.scores import TaskTraining
+from bench.records.scores import TaskTrainingSettings
 from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import (
     PUBLISHED_WIDTH,
@@ -37,7 +37,7 @@ class DenseTrainingResult(NamedTuple):
 
     model: Any
     num_train: int  # images of the training and the validation part
-    training: TaskTraining
+    training: TaskTrainingSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

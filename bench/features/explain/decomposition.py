@@ -16,7 +16,7 @@ from bench.measure.throughput import (
 )
 from bench.measure.timed_run import TimedRun
 from bench.records.record import Record
-from bench.statistics.ratios import Ratio, compare_rates
+from bench.statistics.ratios import RateRatio, compare_rates
 from bench.statistics.verdicts import FlopsVerdict, judge_flops_prediction
 
 
@@ -26,8 +26,8 @@ class CauseRatio:
 
     cause: str
     change: str  # of a factor, its setting before and after
-    forward_backward: Ratio | None
-    whole_step: Ratio | None  # with data and optimizer
+    forward_backward: RateRatio | None
+    whole_step: RateRatio | None  # with data and optimizer
     flop_ratio: float | None  # predicted by the matrix products of forward and backward
     saved_seconds_per_image: float | None  # of the whole step
 

@@ -18,10 +18,10 @@ MICROSECONDS = 1e6
 def cause_table(result: Decomposition) -> Table:
     """Return the table of the causes and of the whole ratio."""
     columns = [
-        *Column.texts("cause", "change"),
+        *Column.all_left_aligned("cause", "change"),
         Column("forward + backward", CONFIDENCE_TEXT),
         Column("FLOP-predicted"),
-        Column.text("verdict"),
+        Column.left_aligned("verdict"),
         Column("whole step", CONFIDENCE_TEXT),
         Column("saved, us/image"),
     ]

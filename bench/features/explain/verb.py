@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import ExperimentName, Json, Results, Rounds, Settings
 from bench.console.console import FAILED_CASE, OK
-from bench.console.options import ROUNDS_RANGE, require_range
+from bench.console.options import ROUNDS_RANGE, require_option_in_range
 from bench.console.tables import print_tables
 from bench.experiment.config import FIELDS
 from bench.experiment.experiments import get_experiment
@@ -53,7 +53,7 @@ class ExplainRatio:
 
     def run(self) -> int:
         """Build the ladder, run the rounds and print the causes."""
-        require_range("rounds", self.rounds, MIN_LADDER_ROUNDS, ROUNDS_RANGE[1])
+        require_option_in_range("rounds", self.rounds, MIN_LADDER_ROUNDS, ROUNDS_RANGE[1])
         baseline = with_settings(get_experiment(self.baseline), self.settings)
         target = with_settings(get_experiment(self.name), self.settings)
         ladder, experiments = plan_ladder(baseline, target, self.factors)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from bench.profilers.nvml import DeviceReader
+    from bench.profilers.nvml import DeviceGauges
 
 SIDE = 1024  # rows and columns of the matrices
 READING_SECONDS = 2.0  # NVML averages over up to a second
@@ -36,9 +36,9 @@ def check_device(device_type: str) -> None:
     from bench.cli.machine_checks import check_gpus
     from bench.environment.circumstances import summarize_machine
     from bench.environment.machine import default_device
-    from bench.profilers.clock import clock
-    from bench.profilers.device import open_device_reader
-    from bench.records.current import current_circumstances
+    from bench.profilers.clock import time_synchronized_block
+    from bench.profilers.device import make_device_gauges
+    from bench.records.current import collect_circumstances
 
     if device_type == "cuda" and not torch.cuda.is_available():
         build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
@@ -48,14 +48,14 @@ def check_device(device_type: str) -> None:
     for finding in check_gpus():  # before this process is on the GPU
         print(f"{finding.check}: {finding.found} {finding.advice}")
     device = torch.device("cpu") if device_type == "cpu" else default_device()
-    circumstances = current_circumstances(None, device)
+    circumstances = collect_circumstances(None, device)
     print(f"{summarize_machine(circumstances)}; commit {circumstances.commit}")
     values = torch.linspace(-4, 4, SIDE * SIDE, device=device).view(SIDE, SIDE)
-    with clock(device) as elapsed:
+    with time_synchronized_block(device) as elapsed:
         compiled = torch.compile(_toy_kernel)(values)
     torch.testing.assert_close(compiled, _toy_kernel(values), rtol=1e-4, atol=1e-4)
     print(f"torch.compile: a kernel in {elapsed.seconds:.1f} s")
-    print_device_readings(open_device_reader(device), values)
+    print_device_readings(make_device_gauges(device), values)
 
 
 def require_installed_tools(device_type: str) -> None:
@@ -73,15 +73,15 @@ def require_installed_tools(device_type: str) -> None:
         sys.exit(f"{len(missing)} of the tools that runs need are missing, see above")
 
 
-def print_device_readings(reader: "DeviceReader", values: "Tensor") -> None:
+def print_device_readings(reader: "DeviceGauges", values: "Tensor") -> None:
     """Print what a device's instruments read while it multiplies `values`; SystemExit if all gauges of NVML fail."""
     import torch
 
     from bench.profilers.clock import synchronize
-    from bench.profilers.device import sample_device
+    from bench.profilers.device import sample_device_during_block
 
     end = time.perf_counter() + READING_SECONDS
-    with sample_device(reader, values.device) as readings:
+    with sample_device_during_block(reader, values.device) as readings:
         while time.perf_counter() < end:
             values = torch.tanh(values @ values)
             synchronize(values.device)

@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import fmean, median
 
 from bench.measure.observations import Commit
-from bench.statistics.ratios import ALPHA, SMALLEST_EFFECT, compare_independent_logs
+from bench.statistics.ratios import ALPHA, SMALLEST_EFFECT, compare_log_rates_of_independent_runs
 from bench.tables.formats import format_quantity
 from reports.series import MetricSeries
 
@@ -127,7 +127,7 @@ def _ward_distance(before: Segment, after: Segment) -> float:
 
 def _differ_significantly(before: Segment, after: Segment, alpha: float) -> bool:
     """Return whether two segments differ by 2 % or more, by Student's t at the level `alpha`."""
-    ratio = compare_independent_logs(before.log_values, after.log_values)
+    ratio = compare_log_rates_of_independent_runs(before.log_values, after.log_values)
     effect = abs(math.log(ratio.value))
     is_large = effect >= math.log1p(SMALLEST_EFFECT)
     return is_large and ratio.p is not None and ratio.p <= alpha

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.console.console import log
-from bench.console.progress import Progress
+from bench.console.progress import RunProgressLog
 from bench.environment.child_processes import kill_child_at_end
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import atomic_write
@@ -78,10 +78,10 @@ def time_suites_in_rounds(
     `work_trees` are by name, `suite` is the path in each of them, and `only` selects benchmarks as pytest's -k. Raises
     ValueError where a suite fails.
     """
-    progress = Progress()
+    progress = RunProgressLog()
     fingerprint = read_machine_fingerprint()
     for round_ in range(num_rounds):
-        progress.log_start(f"round {round_ + 1} of {num_rounds}: {', '.join(work_trees)}")
+        progress.log_run_start(f"round {round_ + 1} of {num_rounds}: {', '.join(work_trees)}")
         start = datetime.now(UTC)
         names = list(work_trees)
         if round_ % 2:
@@ -91,7 +91,7 @@ def time_suites_in_rounds(
             document["turn"] = f"{start:%Y%m%dT%H%M%S.%f}"
             save_benchmark_document(document, folder / name / f"{round_:02}.json", fingerprint)
         seconds = (datetime.now(UTC) - start).total_seconds()
-        progress.expect_end_in((num_rounds - round_ - 1) * seconds)
+        progress.set_remaining_seconds((num_rounds - round_ - 1) * seconds)
 
 
 def time_suites_once(

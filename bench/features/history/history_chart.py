@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from bench.features.history.changes import Change
 from bench.measure.observations import Commit
-from bench.tables.formats import format_quantity, format_ratio, pluralize
+from bench.tables.formats import format_count_with_noun, format_quantity, format_ratio
 from reports.render.svg import (
     INK,
     add_axes_with_margins,
@@ -68,7 +68,7 @@ def _draw_series(
     for position, point in zip(positions, line.points, strict=True):
         dots = [position] * len(point.runs)
         axes.plot(dots, point.runs, "o", color=colour, markersize=2.5, alpha=0.45)
-        processes = pluralize(len(point.runs), "process", "processes")
+        processes = format_count_with_noun(len(point.runs), "process", "processes")
         value = format_quantity(point.median, line.metric.unit)
         tooltip = f"{point.commit.short}: {value}, median of {processes}"
         draw_marks(axes, position, point.median, marker, colour, tooltip, size=5.5)

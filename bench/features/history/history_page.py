@@ -8,12 +8,12 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from bench.cli.options import FOLDER
-from bench.console.console import escape_unprintable, log_damaged_files
+from bench.console.console import escape_unprintable, log_damaged_files_for_exit_code
 from bench.features.history.changes import Change, can_judge_newest_commit, find_changes
 from bench.features.history.history_chart import draw_series_chart
 from bench.interfaces.sections import Block, Chart, Group, Legend, Text
 from bench.measure.observations import read_observations
-from bench.tables.formats import pluralize
+from bench.tables.formats import format_count_with_noun
 from bench.tables.groups import group_by
 from bench.tables.tables import Cell, Column, Table
 from reports.render.document import (
@@ -62,7 +62,7 @@ class HistoryPage:
         print(describe_verdict(history, changes))
         page = render_history_page(history, changes, damaged)
         write_and_print_path(self.out or self.results / "charts.html", page.encode())
-        return log_damaged_files(damaged)
+        return log_damaged_files_for_exit_code(damaged)
 
 
 def render_history_page(
@@ -86,8 +86,8 @@ def render_history_page(
         "What changed, and with which commit?",
         eyebrow="History",
         facts=[
-            pluralize(len(history.commits), "commit"),
-            pluralize(len(history.machines), "machine"),
+            format_count_with_noun(len(history.commits), "commit"),
+            format_count_with_noun(len(history.machines), "machine"),
             f"{len(history.series):,} series",
         ],
         answer=[
@@ -107,16 +107,16 @@ def describe_verdict(history: CommitHistory, changes: Sequence[Change]) -> str:
     newest = history.commits[-1]
     series_of_newest = [line for line in history.series if line.points[-1].commit == newest]
     if changes or any(map(can_judge_newest_commit, series_of_newest)):
-        return f"{pluralize(num_worse, 'change')} for the worse."
+        return f"{format_count_with_noun(num_worse, 'change')} for the worse."
     return NO_VERDICT.format(commit=newest.short)
 
 
 def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> Table:
     """Return the table of the changes, with those for the worse first."""
     columns = [
-        *Column.texts("subject", "change", "levels"),
-        Column.text("where", "after … up to"),
-        Column.text("machine"),
+        *Column.all_left_aligned("subject", "change", "levels"),
+        Column.left_aligned("where", "after … up to"),
+        Column.left_aligned("machine"),
     ]
     rows = []
     for change in sorted(changes, key=lambda change: not change.is_worse):

@@ -8,7 +8,7 @@ from typing import Literal
 
 from bench.console.console import DISAGREEMENT, INCONCLUSIVE, OK
 from bench.measure.observations import BenchmarkId, Metric, Observation
-from bench.statistics.ratios import RateByRound, Ratio, compare_rate_pairs
+from bench.statistics.ratios import RateByRound, RateRatio, compare_rate_pairs
 from bench.tables.formats import format_quantity
 from bench.tables.tables import Table
 
@@ -30,7 +30,7 @@ class MetricDiff:
     old: Sequence[float]
     new: Sequence[float]
     verdict: Verdict
-    ratio: Ratio | None  # of new over old; None for a counter
+    ratio: RateRatio | None  # of new over old; None for a counter
 
     def format_median(self, values: Sequence[float]) -> str:
         """Write the median of a side's values with the metric's unit; a counter has every digit."""
@@ -79,7 +79,7 @@ def _values_by_metric(observations: Sequence[Observation]) -> dict[BenchmarkMetr
 
 
 def _judge_metric(
-    metric: Metric, old: Sequence[float], new: Sequence[float], ratio: Ratio | None
+    metric: Metric, old: Sequence[float], new: Sequence[float], ratio: RateRatio | None
 ) -> Verdict:
     """Return the verdict on the ratio of new over old; with None on a counter, which must not vary within a side."""
     if ratio is None:

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import FOLDER, Json
 from bench.console.console import OK, escape_unprintable
-from bench.console.options import ROUNDS_RANGE, require_range
+from bench.console.options import ROUNDS_RANGE, require_option_in_range
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
 from bench.features.history.commit_runs import (
@@ -67,8 +67,8 @@ class History:
 
     def run(self) -> int:
         """Time the suites of the commits in turn, and store the documents."""
-        require_range("commits", self.commits, 1, MAX_COMMITS)
-        require_range("rounds", self.rounds, *ROUNDS_RANGE)
+        require_option_in_range("commits", self.commits, 1, MAX_COMMITS)
+        require_option_in_range("rounds", self.rounds, *ROUNDS_RANGE)
         log = ("log", "--first-parent", "--format=%H", f"--max-count={self.commits}")
         commits = reversed(run_git(self.repository, *log).splitlines())
         with ExitStack() as stack:
@@ -102,7 +102,7 @@ class Regress:
 
     def run(self) -> int:
         """Time both sides interleaved, then print the verdicts."""
-        require_range("rounds", self.rounds, *ROUNDS_RANGE)
+        require_option_in_range("rounds", self.rounds, *ROUNDS_RANGE)
         base = run_git(self.repository, "rev-parse", "--verify", f"{self.base}^{{commit}}")
         folder = self.results / "regress"
         shutil.rmtree(folder, ignore_errors=True)

@@ -11,8 +11,8 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import Caption, Image, Json
 from bench.cli.own_vocabulary import cut_vocabulary, write_and_log_vocabulary
-from bench.console.console import FAILED_CASE, OK, describe_error, log
-from bench.console.options import require_range
+from bench.console.console import FAILED_CASE, OK, format_error_on_one_line, log
+from bench.console.options import require_option_in_range
 from bench.console.progress import show_progress
 from bench.console.tables import print_tables
 from bench.data.captions.choice import parse_caption_choice
@@ -59,9 +59,9 @@ class CountLabels:
 
     def run(self) -> int:
         """Explain a caption, or count a vocabulary."""
-        require_range("min-count", self.min_count, 1, 1e12)
-        require_range("size", self.size, 1, 1e12)
-        require_range("workers", self.workers, 1, 1024)
+        require_option_in_range("min-count", self.min_count, 1, 1e12)
+        require_option_in_range("size", self.size, 1, 1e12)
+        require_option_in_range("workers", self.workers, 1, 1024)
         if self.explain is not None:
             table = explanation_table(get_rule(self.rule), self.explain)
             print_tables([table], self.json)
@@ -117,7 +117,7 @@ class CountLabels:
                 if isinstance(outcome, Tally):
                     total.add(outcome)
                 else:
-                    log(f"error: {describe_error(outcome)}")
+                    log(f"error: {format_error_on_one_line(outcome)}")
                     num_failures += 1
         if total.missing:
             log(f"{total.missing:,} rows have no caption or one that is too long, and no labels")

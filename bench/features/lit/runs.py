@@ -17,7 +17,7 @@ from bench.features.lit.stored_features import load_or_compute_features
 from bench.features.lit.text_phase import build_run_on_features, train_on_features
 from bench.features.lit.zero_shot import make_prompts, score_classification, score_retrieval
 from bench.labels.subwords import SubwordEncoder
-from bench.profilers.clock import clock
+from bench.profilers.clock import time_synchronized_block
 from bench.towers.head_file import TextEncoder
 from bench.towers.tower_from import load_tower
 from bench.train.build import open_batch_stream
@@ -53,7 +53,7 @@ def score_zero_shot(
         features = load_or_compute_features(loaded, experiment, device, results, circumstances)
         stream = open_batch_stream(experiment, device, results)
         run = build_run_on_features(stream, loaded.tower.width)
-        with clock(device) as elapsed:
+        with time_synchronized_block(device) as elapsed:
             losses = train_on_features(run, features.values)
         phase = SecondPhase(
             loss=experiment.method,

@@ -22,7 +22,7 @@ from bench.environment.files import atomic_write
 from bench.experiment.config import Experiment
 from bench.features.lit.costs import count_devices
 from bench.interfaces.data_source import Samples
-from bench.profilers.clock import clock
+from bench.profilers.clock import time_synchronized_block
 from bench.towers.tower_from import LoadedTower
 from bench.train.distributed import AUTOCAST_DTYPES
 from bench.transfer.feature_extractor import make_tower_embedder
@@ -87,7 +87,7 @@ def load_or_compute_features(
         embed = make_tower_embedder(loaded.tower, device)
         with (
             atomic_write(path) as temporary,
-            clock(device) as elapsed,
+            time_synchronized_block(device) as elapsed,
             torch.autocast(device.type, dtype, enabled=dtype is not None),
             temporary.open("wb") as file,
         ):

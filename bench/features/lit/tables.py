@@ -6,7 +6,7 @@ from typing import Any
 from bench.features.lit.records import ZeroShot
 from bench.interfaces.catalog import describe_concept_overlap
 from bench.records.record import Record
-from bench.statistics.intervals import accuracy_with_interval
+from bench.statistics.intervals import accuracy_with_wilson_interval
 from bench.tables.tables import Table
 
 UNKNOWN = "not known here"
@@ -32,7 +32,7 @@ def make_zero_shot_table(records: Sequence[Record]) -> Table:
         row = {"tower": result.tower, "method": result.method, **_list_costs(result)}
         for score in result.scores:
             tasks[score.task] = None
-            share = accuracy_with_interval([int(bit) for bit in score.correct])
+            share = accuracy_with_wilson_interval([int(bit) for bit in score.correct])
             row[f"{score.task}, of {score.num_candidates:,}"] = (share.value, share.low, share.high)
         rows.append(row)
     note = f"{NOTE} {describe_concept_overlap(tasks, data)}"

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 from bench.cli.options import FOLDER, ExperimentNames, Json, Settings, experiments_from
 from bench.cli.train import Images, parse_image_count
 from bench.console.console import OK
-from bench.console.options import require_range
+from bench.console.options import require_option_in_range
 from bench.console.tables import print_tables
 from bench.data.caption_lengths import describe_captions
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec, find_gpu_spec
@@ -116,8 +116,8 @@ class Plan:
     def _require_valid_options(self) -> None:
         """Raise ValueError for a number out of range, and without experiments or a source of their step time."""
         for name in ("gpus", "price", "network_gbs"):
-            require_range(name.replace("_", "-"), getattr(self, name), LEAST, MOST)
-        require_range("utilisation", self.utilisation, LEAST, 1)
+            require_option_in_range(name.replace("_", "-"), getattr(self, name), LEAST, MOST)
+        require_option_in_range("utilisation", self.utilisation, LEAST, 1)
         if not self.names:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
         if (self.record is None) == (self.device is None):

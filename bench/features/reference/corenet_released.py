@@ -31,7 +31,7 @@ from bench.features.reference.released_batches import (
 )
 from bench.features.reference.timing import WindowTimer
 from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabulary
-from bench.profilers.device import Readings, open_device_reader, sample_device
+from bench.profilers.device import DeviceReadings, make_device_gauges, sample_device_during_block
 from bench.profilers.nvml import VOIDING_SLOWDOWNS
 from bench.records.record import TOWER_KEY, ReleasedRun
 from bench.train.build import log_loader_workers, record_fields_of_stream
@@ -126,7 +126,7 @@ def run_corenet_as_released(
         trainer.criteria.register_forward_hook(
             lambda _loss, _inputs, values: losses.append(values["total_loss"].detach())
         )
-        with sample_device(open_device_reader(device), device) as readings:
+        with sample_device_during_block(make_device_gauges(device), device) as readings:
             trainer.train_epoch(round_)
         waited = sum(loader.wait_seconds[timing.warmup_steps :])
         figures["data_wait_share"] = waited / sum(timer.seconds)
@@ -160,7 +160,7 @@ def run_corenet_as_released(
     )
 
 
-def highest_throttled_percent(readings: Readings, device: torch.device) -> float | None:
+def highest_throttled_percent(readings: DeviceReadings, device: torch.device) -> float | None:
     """Return the percentage of readings in which heat or hardware slowed the GPU, whichever is more often.
 
     0 on a CPU; None if a GPU gave no readings.

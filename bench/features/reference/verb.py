@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import FOLDER, Json, Results, Rounds, Settings, print_results
 from bench.console.console import DISAGREEMENT, OK
-from bench.console.options import ROUNDS_RANGE, require_range
+from bench.console.options import ROUNDS_RANGE, require_option_in_range
 from bench.experiment.config import FIELDS, Experiment
 from bench.features.reference import (
     OPEN_CLIP_CHECKOUT_SIDES,
@@ -169,7 +169,7 @@ class Reference:
 
     def _require_valid_options(self) -> None:
         """Raise ValueError for a value out of range, or an option that the reference does not use."""
-        require_range("rounds", self.rounds, *ROUNDS_RANGE)
+        require_option_in_range("rounds", self.rounds, *ROUNDS_RANGE)
         if self.data is not None and not self._is_corenet:
             raise ValueError(f"--data is for corenet, not for {self.reference}: leave it out")
         for setting in self.settings:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bench.data.order import rows_of_shuffled_epochs
 from bench.data.transforms import WHITE, crop_and_resize, draw_crop_numbers, normalise
 from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
-from bench.records.scores import Score, TaskTraining
+from bench.records.scores import AccuracyScore, TaskTrainingSettings
 from bench.transfer.classification.probe import make_score
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ImageSource, iterate_eval_batches
@@ -95,7 +95,7 @@ class FineTuningResult(NamedTuple):
     test_logits: Float[Tensor, "images classes"]
     validation_quality: float  # at the best rate, of a training on the training part alone
     num_train: int  # images of the training and the validation part
-    training: TaskTraining
+    training: TaskTrainingSettings
 
 
 class FineTunedClassifier(nn.Module):
@@ -267,7 +267,7 @@ def score_fine_tuning(
     task: SingleLabelTask,
     protocol: str = "fine-tune",
     published: FineTuningRecipe = RELEASED,
-) -> list[Score]:
+) -> list[AccuracyScore]:
     """Return the accuracy of the fine-tuned tower on the test part (see `fine_tune_at_best_rate`)."""
     make_loss = partial(make_cross_entropy, label_smoothing=published.label_smoothing)
     result = fine_tune_at_best_rate(extractor, task, published, make_loss, _measure_accuracy)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bench.records.scores import Score
+from bench.records.scores import AccuracyScore
 from bench.transfer.classification.hyperparameter_search import (
     INVERSE_L2,
     INVERSE_L2_LIMITS,
@@ -169,17 +169,17 @@ FEW_SHOT = replace(LINEAR_PROBE, name="few-shot")
 LABEL_FRACTIONS = replace(LINEAR_PROBE, name="label fractions")
 
 
-def score_linear_probe(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
+def score_linear_probe(extractor: FeatureExtractor, task: SingleLabelTask) -> list[AccuracyScore]:
     """Score by multinomial logistic regression on frozen features."""
     return [score_after_refit(LINEAR_PROBE, embed_task(extractor, task))]
 
 
-def score_k_nn(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
+def score_k_nn(extractor: FeatureExtractor, task: SingleLabelTask) -> list[AccuracyScore]:
     """Score by the majority of the nearest neighbours by cosine."""
     return [score_after_refit(NEAREST_NEIGHBOURS, embed_task(extractor, task))]
 
 
-def score_retrieval(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
+def score_retrieval(extractor: FeatureExtractor, task: SingleLabelTask) -> list[AccuracyScore]:
     """Score R@1: the share of queries whose nearest image of the gallery, by cosine, has their class.
 
     The training part is the gallery; nothing is fitted, and nothing is chosen.
@@ -222,7 +222,9 @@ def shuffle_rows_for_draws(task: EmbeddedTask) -> list[ShuffledRows]:
     return orders
 
 
-def score_after_refit(protocol: ProbeProtocol, task: EmbeddedTask, **score_fields: Any) -> Score:
+def score_after_refit(
+    protocol: ProbeProtocol, task: EmbeddedTask, **score_fields: Any
+) -> AccuracyScore:
     """Choose the setting on the validation part, refit on both parts, and score on the test part."""
     tuned = task.train.sample_to_fit_memory() if protocol.is_tuned_on_sample else task.train
     search, _ = _search_best_setting(protocol, task, tuned, task.validation.features)
@@ -231,7 +233,9 @@ def score_after_refit(protocol: ProbeProtocol, task: EmbeddedTask, **score_field
     return _make_probe_score(protocol, task, search, prediction, len(both.labels), **score_fields)
 
 
-def score_without_refit(protocol: ProbeProtocol, task: EmbeddedTask, **score_fields: Any) -> Score:
+def score_without_refit(
+    protocol: ProbeProtocol, task: EmbeddedTask, **score_fields: Any
+) -> AccuracyScore:
     """Choose the setting on the validation part, and score on the test part the fit to the training part alone."""
     queries = torch.cat([task.validation.features, task.test.features])
     search, predictions = _search_best_setting(protocol, task, task.train, queries)
@@ -266,7 +270,7 @@ def _make_probe_score(
     prediction: Prediction,
     num_train: int,
     **score_fields: Any,
-) -> Score:
+) -> AccuracyScore:
     """Return the score of a prediction for the test part at the best setting of a search."""
     return make_score(
         task,
@@ -289,10 +293,10 @@ def make_score(
     converged: bool,
     num_train: int,
     **score_fields: Any,
-) -> Score:
-    """Return the score of predictions on a task's test part; `score_fields` are further fields of `Score`."""
+) -> AccuracyScore:
+    """Return the score of predictions on a task's test part; `score_fields` are further fields of `AccuracyScore`."""
     labels = torch.as_tensor(task.test.labels)
-    return Score(
+    return AccuracyScore(
         task=task.name,
         protocol=protocol,
         chosen=chosen,
@@ -306,7 +310,7 @@ def make_score(
     )
 
 
-def score_few_shot(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
+def score_few_shot(extractor: FeatureExtractor, task: SingleLabelTask) -> list[AccuracyScore]:
     """Score with 1, 2, 4, 8 and 16 images per class, or all images of a smaller class.
 
     The penalty is chosen on other images, as many per class but at most four, which are not fitted to. So the choice
@@ -323,7 +327,9 @@ def score_few_shot(extractor: FeatureExtractor, task: SingleLabelTask) -> list[S
     return scores
 
 
-def score_label_fractions(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
+def score_label_fractions(
+    extractor: FeatureExtractor, task: SingleLabelTask
+) -> list[AccuracyScore]:
     """Score with 1, 5, 10, 25, 50 and 100 % of the labelled images of each class, at least one.
 
     A share that selects the same images as a smaller share, or as all, is left out. The same share of the validation

@@ -17,7 +17,7 @@ from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor
 
 from bench.labels.wordnet import SynsetCandidates, hypernyms, synset_keys_of_class_name
-from bench.records.scores import Score
+from bench.records.scores import AccuracyScore
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.classification.fine_tune import RELEASED, make_random_head
@@ -71,12 +71,14 @@ class ChosenLearningRate(NamedTuple):
 class LabelSubset(NamedTuple):
     """The labelled images that heads are trained on, in every draw."""
 
-    score_fields: dict[str, Any]  # of `Score`: the number of labels per class, or their share
+    score_fields: dict[
+        str, Any
+    ]  # of `AccuracyScore`: the number of labels per class, or their share
     train_rows: RowsOfDraws
     validation_rows: RowsOfDraws
 
 
-def score_transfer_init(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
+def score_transfer_init(extractor: FeatureExtractor, task: SingleLabelTask) -> list[AccuracyScore]:
     """Score every initial head of a tower on a task, untrained and trained on few labels.
 
     A rate is chosen for each head, number of labels and draw on validation images of that draw: as many per class as
@@ -84,7 +86,7 @@ def score_transfer_init(extractor: FeatureExtractor, task: SingleLabelTask) -> l
     """
     embedded = embed_task(extractor, task, torch.device("cpu"), torch.float32)
     subsets = list(_iterate_label_subsets(shuffle_rows_for_draws(embedded)))
-    scores = list[Score]()
+    scores = list[AccuracyScore]()
     for name, start in _make_initial_heads(extractor.loaded, embedded).items():
         accuracies = start.compute_accuracies(embedded.validation).tolist()
         untrained = [ChosenLearningRate(0.0, accuracy, 0) for accuracy in accuracies]
@@ -278,7 +280,7 @@ def _make_scores_by_draw(
     chosen: Sequence[ChosenLearningRate],
     task: EmbeddedTask,
     **score_fields: Any,
-) -> Iterator[Score]:
+) -> Iterator[AccuracyScore]:
     """Yield one score per draw; each training has run all its steps and counts as converged."""
     correct = heads.predict(task.test.features) == task.test.labels
     for draw, choice in enumerate(chosen):

@@ -9,7 +9,7 @@ from bench.features.explain.decomposition import Decomposition, decompose_ladder
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.features.explain.tables import cause_table
 from bench.records.record import Record, Speed
-from bench.statistics.ratios import Ratio
+from bench.statistics.ratios import RateRatio
 from tests.features.explain.ladders import ladder_of, measured
 
 LOGS = [0.0, math.log(1.3), math.log(1.56), math.log(1.5756)]
@@ -21,7 +21,7 @@ def decomposition(records: list[Record]) -> Decomposition:
     return result
 
 
-def known(ratio: Ratio | None) -> Ratio:
+def known(ratio: RateRatio | None) -> RateRatio:
     assert ratio is not None
     return ratio
 

@@ -23,7 +23,7 @@ from bench.experiment.config import Experiment
 from bench.features.explain.decomposition import Decomposition, decompose_ladder
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER, plan_ladder
 from bench.measure.speed import measure_speed
-from bench.records.record import Flops, Record
+from bench.records.record import Record, StepFlops
 from tests.reports.conftest import COMPARISON, HERE
 from tests.small import two_blocks
 
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 PLANTED_SECONDS = 1e9
 # In logarithms: a real step that a busy machine makes 150 times as slow; planted are 20.
 LARGEST_OF_OTHERS = 5.0
-NO_FLOPS = Flops(image_forward=1, text_forward=1, forward=1, step=1)
+NO_FLOPS = StepFlops(image_forward=1, text_forward=1, forward=1, step=1)
 Plant = Callable[[Any, str], None]
 
 

@@ -8,13 +8,13 @@ import torch
 
 from bench.environment import requirements
 from bench.features.gpu.preflight import print_device_readings, require_installed_tools
-from bench.profilers.nvml import DeviceReader
+from bench.profilers.nvml import DeviceGauges
 
 
 def test_gauges_are_read_however_fast_the_device_computes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    print_device_readings(DeviceReader(gauges={"power W": lambda: 700.0}), torch.ones(2, 2))
+    print_device_readings(DeviceGauges(gauges={"power W": lambda: 700.0}), torch.ones(2, 2))
     assert capsys.readouterr().out == "power W: 700\n"
 
 
@@ -22,10 +22,10 @@ def test_nvml_that_reads_no_gauge_is_an_error() -> None:
     def fail() -> float:
         raise OSError("no permission")
 
-    reader = DeviceReader(gauges={"power W": fail, "SM clock MHz": fail})
+    reader = DeviceGauges(gauges={"power W": fail, "SM clock MHz": fail})
     with pytest.raises(SystemExit, match="none of its gauges could be read"):
         print_device_readings(reader, torch.ones(2, 2))
-    print_device_readings(DeviceReader(missing={"GPU": "no NVML"}), torch.ones(2, 2))
+    print_device_readings(DeviceGauges(missing={"GPU": "no NVML"}), torch.ones(2, 2))
 
 
 def test_preflight_of_a_bare_gpu_machine_names_the_driver_and_the_compiler(

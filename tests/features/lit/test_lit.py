@@ -25,7 +25,7 @@ from bench.features.lit.stored_features import TrainingImages, load_or_compute_f
 from bench.features.lit.text_phase import build_run_on_features, train_on_features
 from bench.features.lit.zero_shot import make_prompts, score_classification, score_retrieval
 from bench.labels.subwords import SubwordEncoder
-from bench.records.record import CooledTower, Record, Training, read_records, write_record
+from bench.records.record import CooledDownTower, Record, Training, read_records, write_record
 from bench.towers.head_file import TextEncoder, save_head, save_weights
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import load_tower
@@ -195,7 +195,7 @@ def test_class_without_a_name_is_refused() -> None:
 def write_training(folder: Path, experiment: Experiment, where: Circumstances) -> None:
     """Write the record of a training of 120 s with a half-way tower."""
     branches = tuple(
-        CooledTower(images=images, budgets=(), tower=f"{COMPARISON}.tower.{images}.safetensors")
+        CooledDownTower(images=images, budgets=(), tower=f"{COMPARISON}.tower.{images}.safetensors")
         for images in (500, 1000)
     )
     training = Training(

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
 from bench.records.record import Record, TransferScores
-from bench.records.scores import MetricScore, Score
-from bench.statistics.accuracies import Estimate, estimate_mean_over_draws
+from bench.records.scores import AccuracyScore, MetricScore
+from bench.statistics.accuracies import MeanEstimate, estimate_mean_over_draws
 from bench.statistics.intervals import mean_with_interval
 from reports.page import render_comparison_page
 from tests.reports.test_page import Document, require_self_contained
@@ -30,9 +30,9 @@ PLACES: tuple[dict[str, Any], ...] = (
 )
 
 
-def score(task: str, protocol: str, share: float, draw: int, **point: Any) -> Score:
+def score(task: str, protocol: str, share: float, draw: int, **point: Any) -> AccuracyScore:
     right = round(share * ITEMS)
-    return Score(
+    return AccuracyScore(
         task=task,
         protocol=protocol,
         chosen=1.0,
@@ -124,7 +124,7 @@ def metric_record(
     return record
 
 
-def shown(found: Estimate) -> str:
+def shown(found: MeanEstimate) -> str:
     assert found.low is not None
     assert found.high is not None
     return f"{bare(found.value)} ±{bare((found.high - found.low) / 2)}"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bench.interfaces.catalog import RANDOM_INIT
 from bench.measure.comparison_records import collect_comparison
 from bench.records.record import Record
-from bench.statistics.accuracies import Estimate
+from bench.statistics.accuracies import MeanEstimate
 from bench.transfer.pareto import (
     CostAxis,
     make_time_and_energy_axes,
@@ -38,7 +38,7 @@ POINTS = st.lists(
 
 
 def point(subject: str, images: int, tenths: int) -> SubjectAccuracy:
-    accuracy = Estimate(tenths / 10, None, None, "")
+    accuracy = MeanEstimate(tenths / 10, None, None, "")
     return SubjectAccuracy(subject, subject == RANDOM_INIT, images, (), (), accuracy, None)
 
 

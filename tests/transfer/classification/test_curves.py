@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.records.scores import Score
+from bench.records.scores import AccuracyScore
 from bench.transfer.classification import probe
 from bench.transfer.classification.label_subsets import (
     SHARES,
@@ -72,7 +72,7 @@ def subject(embed: Embed) -> FeatureExtractor:
     return FeatureExtractor(name="features", embed=embed, tower=None, device=CPU, experiment=None)
 
 
-def accuracy(score: Score) -> float:
+def accuracy(score: AccuracyScore) -> float:
     return score.correct.count("1") / len(score.correct)
 
 
@@ -110,8 +110,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[float], frozen
     for name in ("score_without_refit", "score_after_refit"):
 
         def noting(
-            original: Callable[..., Score], protocol: Any, task: EmbeddedTask, **point: Any
-        ) -> Score:
+            original: Callable[..., AccuracyScore], protocol: Any, task: EmbeddedTask, **point: Any
+        ) -> AccuracyScore:
             given.append(
                 tuple(
                     frozenset(of.features[:, -1].tolist()) for of in (task.train, task.validation)
@@ -142,7 +142,7 @@ def numbered(noise: float, seed: int) -> Embed:
 
 @pytest.mark.parametrize("curve", [score_few_shot, score_label_fractions])
 def test_every_subject_is_given_the_same_images(
-    curve: Callable[[FeatureExtractor, SingleLabelTask], list[Score]],
+    curve: Callable[[FeatureExtractor, SingleLabelTask], list[AccuracyScore]],
     seen: list[tuple[frozenset[float], frozenset[float]]],
 ) -> None:
     curve(subject(numbered(1.0, 0)), task())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bench.data.transforms import WHITE, normalise
-from bench.records.scores import TaskTraining
+from bench.records.scores import TaskTrainingSettings
 from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.fine_tune import (
     LINEAR_PROBE,
@@ -209,7 +209,7 @@ def test_fine_tuning_at_another_size_resizes_the_tower_and_scores_whole_images(
     tower, recipe = toy_tower(), FineTuningRecipe(image_size=64, resize_over_crop=1.0, epochs=1)
     (score,) = score_fine_tuning(toy_subject(tower), toy_task(12, 8, 10), "at 64 px", recipe)
     assert score.protocol == "at 64 px"
-    assert score.training == TaskTraining(
+    assert score.training == TaskTrainingSettings(
         image_size=64,
         batch_size=12,
         steps=7,

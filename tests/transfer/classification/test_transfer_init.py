@@ -13,7 +13,7 @@ from bench.labels.subwords import SubwordEncoder
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import SynsetCandidates, hypernyms, synset_keys_of_class_name
 from bench.records.record import Record, TransferScores
-from bench.records.scores import Score
+from bench.records.scores import AccuracyScore
 from bench.tables.formats import NBSP
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
@@ -231,6 +231,6 @@ def test_copied_rows_classify_before_training(few_trainings: None) -> None:  # n
     )
 
 
-def recorded(scores: list[Score]) -> Record:
+def recorded(scores: list[AccuracyScore]) -> Record:
     measured = TransferScores(subject="knows", images=1, budgets=(), scores=tuple(scores))
     return Record(comparison="c", experiment=None, circumstances=circumstances(), measured=measured)
