@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from bench.environment.circumstances import Circumstances
+from bench.environment.circumstances import RunCircumstances
 from bench.experiment.config import Experiment, field_names_of, get_field
 from bench.experiment.experiments import find_tuning_origin
 from bench.experiment.fields import PACK_DATA
@@ -153,7 +153,7 @@ def format_experiment_settings(experiment: Experiment) -> TextByName:
     return settings
 
 
-def format_circumstances(circumstances: Circumstances) -> TextByName:
+def format_circumstances(circumstances: RunCircumstances) -> TextByName:
     """Return machine, device, versions of packages and extensions, and the settings of the GPU."""
     values = {name: format_setting(getattr(circumstances, name)) for name in FIELD_BY_CIRCUMSTANCE}
     values["GPU"] = circumstances.gpu_uuid or "none"

@@ -33,7 +33,7 @@ from bench.console.console import INTERRUPTED
 from bench.data.manifest import user_cache_folder
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack import main as decode
-from bench.environment.files import hold_lock
+from bench.environment.files import hold_file_lock
 from bench.environment.tf32 import set_tf32
 from tests.processes import Parting
 
@@ -141,7 +141,7 @@ def images(user_cache: Path) -> PackImages:
 @pytest.fixture(scope="session")
 def decoded(results: Path) -> Path:
     """The same folder, once all of the pack's images are decoded."""
-    with (results / "cache" / "decoding").open("w") as file, hold_lock(file, wait=True):
+    with (results / "cache" / "decoding").open("w") as file, hold_file_lock(file, wait=True):
         decode()
     return results
 

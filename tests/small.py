@@ -4,7 +4,7 @@ from pathlib import Path
 
 import open_clip
 
-from bench.environment.circumstances import Circumstances
+from bench.environment.circumstances import RunCircumstances
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 
@@ -40,7 +40,7 @@ def two_blocks(method: str, **changes: object) -> Experiment:
     return small(method, **TWO_BLOCKS | changes)
 
 
-def circumstances(**changes: object) -> Circumstances:
+def circumstances(**changes: object) -> RunCircumstances:
     """The circumstances of a run on a machine that no law depends on."""
     where = {
         "machine": "m",
@@ -50,4 +50,4 @@ def circumstances(**changes: object) -> Circumstances:
         "compiled": False,
         "packages": {},
     }
-    return Circumstances(**where | {"commit": "c", "started_at": "2026-01-01"} | changes)
+    return RunCircumstances(**where | {"commit": "c", "started_at": "2026-01-01"} | changes)

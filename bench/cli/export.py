@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 from bench.cli.options import FOLDER
 from bench.cli.transfer import resolve_tower_arguments
 from bench.console.console import OK, log
-from bench.environment.files import make_folders
+from bench.environment.files import make_folders_unless_in_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Export:
         from bench.towers.tower_from import load_tower
 
         known = load_tower(self.tower, self.results)
-        make_folders(self.out)
+        make_folders_unless_in_root(self.out)
         print(export_tower(known, self.out))
         source = f", from {known.file}" if known.file else ""
         log(f"written: {self.out}{source}")

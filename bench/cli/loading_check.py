@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from bench.environment.cores import count_available_cores, count_loader_cores_per_rank
-from bench.environment.gpus import count_gpus
+from bench.environment.gpus import count_usable_gpus
 from bench.experiment.config import Experiment
 from bench.statistics.verdicts import judge_loader_cores
 from bench.tables.tables import Table
@@ -22,7 +22,7 @@ def measure_loading(
     loading = measure_loading_per_core(experiment, results, seconds)
     per_core = loading.images_per_cpu_second
     cores = count_available_cores()
-    gpus = max(1, count_gpus())
+    gpus = max(1, count_usable_gpus())
     row: dict[str, str | float | None] = {
         "experiment": experiment.name,
         "images/s per core": per_core.value,

@@ -11,7 +11,7 @@ import pynvml
 
 from bench.environment.cores import CGROUP_QUOTA, count_available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
-from bench.environment.gpus import count_gpus
+from bench.environment.gpus import count_usable_gpus
 from bench.environment.requirements import locate_compiler_requirements, locate_gpu_requirements
 from bench.orchestration.preflight import has_gpu
 from bench.profilers.nvml import SLOWDOWNS, get_throttle_mask
@@ -94,7 +94,7 @@ def check_gpus() -> Iterator[Finding]:
             f"GPU {index}: slowdown reasons", slowed, is_flaw=slowed != "0", advice=advice
         )
     if handles:
-        num_usable = count_gpus()
+        num_usable = count_usable_gpus()
         usable = f"torch can use {format_count_with_noun(num_usable, 'GPU')}"
         advice = "install a PyTorch build for this GPU and driver"
         yield _make_finding("CUDA", usable, is_flaw=not num_usable, advice=advice)

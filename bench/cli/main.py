@@ -11,7 +11,7 @@ from bench.console.options import parse_options
 from bench.console.tables import require_writable_json
 from bench.environment.circumstances import COMMAND
 from bench.environment.torchrun_ranks import read_torchrun_ranks
-from bench.environment.variables import require_valid_variables
+from bench.environment.variables import require_valid_environment_variables
 from bench.interfaces.extensions import load_extensions, split_extension_arguments
 from bench.interfaces.registry import Registry
 from bench.interfaces.verb import REPORT_VERBS, VERBS, Command, Verb, find_command, format_verb_list
@@ -39,7 +39,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     extensions, words = split_extension_arguments(arguments)
     require_utf8(*arguments)
     load_extensions(extensions)
-    require_valid_variables()
+    require_valid_environment_variables()
     if read_torchrun_ranks().world_size > 1:
         return _run_rank(words)
     return _run_verb(words)

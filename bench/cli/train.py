@@ -29,8 +29,8 @@ from bench.console.console import INTERRUPTED, Stopped, log
 from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_option_in_range
 from bench.data.samples import training_files_digest
 from bench.environment.circumstances import current_commit
-from bench.environment.files import make_folders, safe_file_name
-from bench.environment.torchrun_ranks import read_restart_count, read_torchrun_ranks
+from bench.environment.files import make_folders_unless_in_root, to_safe_file_name
+from bench.environment.torchrun_ranks import read_torchrun_ranks, read_torchrun_restart_count
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import PACK_DATA
 from bench.orchestration.budgets import with_training_images
@@ -93,7 +93,7 @@ class Train(LabelOptions):
     def run(self) -> int:
         """Train, then score the tower and its random-init baseline."""
         named = experiment_from(self.name, [*self.settings, *self.data_settings()])
-        out = self.out or Path("results") / f"train-{safe_file_name(named.name)}"
+        out = self.out or Path("results") / f"train-{to_safe_file_name(named.name)}"
         experiment = self._training_experiment(named, out)
         tasks: list[str] = []
         root = ""
@@ -123,7 +123,7 @@ class Train(LabelOptions):
                 return self._train(experiment, out, scope, checkpoint)
         except Stopped as stopped:
             if stopped.code != INTERRUPTED:
-                make_folders(out)
+                make_folders_unless_in_root(out)
                 (out / REQUEUE_FILE).touch()
             raise
 
@@ -156,7 +156,7 @@ class Train(LabelOptions):
             if not list_checkpoints(folder):
                 return None  # the first start, or a process failed before the first checkpoint
             path, saved = find_latest_valid_checkpoint(folder)
-        if not self.resume and not read_restart_count():
+        if not self.resume and not read_torchrun_restart_count():
             raise ValueError(
                 f"{out} already holds a checkpoint ({path.name}): add --resume, or name another folder with --out"
             )

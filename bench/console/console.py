@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 
-from bench.environment.variables import END_TIME, read_integer_variable
+from bench.environment.variables import END_TIME, read_integer_environment_variable
 
 # Exit codes of commands.
 OK = 0
@@ -62,7 +62,7 @@ class StopRequest:
         self.can_save = False
         self._parent = os.getppid()
         self._code = 0
-        end = read_integer_variable(END_TIME)
+        end = read_integer_environment_variable(END_TIME)
         self._last_moment = math.inf if end is None else end - END_MARGIN_SECONDS
 
     @property

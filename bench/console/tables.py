@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import wrap
 
 from bench.console.console import escape_unprintable
-from bench.environment.files import add_path_to_errors, require_regular_file
+from bench.environment.files import add_path_to_errors, require_regular_file_if_exists
 from bench.tables.formats import NBSP
 from bench.tables.tables import Cell, Table
 
@@ -40,7 +40,7 @@ def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None
 def require_writable_json(path: Path | None) -> None:
     """Raise ValueError for a file of `--json` that cannot be written, such as a folder or a pipe."""
     if path is not None and str(path) not in STDOUT:
-        require_regular_file(path)
+        require_regular_file_if_exists(path)
         if not path.parent.is_dir():
             raise ValueError(f"--json {path}: there is no folder {path.parent}")
 

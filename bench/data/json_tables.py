@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from bench.data.text_tables import Row, TextTable, decode_json_object, decode_utf8_with_replacement
-from bench.environment.files import decode_json, read_limited
+from bench.environment.files import decode_json, read_bytes_unless_larger
 
 SEPARATORS = re.compile(r"[\s,]*")
 
@@ -38,7 +38,7 @@ class CocoCaptionFile(msgspec.Struct):
 
 def open_json_table(path: Path) -> TextTable:
     """Read a JSON list of objects, or COCO's captions, as rows; ValueError for any other file."""
-    text = decode_utf8_with_replacement(read_limited(path)).strip()
+    text = decode_utf8_with_replacement(read_bytes_unless_larger(path)).strip()
     rows = _iterate_json_list_objects(text)
     if not text.startswith("["):
         rows = iter(_read_coco_caption_rows(path, path.stat().st_mtime_ns))
@@ -65,7 +65,7 @@ def _iterate_json_list_objects(text: str) -> Iterator[Row]:
 @lru_cache(1)
 def _read_coco_caption_rows(path: Path, _modified_ns: int) -> list[Row]:
     """Return the images of a file of COCO's with their captions; ValueError for two images with one id."""
-    coco = decode_json(read_limited(path), CocoCaptionFile)
+    coco = decode_json(read_bytes_unless_larger(path), CocoCaptionFile)
     rows = dict[int | str, Row]()
     for image in coco.images:
         if image.id in rows:

@@ -33,7 +33,7 @@ from bench.environment.files import (
     atomic_write,
     decode_json,
     prefix_errors,
-    read_limited,
+    read_bytes_unless_larger,
 )
 from bench.experiment.config import join_names
 from bench.interfaces.data_source import DataSource, SampleRequest, Samples
@@ -192,7 +192,7 @@ class IndexedSamples(Samples):
         """Counts of usable and unusable samples, read from the index."""
         path = self.index.with_suffix(".json")
         with prefix_errors(f"{path}: no index of samples, remove it", UNREADABLE):
-            return decode_json(read_limited(path), IndexSummary)
+            return decode_json(read_bytes_unless_larger(path), IndexSummary)
 
     @property
     def skipped(self) -> dict[str, int]:

@@ -38,7 +38,7 @@ from bench.data.transforms import (
     normalise,
     resize_crop,
 )
-from bench.environment.cores import LoaderWorkers
+from bench.environment.cores import LoaderWorkerPlan
 from bench.environment.seeds import REPLACEMENT, derive_seed
 from bench.experiment.auto_fields import with_resolved_text_padding
 from bench.experiment.config import Experiment
@@ -53,7 +53,7 @@ ImageOrGrid = SquarePixels | Float[Tensor, "channels side side"]
 SAMPLED_CAPTIONS = 4096  # of the data set, whose lengths decide how many rows packed captions need
 MAX_REPLACEMENTS = 32  # of one image, one after the other
 MAX_UNDECODABLE_FRACTION = 0.01  # of the decoded images
-NO_WORKERS = LoaderWorkers(0, "the training process loads")
+NO_WORKERS = LoaderWorkerPlan(0, "the training process loads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ class SampleStream(BatchStream[T]):
         *,
         rank: int = 0,
         ranks: int = 1,
-        workers: LoaderWorkers = NO_WORKERS,
+        workers: LoaderWorkerPlan = NO_WORKERS,
         batch_shapes: BatchShapeSchedule | None = None,
     ) -> None:
         super().__init__(experiment, device)

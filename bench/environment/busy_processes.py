@@ -27,7 +27,7 @@ class BusyProcess:
 
 
 def find_busy_processes(seconds: int = WATCH_SECONDS) -> list[BusyProcess]:
-    """Return the processes that kept at least 0.9 of a core busy in each of `seconds` seconds.
+    """Return the other processes that kept at least MIN_BUSY_CORES busy in each of `seconds` seconds.
 
     It returns as soon as no process qualifies, after one second on a quiet machine. Bursts of other work do not count.
     Where psutil lists no process, none is known.
@@ -54,7 +54,7 @@ def find_busy_processes(seconds: int = WATCH_SECONDS) -> list[BusyProcess]:
 
 
 def count_undisturbed_threads(num_cores: int, processes: Sequence[BusyProcess]) -> int:
-    """Return the number of cores that busy processes leave, as a number of threads; at least 1."""
+    """Return the number of threads for the cores that busy processes leave, at least 1."""
     return max(1, num_cores - sum(round(process.busy_cores) for process in processes))
 
 

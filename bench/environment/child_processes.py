@@ -27,9 +27,10 @@ def kill_multiprocessing_children() -> None:
 
 
 def exit_with_multiprocessing_parent() -> None:
-    """Let this process, a child of multiprocessing, end when its parent ends, also if that is killed.
+    """Let this process, a child of multiprocessing, exit when its parent ends.
 
-    A fork server is only the process that forks: `os.getppid()` stays the same then.
+    It also does if the parent is killed. A fork server is only the process that forks: `os.getppid()` stays the same
+    then.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -42,7 +43,7 @@ def exit_with_multiprocessing_parent() -> None:
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Let Linux kill this process when its parent, of this process id, ends; nothing on other systems."""
+    """Let Linux kill this process when its parent ends; on other systems nothing is done."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent_pid:  # it has died already
@@ -50,7 +51,7 @@ def die_with_parent(parent_pid: int) -> None:
 
 
 @contextmanager
-def kill_child_at_end(child: "subprocess.Popen[bytes]") -> Iterator[None]:
+def kill_child_tree_at_block_end(child: "subprocess.Popen[bytes]") -> Iterator[None]:
     """At the end of the block, kill the child with all its descendants if it still runs, and wait for it.
 
     SIGTERM would let torchrun wait half a minute for stalled processes; records are complete at any time.
@@ -64,7 +65,7 @@ def kill_child_at_end(child: "subprocess.Popen[bytes]") -> Iterator[None]:
 
 
 def _kill_process_tree(process: psutil.Process) -> None:
-    """Kill a process and its descendants in all groups, each stopped first so that it starts no other."""
+    """Kill a process and its descendants; each is stopped first, so that it starts no other."""
     process.suspend()
     for child in process.children():
         with suppress(psutil.Error):  # it has ended, or belongs to another user

@@ -22,7 +22,7 @@ LOADED_EXTENSIONS: dict[str, str] = {}
 Texts = Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ENTRIES)]
 
 
-class Circumstances(
+class RunCircumstances(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
     """The machine, software, time and commit of a run, as stored in its record."""
@@ -59,16 +59,16 @@ class Circumstances(
         return f"{self.machine}; {format_gpu_settings(self.gpu)}"
 
 
-def summarize_machine(circumstances: Circumstances) -> str:
-    """Return one line with machine, threads, processes and packages: figures with unequal lines are not joined."""
+def summarize_machine_and_software(circumstances: RunCircumstances) -> str:
+    """Return one line with machine, threads, processes and packages; figures with unequal lines are not joined."""
     packages = ", ".join(f"{name} {version}" for name, version in circumstances.packages.items())
     threads = f"{circumstances.threads} thread{'s' if circumstances.threads > 1 else ''}"
     processes = f"; {circumstances.processes} processes" if circumstances.processes > 1 else ""
     return f"{circumstances.machine_and_gpu}; {threads}{processes}; {packages}"
 
 
-def digest_sources() -> str:
-    """Return 16 hex digits of the SHA-256 of the files that a run executes or reads, without the pack."""
+def digest_program_files() -> str:
+    """Return a digest (16 hex digits) of the files of this program that a run executes or reads, without the pack."""
     digest = sha256()
     paths = list[Path]()
     for package in PACKAGES:
@@ -97,4 +97,4 @@ def current_commit(checkout: Path | None = None) -> str:
             return git.stdout.strip()
     if checkout:
         return "unknown"
-    return os.environ.get(COMMIT) or f"sources-{digest_sources()}"
+    return os.environ.get(COMMIT) or f"sources-{digest_program_files()}"

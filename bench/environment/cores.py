@@ -12,8 +12,8 @@ MAX_WORKERS = 32  # of a process, unless more are asked for: each holds batches 
 
 
 @dataclass(frozen=True, slots=True)
-class LoaderWorkers:
-    """How many worker processes load batches for a training process, why, and how far each loads ahead."""
+class LoaderWorkerPlan:
+    """How many worker processes are to load batches for a training process, why, and how far each loads ahead."""
 
     count: int  # 0: the training process loads
     reason: str
@@ -38,8 +38,8 @@ def count_loader_cores_per_rank(num_cores: int, num_ranks: int) -> int:
     return max(1, num_cores // num_ranks - 1)
 
 
-def choose_loader_workers(num_cores: int, num_ranks: int) -> LoaderWorkers:
-    """Return the workers of each of `num_ranks` training processes on a GPU: one for each core that is left to them.
+def choose_loader_workers(num_cores: int, num_ranks: int) -> LoaderWorkerPlan:
+    """Return the loader workers for each of `num_ranks` training processes on a GPU: one for each core that is left.
 
     So loading is never slower than these cores allow, whatever the sizes of the images; workers that are ahead of the
     training wait, and take no core.
@@ -47,5 +47,7 @@ def choose_loader_workers(num_cores: int, num_ranks: int) -> LoaderWorkers:
     shared = f"{num_cores} cores, {format_count_with_noun(num_ranks, 'training process', 'training processes')}"
     spare = count_loader_cores_per_rank(num_cores, num_ranks)
     if spare > MAX_WORKERS:
-        return LoaderWorkers(MAX_WORKERS, f"{shared}; the most that are started unless asked for")
-    return LoaderWorkers(spare, f"{shared}; all cores but that of each training process")
+        return LoaderWorkerPlan(
+            MAX_WORKERS, f"{shared}; the most that are started unless asked for"
+        )
+    return LoaderWorkerPlan(spare, f"{shared}; all cores but that of each training process")

@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; it is renamed to `path` if the block ends without an error.
+    """Yield a temporary path that is renamed to `path` if the block ends without an error.
 
     Temporary files of killed processes in the folder are removed first. ValueError if a device, a pipe or a folder has
     the name, which a rename would replace.
     """
-    make_folders(require_regular_file(path).parent)
+    make_folders_unless_in_root(require_regular_file_if_exists(path).parent)
     remove_abandoned_temporary_files(path.parent)
     with _make_locked_temporary_file(path) as temporary:
         try:
@@ -44,10 +44,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def hold_lock(file: IO[Any], *, wait: bool = False) -> Iterator[None]:
-    """Lock an open file in the block; if another process holds the lock, wait, or without `wait` raise BlockingIOError.
+def hold_file_lock(file: IO[Any], *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of an open file while the block runs.
 
-    The kernel releases it when the process ends. A file system without flock is logged once, and nothing is locked.
+    If another process holds it, wait, or without `wait` raise BlockingIOError. The kernel releases it when the process
+    ends. A file system without flock is logged once, and nothing is locked.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -63,8 +64,8 @@ def _log_missing_flock(folder: Path) -> None:
     print(f"no flock in {folder}: two commands at once may write to it", file=sys.stderr)
 
 
-def make_folders(folder: Path) -> None:
-    """Make a folder and those above it; ValueError if the first would be in the file system's root, as after a typo."""
+def make_folders_unless_in_root(folder: Path) -> None:
+    """Make a folder and those above it; ValueError if one would be made in the file system's root, as after a typo."""
     top = Path(*folder.absolute().parts[:2])
     if not top.exists():
         raise ValueError(
@@ -87,7 +88,7 @@ def _make_locked_temporary_file(path: Path) -> Iterator[Path]:
     """Make a temporary file beside the path, locked while the block runs; the caller removes it."""
     while True:
         temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
-        with temporary.open("xb") as file, hold_lock(file, wait=True):
+        with temporary.open("xb") as file, hold_file_lock(file, wait=True):
             # Another writer may have removed it as abandoned before it was locked.
             if temporary.exists():
                 yield temporary
@@ -102,8 +103,8 @@ def remove_abandoned_temporary_files(folder: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def safe_file_name(name: str) -> str:
-    """Return the name with at most 80 characters, all safe; a changed name ends with a hash of the original."""
+def to_safe_file_name(name: str) -> str:
+    """Return a name that is safe in a file name, with at most 80 characters; a changed name ends with a hash."""
     cleaned = re.sub(rf"(?!{PLAIN}).", "-", name, flags=re.DOTALL)[:LONGEST_NAME]
     if cleaned == name and name:
         return name
@@ -111,16 +112,16 @@ def safe_file_name(name: str) -> str:
     return f"{cleaned}-{digest[:8]}"
 
 
-def require_regular_file(path: Path) -> Path:
-    """Return the path; ValueError if a folder, pipe or device is there, which may block or have no end."""
+def require_regular_file_if_exists(path: Path) -> Path:
+    """Return the path; ValueError if something else than a file is there: a pipe or device may block or have no end."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: not a regular file")
     return path
 
 
-def read_limited(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+def read_bytes_unless_larger(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the bytes of a regular file; ValueError if it is another kind of file, or larger than `max_bytes`."""
-    with add_path_to_errors(path), require_regular_file(path).open("rb") as file:
+    with add_path_to_errors(path), require_regular_file_if_exists(path).open("rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise ValueError(f"{path}: larger than {max_bytes / 2**20:g} MiB")
@@ -143,7 +144,7 @@ def read_intact_files(
 
 @contextmanager
 def add_path_to_errors(path: Path) -> Iterator[None]:
-    """Add the path to OSErrors that name no file, such as EIO and ENOSPC while reading or writing."""
+    """Add the path to OSErrors in the block that name no file, such as EIO and ENOSPC."""
     try:
         yield
     except OSError as error:
@@ -156,7 +157,7 @@ def add_path_to_errors(path: Path) -> Iterator[None]:
 def prefix_errors(
     prefix: object, error_types: tuple[type[Exception], ...] = (ValueError,)
 ) -> Iterator[None]:
-    """Raise errors of these types as a ValueError of one line that begins with `prefix`, usually a file's name."""
+    """Raise errors of these types in the block as a ValueError of one line that begins with `prefix`."""
     try:
         yield
     except error_types as error:
@@ -169,7 +170,7 @@ def prefix_errors(
 def decode_json(
     content: bytes | str, target_type: type[T], dec_hook: Callable[[type, Any], Any] | None = None
 ) -> T:
-    """Return JSON decoded to `target_type`, with msgspec's `dec_hook`; ValueError if it is malformed or unfit."""
+    """Return JSON decoded to `target_type`; ValueError if it is malformed or unfit. `dec_hook` is msgspec's."""
     try:
         return msgspec.json.decode(content, type=target_type, dec_hook=dec_hook)
     except RecursionError:
@@ -178,13 +179,13 @@ def decode_json(
         raise ValueError(str(error)) from None
 
 
-class FormatHeader(msgspec.Struct):
+class FormatNumber(msgspec.Struct):
     """The format number of a document."""
 
     format: int
 
 
-def require_format(header: FormatHeader, expected_format: int, remedy: str) -> None:
+def require_format_number(header: FormatNumber, expected_format: int, remedy: str) -> None:
     """Raise ValueError for a document of another format than the one that is read."""
     if header.format != expected_format:
         raise ValueError(

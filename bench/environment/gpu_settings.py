@@ -11,9 +11,9 @@ SWITCH = ("off", "on")
 
 
 def get_nvml_handle(uuid: str) -> Any:
-    """Return NVML's handle of the GPU with CUDA's UUID: the two libraries number GPUs differently.
+    """Return NVML's handle of the GPU with CUDA's UUID.
 
-    NVMLError if NVML lists no such GPU, as for a MIG slice.
+    The two libraries number GPUs differently. NVMLError if NVML lists no such GPU, as for a MIG slice.
     """
     return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
 

@@ -49,7 +49,7 @@ class GpuSpec:
         return flops[precision]
 
 
-def _read_specs() -> dict[str, GpuSpec]:
+def _read_gpu_specs() -> dict[str, GpuSpec]:
     """Return the rows of the file, in its order, by the names that options take, such as "h100-nvl"."""
     specs = {}
     with SPECS_FILE.open(newline="", encoding="utf-8") as file:
@@ -59,16 +59,16 @@ def _read_specs() -> dict[str, GpuSpec]:
     return specs
 
 
-GPU_SPECS: Mapping[str, GpuSpec] = _read_specs()
+GPU_SPECS: Mapping[str, GpuSpec] = _read_gpu_specs()
 # In names that have a listed GPU's words but are another chip: MIG slices, laptops, Max-Q, the 4090 D and 5090 D.
 _OTHER_CHIP = re.compile(r"\b(MIG|Laptop|Max-Q|[45]090 D)\b")
 
 
-def find_gpu_spec(device_name: str) -> GpuSpec | None:
-    """Return the specification for a CUDA device name; None if it is not listed, or a MIG slice or another variant."""
-    if _OTHER_CHIP.search(device_name):
+def find_gpu_spec(cuda_device_name: str) -> GpuSpec | None:
+    """Return the specification for a CUDA device name; None if it is not listed."""
+    if _OTHER_CHIP.search(cuda_device_name):  # a MIG slice, or another variant
         return None
-    words = set(re.findall(r"\w+", device_name))
+    words = set(re.findall(r"\w+", cuda_device_name))
     for spec in GPU_SPECS.values():
         if words.issuperset(spec.name.split()):
             return spec
@@ -82,10 +82,10 @@ class DatasheetPeak(NamedTuple):
     source: str  # where the figure is from, or why it is unknown
 
 
-def find_datasheet_peak(device_name: str, precision: str) -> DatasheetPeak:
+def find_datasheet_peak(cuda_device_name: str, precision: str) -> DatasheetPeak:
     """Return the peak of the GPU with a CUDA device name, in "fp32", "bf16" or "fp16"."""
-    spec = find_gpu_spec(device_name)
+    spec = find_gpu_spec(cuda_device_name)
     if spec is None:
-        return DatasheetPeak(None, f"no peak known for {device_name} at {precision}")
+        return DatasheetPeak(None, f"no peak known for {cuda_device_name} at {precision}")
     kind = "fp32 without tensor cores" if precision == "fp32" else f"{precision} dense"
     return DatasheetPeak(spec.peak_flops_per_second(precision), f"{spec.source}, {kind}")

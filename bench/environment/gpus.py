@@ -28,7 +28,7 @@ def list_visible_gpu_uuids() -> tuple[str, ...]:
     return tuple(done.stdout.split())
 
 
-def count_gpus() -> int:
+def count_usable_gpus() -> int:
     """Return the number of GPUs that torch can use.
 
     torch is asked only where NVML or a device file says that there is a GPU. Raises ValueError if torch can use GPUs
@@ -46,7 +46,7 @@ def count_gpus() -> int:
     return num_visible
 
 
-def get_first_gpu_handle() -> Any:
+def get_first_gpu_nvml_handle() -> Any:
     """Return NVML's handle of the first GPU that torch can use; NVMLError if NVML does not list it."""
     pynvml.nvmlInit()
     return get_nvml_handle(list_visible_gpu_uuids()[0])

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def imports_without_gc() -> Iterator[None]:
-    """Disable garbage collection in the block; later collections skip the objects that exist at its end."""
+    """Disable garbage collection while the block imports; later collections skip the objects that exist at its end."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -25,7 +25,7 @@ def default_device() -> torch.device:
     return torch.device("cuda", read_torchrun_ranks().local_rank)
 
 
-def describe_processors(device: torch.device) -> str:
+def describe_gpu_and_cpu(device: torch.device) -> str:
     """Return the names of the GPU, if any, and of the CPU, with its number of logical cores."""
     processor = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores"
     if device.type != "cuda":
@@ -33,8 +33,8 @@ def describe_processors(device: torch.device) -> str:
     return f"{torch.cuda.get_device_name(device)}; {processor}"
 
 
-def read_settings_of_device(device: torch.device) -> dict[str, str | None]:
-    """Return driver, power limit, ECC, MIG and clocks of a GPU by name; empty for a CPU, or without NVML."""
+def read_gpu_settings_of_device(device: torch.device) -> dict[str, str | None]:
+    """Return `read_gpu_settings` of a device; empty for a CPU, or without NVML."""
     if device.type == "cuda":
         with suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
@@ -50,7 +50,7 @@ def gpu_uuid(device: torch.device) -> str:
 
 
 def package_versions(device: torch.device) -> dict[str, str]:
-    """Return the versions of Python, of packages, and on a GPU of its installed libraries, by name."""
+    """Return versions by name: of Python, of packages, and on a GPU of its libraries."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         versions[name] = version(name)

@@ -42,11 +42,11 @@ def find_unmet_requirements(*extras: str) -> list[str]:
     requirements = list(project["dependencies"])
     for extra in extras:
         requirements += project["optional-dependencies"][extra]
-    return [requirement for requirement in requirements if not _is_met(requirement)]
+    return [requirement for requirement in requirements if not _is_requirement_met(requirement)]
 
 
 def pip_install_command(packages: Sequence[str]) -> str:
-    """Return the shell command that installs packages from an index, with a hint for a folder of wheels."""
+    """Return the shell command that installs packages by pip, with a hint for a folder of wheels."""
     quoted = " ".join(f"'{requirement}'" for requirement in packages)
     return f"{PIP_INSTALL} {quoted} (from a folder of wheels: add --no-index --find-links wheels)"
 
@@ -74,21 +74,21 @@ def locate_gpu_requirements() -> Iterator[SystemRequirement]:
     yield SystemRequirement("Triton", triton, f"{PIP_INSTALL} triton, as torch asks for")
 
 
-def _is_met(requirement: str) -> bool:
+def _is_requirement_met(requirement: str) -> bool:
     """Return whether a requirement, such as "numpy>=2.1,<3", is met by the installed package."""
     name, *limits = re.split("([<>]=?)", requirement.replace(",", ""))
     try:
-        installed = _version_numbers(version(name))
+        installed = _parse_version_numbers(version(name))
     except PackageNotFoundError:
         return False
     for operator, limit in zip(limits[::2], limits[1::2], strict=True):
-        is_new_enough = installed >= _version_numbers(limit)
+        is_new_enough = installed >= _parse_version_numbers(limit)
         if is_new_enough != (operator == ">="):
             return False
     return True
 
 
-def _version_numbers(text: str) -> list[int]:
+def _parse_version_numbers(text: str) -> list[int]:
     numbers = re.match(r"[\d.]*\d", text)
     assert numbers is not None, f"{text!r} is no version"
     return [int(number) for number in numbers[0].split(".")]

@@ -10,25 +10,25 @@ import os
 SLOT_VARIABLE = "CATLIP_BENCH_SLOTS"  # environment variable with the run's two pipe ends
 
 
-def is_interleaved() -> bool:
+def is_interleaved_process() -> bool:
     """Return whether this process works in turns with others, in slots that a parent process gives out."""
     return SLOT_VARIABLE in os.environ
 
 
-def stop_slot_inheritance() -> None:
-    """Close the pipes of slots in programs that this process starts: their end tells the parent that a run is over."""
+def stop_slot_pipe_inheritance() -> None:
+    """Let programs that this process starts not inherit its pipes: their end tells the parent that a run is over."""
     for end in os.environ.get(SLOT_VARIABLE, "").split():
         os.set_inheritable(int(end), False)
 
 
 def wait_for_slot() -> None:
     """Wait for this process's next slot; return at once if not interleaved. SystemExit if the parent has ended."""
-    if is_interleaved() and not os.read(int(os.environ[SLOT_VARIABLE].split()[0]), 1):
+    if is_interleaved_process() and not os.read(int(os.environ[SLOT_VARIABLE].split()[0]), 1):
         raise SystemExit(1)
 
 
 def yield_and_wait_for_slot() -> None:
     """End this process's slot and wait for its next one; return at once if it is not interleaved."""
-    if is_interleaved():
+    if is_interleaved_process():
         os.write(int(os.environ[SLOT_VARIABLE].split()[1]), b".")
         wait_for_slot()

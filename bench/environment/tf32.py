@@ -15,7 +15,7 @@ def set_tf32(*, enabled: bool) -> None:
 
 
 def describe_tf32() -> str:
-    """Return what is rounded to TF32, or "off"."""
+    """Return what torch rounds to TF32 ("products and convolutions"), or "off"."""
     switches = {
         "products": torch.backends.cuda.matmul.allow_tf32,
         "convolutions": torch.backends.cudnn.allow_tf32,

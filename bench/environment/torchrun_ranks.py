@@ -5,7 +5,7 @@ import platform
 from dataclasses import dataclass
 from functools import cache
 
-from bench.environment.variables import RESTART_COUNT, read_integer_variable
+from bench.environment.variables import RESTART_COUNT, read_integer_environment_variable
 
 TORCHRUN_VARIABLES = (
     "RANK",
@@ -32,7 +32,7 @@ class TorchrunRanks:
 @cache
 def read_torchrun_ranks() -> TorchrunRanks:
     """Return the ranks from torchrun's environment variables, rank 0 of 1 without them; ValueError if invalid."""
-    if read_integer_variable("WORLD_SIZE") in (None, 1):
+    if read_integer_environment_variable("WORLD_SIZE") in (None, 1):
         return TorchrunRanks()
     missing = [name for name in TORCHRUN_VARIABLES if name not in os.environ]
     if missing:
@@ -40,10 +40,10 @@ def read_torchrun_ranks() -> TorchrunRanks:
             f"WORLD_SIZE is set and {', '.join(missing)} not: start several processes with torchrun"
         )
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    return TorchrunRanks(*(read_integer_variable(name) or 0 for name in names))
+    return TorchrunRanks(*(read_integer_environment_variable(name) or 0 for name in names))
 
 
-def describe_node() -> str:
+def describe_host_and_node_number() -> str:
     """Return the name of this host and the number of its node in the job, as text."""
     ranks = read_torchrun_ranks()
     # If all nodes have as many processes as this one.
@@ -51,6 +51,6 @@ def describe_node() -> str:
     return f"{platform.node()}, node {os.environ.get('GROUP_RANK', if_equal)}"  # torchrun sets it
 
 
-def read_restart_count() -> int:
+def read_torchrun_restart_count() -> int:
     """Return how often torchrun has restarted these processes after a failure."""
-    return read_integer_variable(RESTART_COUNT) or 0
+    return read_integer_environment_variable(RESTART_COUNT) or 0

@@ -21,8 +21,8 @@ SMALLEST = {  # smallest value of each variable that holds a whole number
 }
 
 
-def read_integer_variable(name: str) -> int | None:
-    """Return the whole number that a variable of `SMALLEST` holds; None if it is empty; ValueError for other values."""
+def read_integer_environment_variable(name: str) -> int | None:
+    """Return the whole number that an environment variable holds; None if it is not set; ValueError if invalid."""
     text = os.environ.get(name)
     if not text:
         return None
@@ -33,7 +33,7 @@ def read_integer_variable(name: str) -> int | None:
     return int(text)
 
 
-def require_valid_variables() -> None:
+def require_valid_environment_variables() -> None:
     """Raise ValueError that names a variable without a valid value."""
     commit = os.environ.get(COMMIT, "")
     if not re.fullmatch("([0-9a-f]{40}(-dirty)?)?", commit):
@@ -41,4 +41,4 @@ def require_valid_variables() -> None:
             f"{COMMIT} must be a commit of 40 hexadecimal digits, got {commit!r}: correct it, or unset it"
         )
     for name in SMALLEST:
-        read_integer_variable(name)
+        read_integer_environment_variable(name)

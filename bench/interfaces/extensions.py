@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from bench.console.console import format_error_on_one_line, log
 from bench.environment.child_processes import PARENT
 from bench.environment.circumstances import LOADED_EXTENSIONS
-from bench.environment.files import require_regular_file
+from bench.environment.files import require_regular_file_if_exists
 from bench.experiment.config import declare_method_fields, look_up
 from bench.experiment.experiments import MethodSettings, add_experiments
 from bench.interfaces.catalog import PROTOCOLS, TASKS, Protocol, Task
@@ -210,7 +210,7 @@ def _import_file(path: Path) -> ModuleType:
     The file can import its neighbours, whose folder stays on the path of modules.
     """
     name = MODULE_PREFIX + path.stem
-    spec = importlib.util.spec_from_file_location(name, require_regular_file(path))
+    spec = importlib.util.spec_from_file_location(name, require_regular_file_if_exists(path))
     assert spec is not None
     assert spec.loader is not None
     if str(path.parent) not in sys.path:

@@ -13,7 +13,12 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from bench.console.console import PROGRAM
-from bench.environment.files import atomic_write, decode_json, prefix_errors, read_limited
+from bench.environment.files import (
+    atomic_write,
+    decode_json,
+    prefix_errors,
+    read_bytes_unless_larger,
+)
 from bench.experiment.config import Experiment, get_field, look_up
 from bench.experiment.fields import PACK_DATA, TargetSettings
 from bench.experiment.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
@@ -157,7 +162,7 @@ def read_vocabulary(name: str) -> Vocabulary:
     labels are the rows of the released heads.
     """
     path = vocabulary_path(name)
-    content = read_limited(path)
+    content = read_bytes_unless_larger(path)
     if content.startswith(b"\x80") or path.suffix == ".pkl":
         vocabulary = _read_released_pickle(content, path)
     else:

@@ -13,8 +13,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from bench.environment.circumstances import summarize_machine
-from bench.environment.files import decode_json, prefix_errors, read_intact_files, read_limited
+from bench.environment.circumstances import summarize_machine_and_software
+from bench.environment.files import (
+    decode_json,
+    prefix_errors,
+    read_bytes_unless_larger,
+    read_intact_files,
+)
 from bench.experiment.config import Experiment
 from bench.measure.timed_run import TimedRun
 from bench.records.record import (
@@ -26,7 +31,7 @@ from bench.records.record import (
     read_record,
 )
 
-# Entry of `machine_info` in this project's documents; see `summarize_machine`.
+# Entry of `machine_info` in this project's documents; see `summarize_machine_and_software`.
 FINGERPRINT = "fingerprint"
 UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unknown commit
 
@@ -129,7 +134,7 @@ class Observation:
     benchmark: BenchmarkId
     metric: Metric
     value: float
-    machine: str  # fingerprint, see `summarize_machine`
+    machine: str  # fingerprint, see `summarize_machine_and_software`
     commit: Commit
     committed_at: str | None  # ISO 8601
     measured_at: str  # ISO 8601
@@ -185,7 +190,7 @@ def _read_observations_of_file(path: Path, named: Path) -> list[Observation]:
     """Return the observations of a record or a document; a file that is `named` itself must be one of these."""
     if is_record_file(path):
         return observations_of_record(read_record(path))
-    content = read_limited(path)
+    content = read_bytes_unless_larger(path)
     if path != named:
         with prefix_errors(f"{path}: not JSON"):
             decoded: object = decode_json(content, object)
@@ -248,7 +253,7 @@ def observations_of_record(record: Record) -> list[Observation]:
         }
     circumstances = record.circumstances
     identity = BenchmarkId(experiment.name, "experiments", _settings_digest(experiment))
-    machine = summarize_machine(circumstances)
+    machine = summarize_machine_and_software(circumstances)
     commit = _parse_commit(circumstances.commit)
     observations = []
     for metric, value in values.items():

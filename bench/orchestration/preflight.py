@@ -15,7 +15,7 @@ from bench.environment.circumstances import LOADED_EXTENSIONS, current_commit
 from bench.environment.cores import count_available_cores
 from bench.environment.files import atomic_write
 from bench.environment.gpu_settings import read_gpu_settings
-from bench.environment.gpus import count_gpus, get_first_gpu_handle
+from bench.environment.gpus import count_usable_gpus, get_first_gpu_nvml_handle
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import (
     MAY_DIFFER,
@@ -160,7 +160,7 @@ def _reason_not_resumable(record: Record, accepted: Iterable[Experiment]) -> str
     if where.extensions != LOADED_EXTENSIONS:
         return "was begun with other extensions, or other source of them"
     if isinstance(record.measured, Speed) and has_gpu():
-        for setting, value in read_gpu_settings(get_first_gpu_handle()).items():
+        for setting, value in read_gpu_settings(get_first_gpu_nvml_handle()).items():
             recorded = where.gpu.get(setting, value)
             if recorded != value:
                 return f"has runs on a GPU with {setting} {recorded}, not {value}"
@@ -202,7 +202,7 @@ def require_writable(results: Path) -> None:
 
 def has_gpu() -> bool:
     """Return whether runs will use a GPU."""
-    return count_gpus() > 0
+    return count_usable_gpus() > 0
 
 
 def reserve_comparison_name(results: Path, purpose: str) -> str:

@@ -10,16 +10,16 @@ from bench.environment.busy_processes import BUSY_PROCESSES
 from bench.environment.circumstances import (
     COMMAND,
     LOADED_EXTENSIONS,
-    Circumstances,
+    RunCircumstances,
     current_commit,
-    summarize_machine,
+    summarize_machine_and_software,
 )
 from bench.environment.machine import (
     default_device,
-    describe_processors,
+    describe_gpu_and_cpu,
     gpu_uuid,
     package_versions,
-    read_settings_of_device,
+    read_gpu_settings_of_device,
 )
 from bench.environment.tf32 import describe_tf32
 from bench.experiment.auto_fields import resolve_precision_and_compile
@@ -29,19 +29,19 @@ from bench.tables.formats import GIB
 
 def collect_circumstances(
     runtime: RuntimeSettings | None, device: torch.device, processes: int = 1
-) -> Circumstances:
+) -> RunCircumstances:
     """Return the circumstances of a run that `processes` share; without settings it computes in fp32, uncompiled."""
     precision = "fp32"
     compiled = False
     if runtime is not None:
         precision, compiled = resolve_precision_and_compile(runtime, device)
-    gpu = read_settings_of_device(device)
+    gpu = read_gpu_settings_of_device(device)
     if device.type == "cuda":
         gpu |= {"TF32": describe_tf32()}
     memory_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
-    return Circumstances(
+    return RunCircumstances(
         # Records of different machines are never compared.
-        machine=f"{describe_processors(device)}, {memory_gib:.0f} GiB, {platform.system()}",
+        machine=f"{describe_gpu_and_cpu(device)}, {memory_gib:.0f} GiB, {platform.system()}",
         device=device.type,
         threads=torch.get_num_threads(),
         precision=precision,
@@ -59,4 +59,4 @@ def collect_circumstances(
 
 
 if __name__ == "__main__":  # print the fingerprint of this machine for one process
-    print(summarize_machine(collect_circumstances(None, default_device())))
+    print(summarize_machine_and_software(collect_circumstances(None, default_device())))

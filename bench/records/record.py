@@ -7,16 +7,16 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from bench.environment.circumstances import MAX_ENTRIES, Circumstances, Texts
+from bench.environment.circumstances import MAX_ENTRIES, RunCircumstances, Texts
 from bench.environment.files import (
     PLAIN,
-    FormatHeader,
+    FormatNumber,
     atomic_write,
     decode_json,
     prefix_errors,
-    read_limited,
-    require_format,
-    safe_file_name,
+    read_bytes_unless_larger,
+    require_format_number,
+    to_safe_file_name,
 )
 from bench.experiment.config import Experiment
 from bench.records.method_text import MethodDescription
@@ -329,7 +329,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     comparison: str  # name that runs which were started together share
     # None: what was measured was not trained (reference features), or is a link.
     experiment: Experiment | None
-    circumstances: Circumstances
+    circumstances: RunCircumstances
     measured: AnyRecordContent
     # Of an extension; a method of this program has none.
     method: MethodDescription | msgspec.UnsetType = msgspec.UNSET
@@ -364,7 +364,7 @@ def write_record(record: Record, path: Path) -> None:
 
 def read_record(path: Path) -> Record:
     """Read one record; ValueError names the file and what is wrong with it."""
-    return decode_record(read_limited(path, MAX_RECORD_BYTES), path)
+    return decode_record(read_bytes_unless_larger(path, MAX_RECORD_BYTES), path)
 
 
 def read_records(results: Path, comparison: str = "*") -> list[Record]:
@@ -382,7 +382,7 @@ def record_path(results: Path, comparison: str, kind: str, *names: object) -> Pa
         raise ValueError(
             f"a comparison is named in letters, digits and =+,_- alone, got {comparison!r}"
         )
-    parts = [safe_file_name(str(name)) for name in (kind, *names)]
+    parts = [to_safe_file_name(str(name)) for name in (kind, *names)]
     stem = ".".join([comparison, *parts])
     if len(stem) > MAX_STEM_LENGTH:
         digest = hashlib.sha256(stem.encode()).hexdigest()
@@ -439,9 +439,9 @@ def decode_record(content: bytes, path: Path) -> Record:
     The content of a kind that is not known here is kept as it is, where the file is named by this kind.
     """
     with prefix_errors(f"{path}: not a record"):
-        header = decode_json(content, FormatHeader)
+        header = decode_json(content, FormatNumber)
     with prefix_errors(path):
-        require_format(header, FORMAT, OTHER_FORMAT_REMEDY)
+        require_format_number(header, FORMAT, OTHER_FORMAT_REMEDY)
         encoded = bytes(decode_json(content, UndecodedContentField).measured)
         kind = decode_json(encoded, ContentKindTag).kind
         content_type: type = RECORD_KINDS.get(kind, dict)

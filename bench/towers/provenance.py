@@ -8,7 +8,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from bench.console.console import PROGRAM
-from bench.environment.files import decode_json, prefix_errors, require_regular_file
+from bench.environment.files import decode_json, prefix_errors, require_regular_file_if_exists
 from bench.experiment.config import Experiment
 from bench.experiment.settings import strip_settings_suffix
 from bench.records.method_text import MethodDescription
@@ -51,7 +51,7 @@ def is_catlip_bench_tower(path: Path) -> bool:
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a safetensors file; ValueError for another file."""
-    require_regular_file(path)
+    require_regular_file_if_exists(path)
     with (
         prefix_errors(f"{path} is not a safetensors file", (SafetensorError,)),
         safe_open(path, "numpy") as file,

@@ -18,7 +18,7 @@ from bench.data.pack import PackImages
 from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
 from bench.data.stream import BatchStream, PackStream
-from bench.environment.cores import LoaderWorkers, choose_loader_workers, count_available_cores
+from bench.environment.cores import LoaderWorkerPlan, choose_loader_workers, count_available_cores
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, derive_seed
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.auto_fields import resolve_precision_and_compile, with_resolved_text_padding
@@ -107,12 +107,12 @@ def open_batch_stream(
     return PackStream(experiment, images, targets, device, **rank_arguments)
 
 
-def resolve_loader_workers(inputs: InputSettings, device: torch.device) -> LoaderWorkers:
+def resolve_loader_workers(inputs: InputSettings, device: torch.device) -> LoaderWorkerPlan:
     """Return how many loader workers this process starts: as many as set, or by its cores with "auto"."""
     if inputs.workers != "auto":
-        return LoaderWorkers(inputs.workers, "as the experiment asks for")
+        return LoaderWorkerPlan(inputs.workers, "as the experiment asks for")
     if device.type == "cpu":
-        return LoaderWorkers(0, "a training on a CPU uses all cores")
+        return LoaderWorkerPlan(0, "a training on a CPU uses all cores")
     return choose_loader_workers(count_available_cores(), read_torchrun_ranks().local_world_size)
 
 

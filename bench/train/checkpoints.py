@@ -18,15 +18,15 @@ from msgspec.structs import replace
 from bench.console.console import log
 from bench.environment.files import (
     PLAIN,
-    FormatHeader,
+    FormatNumber,
     decode_json,
     fsync_path,
-    hold_lock,
-    make_folders,
+    hold_file_lock,
+    make_folders_unless_in_root,
     prefix_errors,
-    read_limited,
-    require_format,
-    require_regular_file,
+    read_bytes_unless_larger,
+    require_format_number,
+    require_regular_file_if_exists,
 )
 from bench.experiment.config import Experiment, change, differing_field_values, format_differences
 
@@ -121,8 +121,8 @@ def verify_and_read_metadata(path: Path) -> CheckpointMetadata:
 
 def read_checkpoint_metadata(path: Path) -> CheckpointMetadata:
     """Read the metadata of a checkpoint; ValueError if its format is not this version's."""
-    content = read_limited(path / STATE)
-    require_format(decode_json(content, FormatHeader), FORMAT, OTHER_FORMAT_REMEDY)
+    content = read_bytes_unless_larger(path / STATE)
+    require_format_number(decode_json(content, FormatNumber), FORMAT, OTHER_FORMAT_REMEDY)
     return decode_json(content, CheckpointMetadata)
 
 
@@ -179,11 +179,11 @@ def log_resume_differences(
 
 @contextmanager
 def lock_training_folder(folder: Path) -> Iterator[None]:
-    """Lock a folder while the block runs (see `hold_lock`); ValueError if another training writes to it."""
-    make_folders(folder)
+    """Lock a folder while the block runs (see `hold_file_lock`); ValueError if another training writes to it."""
+    make_folders_unless_in_root(folder)
     with (folder / ".lock").open("a") as file, ExitStack() as stack:
         try:
-            stack.enter_context(hold_lock(file))
+            stack.enter_context(hold_file_lock(file))
         except BlockingIOError:
             remedy = "name another folder with --out, or resume when it has ended, with --resume"
             raise ValueError(f"another training writes to {folder}: {remedy}") from None
@@ -192,7 +192,7 @@ def lock_training_folder(folder: Path) -> Iterator[None]:
 
 def _sha256(path: Path) -> str:
     """Return the digest of a file's content."""
-    with require_regular_file(path).open("rb") as file:
+    with require_regular_file_if_exists(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -21,7 +21,7 @@ from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.environment.variables import (
     DEFAULT_WATCHDOG_SECONDS,
     WATCHDOG_SECONDS,
-    read_integer_variable,
+    read_integer_environment_variable,
 )
 from bench.experiment.fields import RuntimeSettings, Sharding
 from losses import Scalar
@@ -38,7 +38,7 @@ T = TypeVar("T")
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by precision
 # Maximum wait of a rank for the others; torchrun notices a rank that has ended sooner.
 WATCHDOG_TIMEOUT = timedelta(
-    seconds=read_integer_variable(WATCHDOG_SECONDS) or DEFAULT_WATCHDOG_SECONDS
+    seconds=read_integer_environment_variable(WATCHDOG_SECONDS) or DEFAULT_WATCHDOG_SECONDS
 )
 
 

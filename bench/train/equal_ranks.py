@@ -7,9 +7,9 @@ from msgspec.structs import replace
 
 from bench.console.console import UserError, format_error_on_one_line
 from bench.data.samples import training_files_digest
-from bench.environment.circumstances import Circumstances, digest_sources
-from bench.environment.machine import describe_processors
-from bench.environment.torchrun_ranks import MIXED_MACHINES, describe_node
+from bench.environment.circumstances import RunCircumstances, digest_program_files
+from bench.environment.machine import describe_gpu_and_cpu
+from bench.environment.torchrun_ranks import MIXED_MACHINES, describe_host_and_node_number
 from bench.experiment.config import Experiment
 from bench.records.current import collect_circumstances
 from bench.train.distributed import all_gather_objects, world_size
@@ -17,7 +17,7 @@ from bench.train.distributed import all_gather_objects, world_size
 
 def circumstances_of_equal_ranks(
     experiment: Experiment | None, device: torch.device
-) -> Circumstances:
+) -> RunCircumstances:
     """Require that all ranks equal rank 0, else UserError; return the circumstances with all ranks' processors.
 
     The environment variable CATLIP_BENCH_MIXED_MACHINES allows different processors; the slowest one sets the speed.
@@ -28,7 +28,7 @@ def circumstances_of_equal_ranks(
         return circumstances
     values = {
         "command line": circumstances.command,
-        "digest of the sources": digest_sources(),
+        "digest of the sources": digest_program_files(),
     }
     for name, text in circumstances.extensions.items():
         values[f"extension {name}"] = text
@@ -40,7 +40,7 @@ def circumstances_of_equal_ranks(
         except (ValueError, OSError) as error:  # compared, too, so that no rank waits for another
             digest = format_error_on_one_line(error)
         values[f"data={experiment.input.data} or what belongs to it"] = digest
-    processors = describe_processors(device)
+    processors = describe_gpu_and_cpu(device)
     if os.environ.get(MIXED_MACHINES) != "1":
         values["processors"] = processors
     require_equal_on_ranks(values)
@@ -50,7 +50,7 @@ def circumstances_of_equal_ranks(
 
 def require_equal_on_ranks(values: dict[str, str]) -> None:
     """Raise UserError that names the ranks whose values differ from rank 0's; all ranks must call it."""
-    values_and_nodes = all_gather_objects((values, describe_node()))
+    values_and_nodes = all_gather_objects((values, describe_host_and_node_number()))
     rank0_values, _ = values_and_nodes[0]
     differences = list[str]()
     for rank, (rank_values, node) in enumerate(values_and_nodes):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bench.data.manifest import user_cache_folder
-from bench.environment.files import make_folders
+from bench.environment.files import make_folders_unless_in_root
 
 MAX_IN_MEMORY = 2**27  # numbers of a matrix in memory; 175,000 images of 768 features
 BLOCK_ROWS = 2**13  # rows that are computed at once
@@ -25,7 +25,7 @@ def allocate_or_map_matrix(
     """
     if num_rows * num_columns <= MAX_IN_MEMORY:
         return torch.empty(num_rows, num_columns, dtype=dtype, device=device)
-    make_folders(user_cache_folder())
+    make_folders_unless_in_root(user_cache_folder())
     with NamedTemporaryFile(dir=user_cache_folder()) as file:
         os.posix_fallocate(file.fileno(), 0, num_rows * num_columns * torch.float32.itemsize)
         return torch.from_file(

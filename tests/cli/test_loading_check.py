@@ -31,7 +31,7 @@ def doctor(shards: Path, results: Path, *options: str) -> tuple[int, list[dict[s
 def test_cores_needed_are_the_images_of_all_gpus_over_those_of_a_core(
     shards: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.cli.loading_check.count_gpus", lambda: 2)
+    monkeypatch.setattr("bench.cli.loading_check.count_usable_gpus", lambda: 2)
     code, (row,), _ = doctor(shards, results, "--images-per-s", "1", "--loading-seconds", "0.1")
     assert code == 0
     assert 0 < row["low"] <= row["images/s per core"] <= row["high"]
@@ -46,7 +46,7 @@ def test_cores_needed_are_the_images_of_all_gpus_over_those_of_a_core(
 def test_cores_are_not_judged_without_the_rate_of_a_gpu(
     shards: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.cli.loading_check.count_gpus", lambda: 0)
+    monkeypatch.setattr("bench.cli.loading_check.count_usable_gpus", lambda: 0)
     code, (row,), note = doctor(shards, results, "--loading-seconds", "0.1")
     assert code == 0
     assert row["images/s per core"] > 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bench.environment import cores
 from bench.environment.cores import (
     MAX_WORKERS,
-    LoaderWorkers,
+    LoaderWorkerPlan,
     choose_loader_workers,
     count_available_cores,
 )
@@ -92,5 +92,5 @@ def test_record_log_and_table_have_the_workers_and_the_reason(
         (row,) = phase_table(collect_named_experiments([timed], ["catlip-tiny"])).rows
         assert row.get("loader workers", 0) == count
     log_loader_workers(pack := open_batch_stream(small("clip"), CPU, results))
-    assert pack.workers == LoaderWorkers(0, "the pack is in memory")
+    assert pack.workers == LoaderWorkerPlan(0, "the pack is in memory")
     assert not capsys.readouterr().err

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from bench.environment import files
 from bench.environment.files import (
     atomic_write,
-    make_folders,
-    read_limited,
+    make_folders_unless_in_root,
+    read_bytes_unless_larger,
     remove_abandoned_temporary_files,
 )
 from bench.towers.head_file import save_weights
@@ -101,16 +101,16 @@ def test_writer_whose_file_was_removed_before_it_was_locked_takes_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second writer comes between the two calls of the first; were the first then killed, its file would stay."""
-    path, removed, hold_lock = tmp_path / "it", list[str](), files.hold_lock
+    path, removed, hold_file_lock = tmp_path / "it", list[str](), files.hold_file_lock
 
     def hold_lock_late(file: IO[Any], *, wait: bool = False) -> AbstractContextManager[None]:
         if wait and not removed:
             removed.append(file.name)
             with atomic_write(path) as temporary:
                 temporary.write_text("of the second writer")
-        return hold_lock(file, wait=wait)
+        return hold_file_lock(file, wait=wait)
 
-    monkeypatch.setattr(files, "hold_lock", hold_lock_late)
+    monkeypatch.setattr(files, "hold_file_lock", hold_lock_late)
     with atomic_write(path) as temporary:
         assert not Path(removed[0]).exists()
         assert temporary.exists()
@@ -162,14 +162,14 @@ def test_rename_is_flushed_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_folders_are_made_below_existing_ones_but_not_in_the_root(tmp_path: Path) -> None:
-    make_folders(tmp_path / "results" / "x" / "y")
-    make_folders(tmp_path / "results" / "x" / "y")
+    make_folders_unless_in_root(tmp_path / "results" / "x" / "y")
+    make_folders_unless_in_root(tmp_path / "results" / "x" / "y")
     assert (tmp_path / "results" / "x" / "y").is_dir()
     nowhere = Path("/no folder of this name")
     with pytest.raises(
         ValueError, match="x cannot be made, there is no /no folder of this name: make that folder"
     ):
-        make_folders(nowhere / "x")
+        make_folders_unless_in_root(nowhere / "x")
     with (
         pytest.raises(ValueError, match="/x cannot be made"),
         atomic_write(nowhere / "x" / "page.html"),
@@ -182,7 +182,7 @@ def test_errors_of_reading_and_writing_name_the_file(tmp_path: Path) -> None:
     """The system names a file only where it cannot be opened; this one of the kernel's is opened, and not read."""
     (tmp_path / "a.json").symlink_to("/proc/self/mem")
     with pytest.raises(OSError, match=rf"Input/output error: '{tmp_path}/a.json'"):
-        read_limited(tmp_path / "a.json")
+        read_bytes_unless_larger(tmp_path / "a.json")
     (tmp_path / "full").symlink_to("/dev/full")
     with (
         pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/b.json'"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.data.sources.tar_shards import TarSamples
-from bench.environment.files import decode_json, read_limited
+from bench.environment.files import decode_json, read_bytes_unless_larger
 from bench.labels.vocabulary import read_vocabulary
 from bench.records.record import read_record
 from bench.towers.head_file import read_label_classifier
@@ -18,14 +18,14 @@ from bench.train.checkpoints import read_checkpoint_metadata
 def test_file_is_read_fully_or_refused_with_its_name(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(b"[1, 2]")
-    assert read_limited(path, 6) == b"[1, 2]"
+    assert read_bytes_unless_larger(path, 6) == b"[1, 2]"
     with pytest.raises(ValueError, match=r"x\.json: larger than"):
-        read_limited(path, 5)
+        read_bytes_unless_larger(path, 5)
     (tmp_path / "kernel.json").symlink_to("/proc/kallsyms")  # a file that says that it has no bytes
     with pytest.raises(ValueError, match=r"kernel\.json: larger than"):
-        read_limited(tmp_path / "kernel.json", 5)
+        read_bytes_unless_larger(tmp_path / "kernel.json", 5)
     with pytest.raises(ValueError, match="/dev/zero: not a regular file"):
-        read_limited(Path("/dev/zero"), 2**20)
+        read_bytes_unless_larger(Path("/dev/zero"), 2**20)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.environment import gpus
-from bench.environment.circumstances import summarize_machine
+from bench.environment.circumstances import summarize_machine_and_software
 from bench.environment.machine import package_versions
 from bench.environment.tf32 import set_tf32
 from bench.orchestration.runs import Run, execute_run
@@ -35,14 +35,14 @@ def test_gpus_are_those_that_torch_can_use(
 ) -> None:
     """NVML lists GPUs whatever torch was built for, and whatever CUDA_VISIBLE_DEVICES hides."""
     gpu_machine(num_listed, *uuids)
-    assert gpus.count_gpus() == len(uuids)
+    assert gpus.count_usable_gpus() == len(uuids)
 
 
 def test_gpu_that_nvml_does_not_list_is_refused(gpu_machine: Callable[..., None]) -> None:
     """On ROCm, or without NVML: runs would use the GPU and be planned as on a CPU."""
     gpu_machine(0, "a")
     with pytest.raises(ValueError, match="torch can use 1 GPUs, and NVML lists none"):
-        gpus.count_gpus()
+        gpus.count_usable_gpus()
 
 
 def test_first_gpu_is_the_visible_one(
@@ -52,7 +52,7 @@ def test_first_gpu_is_the_visible_one(
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda name: name)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert gpus.get_first_gpu_handle() == "GPU-third"
+    assert gpus.get_first_gpu_nvml_handle() == "GPU-third"
 
 
 def test_gpu_at_another_power_limit_is_another_machine() -> None:
@@ -60,9 +60,11 @@ def test_gpu_at_another_power_limit_is_another_machine() -> None:
     limited, whole = (
         circumstances(gpu={"power limit": limit, "ECC": None}) for limit in ("500 W", "700 W")
     )
-    assert summarize_machine(limited) == "m; power limit 500 W, ECC unknown; 2 threads; "
-    assert summarize_machine(whole) != summarize_machine(limited)
-    assert summarize_machine(circumstances()) == "m; 2 threads; "
+    assert (
+        summarize_machine_and_software(limited) == "m; power limit 500 W, ECC unknown; 2 threads; "
+    )
+    assert summarize_machine_and_software(whole) != summarize_machine_and_software(limited)
+    assert summarize_machine_and_software(circumstances()) == "m; 2 threads; "
 
 
 def test_versions_of_cudas_libraries_are_recorded_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +103,7 @@ def test_record_of_a_gpu_says_what_is_rounded_to_tf32(monkeypatch: pytest.Monkey
         monkeypatch.setattr(f"bench.records.current.{name}", lambda _: {})
     found, cuda = [], torch.device("cuda", 0)
     monkeypatch.setattr(
-        "bench.records.current.read_settings_of_device", lambda _: {"driver": "580"}
+        "bench.records.current.read_gpu_settings_of_device", lambda _: {"driver": "580"}
     )
     for allowed in (False, True):
         set_tf32(enabled=allowed)

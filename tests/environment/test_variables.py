@@ -6,7 +6,7 @@ from bench.__main__ import main
 from bench.data.manifest import user_cache_folder
 from bench.environment.variables import (
     SMALLEST,
-    read_integer_variable,
+    read_integer_environment_variable,
 )
 
 
@@ -23,13 +23,13 @@ def test_variable_without_a_valid_number_is_refused_at_the_start(
 
 
 def test_valid_numbers_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read_integer_variable("WORLD_SIZE") is None
+    assert read_integer_environment_variable("WORLD_SIZE") is None
     monkeypatch.setenv("WORLD_SIZE", "16")
     monkeypatch.setenv("SLURM_JOB_END_TIME", "1790000000")
-    assert read_integer_variable("WORLD_SIZE") == 16
-    assert read_integer_variable("SLURM_JOB_END_TIME") == 1_790_000_000
+    assert read_integer_environment_variable("WORLD_SIZE") == 16
+    assert read_integer_environment_variable("SLURM_JOB_END_TIME") == 1_790_000_000
     monkeypatch.setenv("SLURM_JOB_END_TIME", "")
-    assert read_integer_variable("SLURM_JOB_END_TIME") is None
+    assert read_integer_environment_variable("SLURM_JOB_END_TIME") is None
 
 
 def test_user_without_a_home_is_told_to_name_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:

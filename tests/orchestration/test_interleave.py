@@ -14,8 +14,8 @@ from tests.small import few_images
 
 RUN = """
 import os, sys, time
-from bench.environment.slots import stop_slot_inheritance, wait_for_slot, yield_and_wait_for_slot
-stop_slot_inheritance()
+from bench.environment.slots import stop_slot_pipe_inheritance, wait_for_slot, yield_and_wait_for_slot
+stop_slot_pipe_inheritance()
 wait_for_slot()
 for turn in range(int(sys.argv[2])):
     with open("log", "a") as log:

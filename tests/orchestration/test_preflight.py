@@ -51,9 +51,9 @@ def test_rounds_of_another_driver_are_not_continued(
     )
     path = record_path(tmp_path, "20260101T000000-measure", "speed", "x")
     write_record(replace(record, comparison="20260101T000000-measure", circumstances=where), path)
-    monkeypatch.setattr(preflight, "count_gpus", lambda: 1)
+    monkeypatch.setattr(preflight, "count_usable_gpus", lambda: 1)
     monkeypatch.setattr(preflight, "read_gpu_settings", lambda _: {"driver": driver})
-    monkeypatch.setattr(preflight, "get_first_gpu_handle", lambda: None)
+    monkeypatch.setattr(preflight, "get_first_gpu_nvml_handle", lambda: None)
     if not is_refused:
         assert len(resume_comparison(tmp_path, "measure", [experiment]).records()) == 1
         return

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bench.environment.circumstances import Circumstances
+from bench.environment.circumstances import RunCircumstances
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import get_experiment
 from bench.records.record import (
@@ -64,7 +64,7 @@ TASKS = {
     "silhouettes 100 per class": (10, 2_000, 1_000, 0.1, 0.617, 0.803, 0.731),
 }
 LEARNED = {"clip-tiny": 0.088, "siglip-tiny": 0.081, "catlip-tiny": 0.097, "superclass-tiny": 0.102}
-HERE = Circumstances(
+HERE = RunCircumstances(
     machine="Example CPU 2.00 GHz, 2 logical cores, 8 GiB, Linux",
     device="cpu",
     threads=2,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.console.console import UserError
-from bench.environment.circumstances import CHECKOUT, COMMAND, digest_sources
+from bench.environment.circumstances import CHECKOUT, COMMAND, digest_program_files
 from bench.environment.torchrun_ranks import MIXED_MACHINES
 from bench.experiment.config import Experiment
 from bench.train import equal_ranks
@@ -74,7 +74,7 @@ def refused_facts(rank: int, _ranks: int) -> list[str]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(MIXED_MACHINES, allowed)
             if name == "processors":
-                patch.setattr(equal_ranks, "describe_processors", lambda _, text=value: text)
+                patch.setattr(equal_ranks, "describe_gpu_and_cpu", lambda _, text=value: text)
             else:
                 patch.setenv(COMMAND, value)
             errors.append(error_of(None))
@@ -95,16 +95,16 @@ def test_ranks_with_another_command_line_or_processor_are_refused(tmp_path: Path
 def test_digest_of_the_sources_changes_with_a_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert digest_sources() == digest_sources()
+    assert digest_program_files() == digest_program_files()
     module = tmp_path / "bench" / "train" / "loop.py"
     module.parent.mkdir(parents=True)
     module.write_bytes((CHECKOUT / "bench" / "train" / "loop.py").read_bytes())
     monkeypatch.setattr("bench.environment.circumstances.CHECKOUT", tmp_path)
-    before = digest_sources()
+    before = digest_program_files()
     (tmp_path / "bench" / "data" / "pack").mkdir(parents=True)
     (tmp_path / "bench" / "data" / "pack" / "part.tar").touch()
     (tmp_path / "bench" / "train" / "__pycache__").mkdir()
     (tmp_path / "bench" / "train" / "__pycache__" / "loop.pyc").touch()
-    assert digest_sources() == before
+    assert digest_program_files() == before
     module.write_text(module.read_text() + "\n")
-    assert digest_sources() != before
+    assert digest_program_files() != before

@@ -40,10 +40,10 @@ from bench.data.tables import FIRST_ROWS
 from bench.environment.files import (
     atomic_write,
     decode_json,
-    hold_lock,
-    make_folders,
+    hold_file_lock,
+    make_folders_unless_in_root,
     prefix_errors,
-    read_limited,
+    read_bytes_unless_larger,
 )
 from bench.interfaces.data_source import SampleRequest
 from bench.tables.formats import GIB
@@ -89,7 +89,7 @@ class SavedHuggingFaceDatasets(IndexingSource):
     def files(self, data: str) -> list[Path]:
         folder = Path(data).absolute()
         with prefix_errors(folder / STATE):
-            state = decode_json(read_limited(folder / STATE), SavedDatasetState)
+            state = decode_json(read_bytes_unless_larger(folder / STATE), SavedDatasetState)
             return [folder / Path(file.filename).name for file in state.data_files]
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
@@ -200,7 +200,7 @@ def convert_parquet_to_arrow_once(paths: Sequence[Path], cache_folder: Path) -> 
     missing = [path for path in paths if not targets[path].is_file()]
     if not missing:
         return list(targets.values())
-    make_folders(cache_folder)
+    make_folders_unless_in_root(cache_folder)
     total = sum(map(_count_decoded_bytes, missing))
     free = shutil.disk_usage(cache_folder).free
     space = f"{total / GIB:,.1f} GiB in {cache_folder}, where {free / GIB:,.1f} GiB are free"
@@ -210,7 +210,7 @@ def convert_parquet_to_arrow_once(paths: Sequence[Path], cache_folder: Path) -> 
     for path in show_progress(missing, len(missing), "converting Parquet", "files"):
         target = targets[path]
         lock_path = cache_folder / f"{target.name}.lock"
-        with lock_path.open("ab") as lock, hold_lock(lock, wait=True):
+        with lock_path.open("ab") as lock, hold_file_lock(lock, wait=True):
             if not target.is_file():  # another process of the machine may have written it
                 with prefix_errors(path, UNREADABLE):
                     _convert_parquet_file(path, target)

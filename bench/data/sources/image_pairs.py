@@ -13,7 +13,7 @@ from bench.data.columns import IMAGE_ENDINGS
 from bench.data.paths import is_visible_with_suffix
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexingSource
 from bench.data.tar_samples import SampleMember, decode_texts_and_json_objects, may_be_text
-from bench.environment.files import MAX_BYTES, read_limited
+from bench.environment.files import MAX_BYTES, read_bytes_unless_larger
 from bench.interfaces.data_source import SampleRequest
 
 FOLDER_KEY = "caption"  # name of the files, caption.txt or caption.json, that serve all images of their folder
@@ -37,7 +37,7 @@ class ImageFileSamples(IndexedSamples):
     place_columns = (("image", pa.large_binary()),)  # absolute path
 
     def read_image(self, path: Path, image: bytes) -> bytes:
-        return read_limited(path / os.fsdecode(image), MAX_BYTES)
+        return read_bytes_unless_larger(path / os.fsdecode(image), MAX_BYTES)
 
 
 class ImageTextFilePairs(IndexingSource):
@@ -88,7 +88,7 @@ def _read_sample_texts(folder: Path, files: FilesBySuffix) -> dict[str, object]:
     members = {}
     for suffix, file in files.items():
         if may_be_text(file.name, file.num_bytes):
-            content = read_limited(folder / file.name)
+            content = read_bytes_unless_larger(folder / file.name)
             members[suffix] = SampleMember(0, file.num_bytes, content)
     return decode_texts_and_json_objects(members)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.environment.circumstances import summarize_machine
+from bench.environment.circumstances import summarize_machine_and_software
 from bench.experiment.recipes import AS_RELEASED
 from bench.experiment.settings import strip_settings_suffix
 from bench.features.claims.claims import Claim
@@ -120,7 +120,7 @@ def find_evidence(claim: Claim, records: Sequence[Record]) -> list[Evidence]:
             if ratio is None:
                 continue
             code = _describe_code(baseline[0])
-            machine = summarize_machine(baseline[0].circumstances)
+            machine = summarize_machine_and_software(baseline[0].circumstances)
             unmet_conditions = list_unmet_conditions(claim, both)
             evidence.append(Evidence(comparison, code, machine, ratio, unmet_conditions))
     return sorted(evidence, key=lambda candidate: len(candidate.unmet_conditions))

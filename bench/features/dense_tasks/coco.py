@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from bench.environment.files import decode_json, prefix_errors, read_limited
+from bench.environment.files import decode_json, prefix_errors, read_bytes_unless_larger
 from bench.features.dense_tasks.detection import (
     DetectionTask,
     ImageWithObjects,
@@ -197,7 +197,7 @@ def _read_split(root: Path, split: str, file_type: type[AnnotationsFile]) -> Coc
 
 def read_annotations_file(path: Path, file_type: type[AnnotationsFile]) -> AnnotationsFile:
     """Read an annotations file; ValueError for a file that is too large, is not JSON, or lacks a field."""
-    content = read_limited(path, MAX_BYTES)
+    content = read_bytes_unless_larger(path, MAX_BYTES)
     with prefix_errors(path):
         return decode_json(content, file_type)
 

@@ -11,7 +11,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from bench.data.decoding import MAX_PIXELS, TOO_LARGE
-from bench.environment.files import prefix_errors, read_limited
+from bench.environment.files import prefix_errors, read_bytes_unless_larger
 from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, FOLDERS_LAYOUT, require_path
 from bench.features.dense_tasks.segmentation import IGNORED, ImageAndMask, SegmentationTask
 from bench.features.dense_tasks.task_files import build_task_with_holdout
@@ -75,7 +75,7 @@ def read_mask_folders(root: Path, _cache: Path) -> SegmentationTask:
     """Read folders of images and masks of the user's own; 255 is ignored."""
     names_file = root / "classes.txt"
     require_path(root, names_file, FOLDERS_LAYOUT)
-    content = read_limited(names_file)
+    content = read_bytes_unless_larger(names_file)
     with prefix_errors(names_file):
         lines = content.decode().splitlines()
     classes = tuple(line.strip() for line in lines if line.strip())
@@ -110,7 +110,7 @@ def _pair_images_with_masks(
 
 def _read_mask_numbers(path: Path) -> UInt8[np.ndarray, "height width"]:
     """Return the number of each pixel; ValueError for what is no PNG file of one channel, or has too many pixels."""
-    encoded = read_limited(path)
+    encoded = read_bytes_unless_larger(path)
     # Pillow documents no exceptions.
     with (
         prefix_errors(path, (Exception,)),

@@ -34,7 +34,7 @@ def check_device(device_type: str) -> None:
     import torch
 
     from bench.cli.machine_checks import check_gpus
-    from bench.environment.circumstances import summarize_machine
+    from bench.environment.circumstances import summarize_machine_and_software
     from bench.environment.machine import default_device
     from bench.profilers.clock import time_synchronized_block
     from bench.profilers.device import make_device_gauges
@@ -49,7 +49,7 @@ def check_device(device_type: str) -> None:
         print(f"{finding.check}: {finding.found} {finding.advice}")
     device = torch.device("cpu") if device_type == "cpu" else default_device()
     circumstances = collect_circumstances(None, device)
-    print(f"{summarize_machine(circumstances)}; commit {circumstances.commit}")
+    print(f"{summarize_machine_and_software(circumstances)}; commit {circumstances.commit}")
     values = torch.linspace(-4, 4, SIDE * SIDE, device=device).view(SIDE, SIDE)
     with time_synchronized_block(device) as elapsed:
         compiled = torch.compile(_toy_kernel)(values)

@@ -14,9 +14,9 @@ from tyro.conf import arg
 from bench.cli.options import FOLDER, Repeated
 from bench.console.console import FAILED_CASE, OK, log
 from bench.console.tables import print_tables
-from bench.environment.child_processes import kill_child_at_end
+from bench.environment.child_processes import kill_child_tree_at_block_end
 from bench.environment.circumstances import CHECKOUT
-from bench.environment.files import make_folders
+from bench.environment.files import make_folders_unless_in_root
 from bench.experiment.config import look_up
 from bench.records.record import list_comparison_names
 from bench.tables.tables import Table
@@ -125,7 +125,7 @@ class Gpu:
         if self.steps:
             chosen = [look_up(name, steps, "step") for name in self.steps]
         results = self.results.resolve()
-        make_folders(results)
+        make_folders_unless_in_root(results)
         rows = []
         for step in chosen:
             done = results / f"{step.name}.done"
@@ -173,6 +173,6 @@ def run_with_time_limit(command: list[str], log_file: Path, limit_seconds: float
             stderr=subprocess.STDOUT,
             cwd=CHECKOUT,
         )
-        with kill_child_at_end(child), suppress(subprocess.TimeoutExpired):
+        with kill_child_tree_at_block_end(child), suppress(subprocess.TimeoutExpired):
             return child.wait(limit_seconds)
     return None

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.console.console import log
 from bench.console.progress import RunProgressLog
-from bench.environment.child_processes import kill_child_at_end
+from bench.environment.child_processes import kill_child_tree_at_block_end
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import atomic_write
 from bench.measure.observations import FINGERPRINT
@@ -108,7 +108,7 @@ def time_suites_once(
         children = {}
         for (name, work_tree), slot in zip(work_trees.items(), slots, strict=True):
             child = _start_suite(work_tree, suite, Path(folder) / name, slot, only)
-            stack.enter_context(kill_child_at_end(child))
+            stack.enter_context(kill_child_tree_at_block_end(child))
             children[name] = child
         grant_slots_in_turn(slots)
         for name, child in children.items():

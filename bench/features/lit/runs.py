@@ -9,7 +9,7 @@ import torch
 
 from bench.data.manifest import user_cache_folder
 from bench.data.pack import load_pack_images
-from bench.environment.circumstances import Circumstances
+from bench.environment.circumstances import RunCircumstances
 from bench.experiment.config import Experiment
 from bench.features.lit.costs import count_devices, find_pretraining_seconds
 from bench.features.lit.records import SecondPhase, ZeroShot
@@ -35,7 +35,7 @@ def score_zero_shot(
     experiment: Experiment,
     device: torch.device,
     results: Path,
-    circumstances: Circumstances,
+    circumstances: RunCircumstances,
     tower: Path,
     templates: tuple[str, ...],
     tasks: tuple[str, ...],

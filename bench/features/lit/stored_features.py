@@ -17,7 +17,7 @@ from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE
 from bench.data.samples import open_samples, training_files_digest
 from bench.data.subset import subset_rows
-from bench.environment.circumstances import Circumstances
+from bench.environment.circumstances import RunCircumstances
 from bench.environment.files import atomic_write
 from bench.experiment.config import Experiment
 from bench.features.lit.costs import count_devices
@@ -64,7 +64,7 @@ def load_or_compute_features(
     experiment: Experiment,
     device: torch.device,
     results: Path,
-    circumstances: Circumstances,
+    circumstances: RunCircumstances,
 ) -> StoredFeatures:
     """Return a locked tower's features of an experiment's samples.
 
@@ -98,7 +98,7 @@ def load_or_compute_features(
 
 
 def digest_tower_and_data(
-    loaded: LoadedTower, experiment: Experiment, circumstances: Circumstances
+    loaded: LoadedTower, experiment: Experiment, circumstances: RunCircumstances
 ) -> str:
     """Return a digest of what a tower's features of an experiment's samples, and their cost, depend on."""
     assert loaded.file is not None

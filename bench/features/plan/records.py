@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Generic, NamedTuple, TypeVar
 
-from bench.environment.circumstances import Circumstances
+from bench.environment.circumstances import RunCircumstances
 from bench.experiment.config import Experiment, differing_field_values, field_names_with_role
 from bench.features.plan.collectives import FP32_BYTES, ParameterCounts
 from bench.features.plan.model import ComputeProfile
@@ -31,7 +31,7 @@ class MatchingRun(NamedTuple, Generic[M]):
 
     experiment: Experiment  # as it was run
     measured: M
-    circumstances: Circumstances
+    circumstances: RunCircumstances
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class RunsOnDevice:
     """The timed runs of one experiment at one batch size on one device."""
 
     experiment: Experiment  # as it was run
-    circumstances: Circumstances
+    circumstances: RunCircumstances
     runs: Sequence[Speed]
 
     @property

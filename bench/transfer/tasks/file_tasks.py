@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.console.progress import show_progress
 from bench.data.tar_samples import iterate_tar_samples
-from bench.environment.files import prefix_errors, read_limited
+from bench.environment.files import prefix_errors, read_bytes_unless_larger
 from bench.interfaces.catalog import DEFAULT_ROOT_TASK
 from bench.transfer.families import LAYOUT
 from bench.transfer.tasks.image_sources import IMAGE_SUFFIXES, EncodedImageSource
@@ -65,7 +65,7 @@ def _read_task(name: str, root: Path) -> SingleLabelTask:
     shards = {part: _list_shards(folder) for part, folder in folders.items()}
     parts = {}
     if any(shards.values()):
-        classes = read_limited(root / CLASS_NAMES).decode().splitlines()
+        classes = read_bytes_unless_larger(root / CLASS_NAMES).decode().splitlines()
         for part, shards_of_part in shards.items():
             if shards_of_part:
                 parts[part] = _locate_images_in_shards(shards_of_part, len(classes))

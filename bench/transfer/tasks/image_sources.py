@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.console.progress import show_progress
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.transforms import resize_and_crop_centre
-from bench.environment.files import prefix_errors, read_limited
+from bench.environment.files import prefix_errors, read_bytes_unless_larger
 
 BATCH_SIZE = 256
 IMAGE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg")
@@ -54,7 +54,7 @@ class EncodedImageSource:
     def read(self, row: int) -> bytes:
         """Return an encoded image."""
         if self.byte_ranges is None:
-            return read_limited(self.files[row])
+            return read_bytes_unless_larger(self.files[row])
         start, size = self.byte_ranges[row].tolist()
         with self.files[row].open("rb") as file:
             file.seek(start)

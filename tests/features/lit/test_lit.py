@@ -16,7 +16,7 @@ from bench.data.samples import open_samples
 from bench.data.stream import Batch
 from bench.data.subset import subset_rows
 from bench.data.transforms import WHITE, normalise
-from bench.environment.circumstances import Circumstances
+from bench.environment.circumstances import RunCircumstances
 from bench.experiment.config import Experiment, change
 from bench.features.lit import costs, stored_features
 from bench.features.lit.costs import find_pretraining_seconds
@@ -192,7 +192,7 @@ def test_class_without_a_name_is_refused() -> None:
         make_prompts(task, [])
 
 
-def write_training(folder: Path, experiment: Experiment, where: Circumstances) -> None:
+def write_training(folder: Path, experiment: Experiment, where: RunCircumstances) -> None:
     """Write the record of a training of 120 s with a half-way tower."""
     branches = tuple(
         CooledDownTower(images=images, budgets=(), tower=f"{COMPARISON}.tower.{images}.safetensors")
