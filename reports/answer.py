@@ -10,7 +10,7 @@ from bench.experiment.fields import PACK_DATA
 from bench.interfaces.catalog import describe_out_of_domain_scoring, is_pack_task
 from bench.interfaces.sections import Block, ComparisonRecords, Group, PageContext, Text, WarningBox
 from bench.interfaces.throughput import Throughput
-from bench.labels.adjectives import adjective_warning
+from bench.labels.adjectives import format_adjective_warning
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import find_unequal_mfu_rows
@@ -274,7 +274,7 @@ def _describe_adjective_labels(comparison: ComparisonRecords) -> str:
     for record in comparison.records:
         if isinstance(record.measured, RunOnSamples):
             labels |= dict.fromkeys(record.measured.adjective_labels or ())
-    return adjective_warning(labels)
+    return format_adjective_warning(labels)
 
 
 def _warnings(comparison: ComparisonRecords) -> list[Markup]:

@@ -26,7 +26,7 @@ from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
 from bench.interfaces.measurement import get_measurement
-from bench.labels.vocabulary import vocabulary_mismatch
+from bench.labels.vocabulary import explain_vocabulary_mismatch
 from bench.measure.comparison_records import collect_named_experiments
 from bench.measure.figures import figure_tables
 from bench.measure.speed_tables import (
@@ -81,7 +81,7 @@ class Measure(LabelOptions):
         start = resume_comparison if self.resume else begin_comparison
         comparison = start(self.results, "measure", experiments, self.launch)
         if experiments[0].input.data != PACK_DATA:
-            for mismatch in filter(None, map(vocabulary_mismatch, experiments)):
+            for mismatch in filter(None, map(explain_vocabulary_mismatch, experiments)):
                 log(mismatch)
         if self.measurements:
             comparison.measure_figures([*dict.fromkeys(self.measurements)], rounds)

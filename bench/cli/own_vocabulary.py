@@ -15,8 +15,8 @@ from bench.labels.counting import count_label_vocabulary
 from bench.labels.vocabulary import (
     SUBWORD,
     Vocabulary,
-    default_min_count,
-    vocabulary_field,
+    default_min_synset_count,
+    find_vocabulary_field_name,
     write_vocabulary,
 )
 
@@ -26,7 +26,7 @@ RULES = {"synset_vocabulary": "corenet", "subword_vocabulary": SUBWORD}  # by fi
 
 def vocabulary_fields_of(experiments: Sequence[Experiment]) -> list[str]:
     """Return the fields that name the vocabularies of experiments; ValueError if no method of them reads captions."""
-    fields = {*filter(None, map(vocabulary_field, experiments))}
+    fields = {*filter(None, map(find_vocabulary_field_name, experiments))}
     if not fields:
         raise ValueError("--count-vocabulary needs a method that reads captions: leave it out")
     return sorted(fields)
@@ -36,13 +36,16 @@ def count_data_vocabulary(inputs: InputSettings, vocabulary_field_name: str) -> 
     """Count labels in the captions of training data, in all texts where one of several is drawn.
 
     All subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
-    `default_min_count` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
+    `default_min_synset_count` the captions keeps. Raises ValueError for captions without such labels, or a file that
+    fails.
     """
     count = find_hook("count_labels") or count_label_vocabulary
     counted: Vocabulary = count(inputs, RULES[vocabulary_field_name])
     if counted.rule == SUBWORD:
         return cut_vocabulary(counted, 1, None)
-    return cut_vocabulary(counted, default_min_count(counted.captions or 0), DATACOMP_SYNSETS)
+    return cut_vocabulary(
+        counted, default_min_synset_count(counted.captions or 0), DATACOMP_SYNSETS
+    )
 
 
 def with_counted_vocabularies(experiments: Sequence[Experiment], results: Path) -> list[Experiment]:

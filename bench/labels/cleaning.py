@@ -23,21 +23,25 @@ LINE = re.compile(r"[^\n]*\n|[^\n]+")
 MAX_ASCII = 0x7F
 
 
-def clean_caption(caption: str) -> str:
-    """Undo URL quoting, replace + by a space, remove tags, repair the text with ftfy and convert it to lower case."""
+def clean_caption_like_corenet(caption: str) -> str:
+    """Clean a caption as CoreNet does: unquote, drop tags, repair with ftfy, convert to lower case.
+
+    A + becomes a space, as in URLs.
+    """
     text = unquote(caption) if "%" in caption else caption
     text = text.replace("+", " ")
     if "<" in text:
         text = _remove_tags(text)
     text = SPACES.sub(" ", text.strip("\n"))
-    return repair_text(text).strip().lower()
+    return repair_text_like_ftfy(text).strip().lower()
 
 
-def repair_text(text: str) -> str:
-    """Return the result of ftfy's `fix_text`, faster; a chain of a hundred entities is reduced to its &.
+def repair_text_like_ftfy(text: str) -> str:
+    """Return the result of ftfy's `fix_text`, faster.
 
-    ASCII without entities and controls is returned as it is. Other text is processed line by line, as in ftfy, in
-    passes until one changes nothing; ftfy's own functions are called only if they have something to change.
+    A chain of a hundred entities is reduced to its &. ASCII without entities and controls is returned as it is. Other
+    text is processed line by line, as in ftfy, in passes until one changes nothing; ftfy's own functions are called
+    only if they have something to change.
     """
     if text.isascii() and not CONTROLS.search(text) and not ENTITY.search(text):
         return text
@@ -80,7 +84,7 @@ def _remove_tags(text: str) -> str:
     return "\n".join(lines)
 
 
-def _build_char_replacements() -> dict[str, str]:
+def _build_ftfy_char_replacements() -> dict[str, str]:
     """Return the replacements of the non-ASCII characters that a pass of ftfy replaces in any context."""
     quotes_and_line_breaks = [0x02BC, *range(0x2018, 0x2020), 0x2028, 0x2029]
     replacements = {}
@@ -95,5 +99,5 @@ def _build_char_replacements() -> dict[str, str]:
     return replacements
 
 
-REPAIRS = _build_char_replacements()
+REPAIRS = _build_ftfy_char_replacements()
 REPAIRABLE = re.compile(f"[{''.join(sorted(REPAIRS))}]")

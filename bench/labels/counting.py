@@ -14,25 +14,28 @@ from bench.data.manifest import user_cache_folder
 from bench.data.samples import caption_files, open_source_samples
 from bench.experiment.fields import InputSettings
 from bench.interfaces.data_source import SampleRequest
-from bench.labels.labeller import Tally, get_rule, make_vocabulary, tally_labels
+from bench.labels.labeller import LabelTally, get_label_rule, label_and_tally, make_vocabulary
 from bench.labels.vocabulary import Vocabulary
 
 
 def count_label_vocabulary(inputs: InputSettings, rule_name: str) -> Vocabulary:
-    """Return the vocabulary of all labels of data or of caption files; ValueError or OSError if they cannot be read."""
+    """Count the labels of data or of caption files, and return them as a vocabulary; ValueError or OSError."""
     files = caption_files(inputs)
-    total = Tally()
+    total = LabelTally()
     for path in files:
         total.add(count_file_labels(path, rule_name, inputs.caption))
     if files:
         total.field_counts.require_fields(parse_caption_choice(inputs.caption))
     else:
         total = count_sample_labels(inputs, rule_name)
-    return make_vocabulary(get_rule(rule_name), total)
+    return make_vocabulary(get_label_rule(rule_name), total)
 
 
-def count_sample_labels(inputs: InputSettings, rule_name: str) -> Tally:
-    """Count the labels of all texts of the samples of a data source; their index lies in the user's cache."""
+def count_sample_labels(inputs: InputSettings, rule_name: str) -> LabelTally:
+    """Count the labels of all texts of the samples of a data source.
+
+    Their index lies in the user's cache.
+    """
     choice = parse_caption_choice(inputs.caption)
     request = SampleRequest(
         cache=user_cache_folder(), captions=choice, image_column=inputs.image_column
@@ -40,20 +43,22 @@ def count_sample_labels(inputs: InputSettings, rule_name: str) -> Tally:
     samples = open_source_samples(inputs.data, request)
     rows = show_progress(range(len(samples)), len(samples), "reading captions", "samples")
     batches = collect_caption_batches(map(samples.texts, rows))
-    return _count_batch_labels(batches, rule_name)
+    return _count_labels_of_batches(batches, rule_name)
 
 
-def count_file_labels(path: Path, rule_name: str, caption_option: str | None) -> Tally:
-    """Count the labels of the captions that `--caption` chooses from a file; ValueError says why it cannot be read."""
+def count_file_labels(path: Path, rule_name: str, caption_option: str | None) -> LabelTally:
+    """Count the labels of the captions that `--caption` chooses from a file; ValueError if it cannot be read."""
     field_counts = CaptionFieldCounts()
-    total = _count_batch_labels(read_caption_batches(path, caption_option, field_counts), rule_name)
+    total = _count_labels_of_batches(
+        read_caption_batches(path, caption_option, field_counts), rule_name
+    )
     total.field_counts = field_counts
     return total
 
 
-def _count_batch_labels(batches: Iterable[pa.BinaryArray], rule_name: str) -> Tally:
-    total = Tally()
+def _count_labels_of_batches(batches: Iterable[pa.BinaryArray], rule_name: str) -> LabelTally:
+    total = LabelTally()
     for captions in batches:
-        _, tally = tally_labels(get_rule(rule_name), captions)
+        _, tally = label_and_tally(get_label_rule(rule_name), captions)
         total.add(tally)
     return total

@@ -24,8 +24,8 @@ class LabelRule(Protocol):
     def gloss(self, label: int) -> str:
         """Return a label's definition, or an empty string."""
 
-    def label(self, captions: pa.StringArray) -> pa.ListArray:
-        """Return the label ids of each caption, of type `LABEL_LISTS`; a null is treated as an empty caption.
+    def label_ids(self, captions: pa.StringArray) -> pa.ListArray:
+        """Return the label ids of each caption, in order of mention, each once or repeated as in the rule's source.
 
-        The ids are in order of mention, each once or repeated as in the rule's source.
+        The type is `LABEL_LISTS`. A null is treated as an empty caption.
         """

@@ -21,7 +21,7 @@ RULES = ("corenet", "paper", SUBWORD)
 
 
 @cache
-def get_rule(name: str) -> LabelRule:
+def get_label_rule(name: str) -> LabelRule:
     """Return a rule, loaded once per process; ValueError suggests the nearest name."""
     look_up(name, dict.fromkeys(RULES), "rule")
     if name == SUBWORD:
@@ -39,7 +39,7 @@ def _zero_counts() -> Counts:
 
 
 @dataclass(slots=True)
-class Tally:
+class LabelTally:
     """Counts of labelled captions and of the labels of one rule."""
 
     captions: int = 0
@@ -53,7 +53,7 @@ class Tally:
     # Texts that the files have, by field.
     field_counts: CaptionFieldCounts = field(default_factory=CaptionFieldCounts)
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "LabelTally") -> None:
         """Add the counts of other captions."""
         self.captions += other.captions
         self.missing += other.missing
@@ -64,8 +64,8 @@ class Tally:
         self.caption_counts = self.caption_counts + other.caption_counts
 
 
-class Labeller:
-    """Labels texts by a rule: returns the columns of a vocabulary, which are the rows of a classification head."""
+class VocabularyLabeller:
+    """Labels captions by a rule with the columns of a vocabulary, which are the rows of a classification head."""
 
     def __init__(self, rule: LabelRule, vocabulary: Vocabulary) -> None:
         column_of = {key: column for column, key in enumerate(vocabulary.keys)}
@@ -80,7 +80,7 @@ class Labeller:
 
     def label_texts(self, captions: Sequence[str]) -> list[list[int]]:
         """Return the vocabulary's columns of each caption's labels; labels outside the vocabulary are left out."""
-        labels = self._rule.label(pa.array(captions, pa.string()))
+        labels = self._rule.label_ids(pa.array(captions, pa.string()))
         columns = self._columns[labels.values.to_numpy()]
         has_column = columns >= 0
         num_before = np.concatenate([[0], np.cumsum(has_column)])
@@ -89,18 +89,18 @@ class Labeller:
         return [kept[start:end] for start, end in pairwise(offsets)]
 
 
-def tally_labels(rule: LabelRule, captions: pa.BinaryArray) -> tuple[pa.ListArray, Tally]:
-    """Return the labels of each caption, and their tally."""
+def label_and_tally(rule: LabelRule, captions: pa.BinaryArray) -> tuple[pa.ListArray, LabelTally]:
+    """Return the label ids of each caption, and the tally of them all."""
     texts = decode_captions(captions)
     is_repaired = pc.match_substring(texts, REPLACED)
-    labels = rule.label(texts)
+    labels = rule.label_ids(texts)
     numbers = labels.values.to_numpy()
     num_labels = np.diff(labels.offsets)
     num_keys = len(rule.keys)
     rows = np.repeat(np.arange(len(texts)), num_labels)
     # Pairs of caption and label as one number; a caption may repeat a label.
     pairs = np.unique(rows * num_keys + numbers)
-    tally = Tally(
+    tally = LabelTally(
         captions=len(texts),
         missing=texts.null_count,
         repaired=pc.sum(is_repaired).as_py() or 0,
@@ -112,7 +112,7 @@ def tally_labels(rule: LabelRule, captions: pa.BinaryArray) -> tuple[pa.ListArra
 
 
 def decode_captions(captions: pa.BinaryArray) -> pa.StringArray:
-    """Return captions as text, nulls for those that are too long; bytes that are not UTF-8 become U+FFFD."""
+    """Return captions as text; bytes that are not UTF-8 become U+FFFD, and captions that are too long nulls."""
     too_long = pc.greater(pc.binary_length(captions), MAX_CAPTION_BYTES)
     captions = pc.if_else(too_long, pa.scalar(None, captions.type), captions)
     try:
@@ -126,14 +126,14 @@ def decode_captions(captions: pa.BinaryArray) -> pa.StringArray:
 
 
 @cache
-def get_labeller(rule_name: str, vocabulary_name: str) -> Labeller:
+def get_labeller(rule_name: str, vocabulary_name: str) -> VocabularyLabeller:
     """Return the labeller of a rule and of a vocabulary, named or a path, loaded once per process."""
     with prefix_errors(vocabulary_name):
-        return Labeller(get_rule(rule_name), read_vocabulary(vocabulary_name))
+        return VocabularyLabeller(get_label_rule(rule_name), read_vocabulary(vocabulary_name))
 
 
-def make_vocabulary(rule: LabelRule, tally: Tally) -> Vocabulary:
-    """Return the vocabulary of the labels that occur in a tally of this rule, by descending count.
+def make_vocabulary(rule: LabelRule, tally: LabelTally) -> Vocabulary:
+    """Return the labels that occur in a tally of this rule as a vocabulary, by descending count.
 
     Ties are broken by the synset's offset or the subword's id.
     """

@@ -28,32 +28,32 @@ class NltkLabeller:
         """Take the synsets of the labels, and a tagger or None for NLTK's; ValueError names what must be installed."""
         self._vocabulary = vocabulary
         with explain_missing_nltk("labels=nltk", f"wordnet punkt_tab {TAGGER_WEIGHTS}"):
-            from nltk.tokenize import word_tokenize
+            from nltk.tokenize_clean_text import word_tokenize
 
-            self._tagger = tagger or load_tagger()
+            self._tagger = tagger or load_nltk_tagger()
             self._tokenize = word_tokenize
             self("a dog")  # reads the data
 
     def __call__(self, caption: str) -> list[int]:
         """Return the labels of a caption as positions in the vocabulary, in the order of its words, with repeats."""
         labels = []
-        tokens = self._tokenize(clean_as_released(caption))
+        tokens = self._tokenize(clean_caption_as_released(caption))
         for word, _ in self._tagger(tokens):
-            key = find_synset_key(word)
+            key = find_synset_key_with_nltk(word)
             if key is not None and key in self._vocabulary:  # two searches of a list, as there
                 labels.append(self._vocabulary.index(key))
         return labels
 
 
-def clean_as_released(caption: str) -> str:
-    """Return what `bench.labels.cleaning.clean_caption` returns, without its shortcuts."""
+def clean_caption_as_released(caption: str) -> str:
+    """Return what `bench.labels.cleaning.clean_caption_like_corenet` returns, without its shortcuts."""
     text = unquote(caption).replace("+", " ")
     text = re.sub("<.*?>", "", text).strip("\n")
     text = re.sub(" +", " ", text)
     return fix_text(text).strip().lower()
 
 
-def find_synset_key(word: str) -> str | None:
+def find_synset_key_with_nltk(word: str) -> str | None:
     """Return the key of a token's synset, such as n2084071; None if it is no noun with a synset of its name."""
     from nltk.corpus import wordnet
     from nltk.corpus.reader.wordnet import WordNetError
@@ -69,7 +69,7 @@ def find_synset_key(word: str) -> str | None:
     return f"{synset.pos()}{synset.offset()}"
 
 
-def load_tagger() -> Tagger:
+def load_nltk_tagger() -> Tagger:
     """Load NLTK's averaged perceptron tagger."""
     from nltk.tag.perceptron import PerceptronTagger
 
@@ -79,7 +79,7 @@ def load_tagger() -> Tagger:
 
 @contextmanager
 def explain_missing_nltk(feature: str, nltk_data: str) -> Iterator[None]:
-    """Raise ValueError with the remedy where NLTK or some of its data is not installed."""
+    """Raise ValueError with the remedy where the block finds that NLTK or some of its data is not installed."""
     try:
         yield
     except ImportError as error:

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import TypeVar
 
-from bench.labels.tokens import always_ends_sentence, split_words, tokenize
-from bench.labels.wordnet import NOT_A_LABEL, Lexicon
+from bench.labels.tokens import always_ends_sentence, split_words, tokenize_clean_text
+from bench.labels.wordnet import NOT_A_LABEL, NounLexicon
 
 # A word that is one token in any context, its genitive, and punctuation that is split off. A period must end a sentence
 # here, which `always_ends_sentence` decides.
@@ -41,10 +41,10 @@ LabelIds = tuple[int, ...]
 UNKNOWN: LabelIds = (NOT_A_LABEL,)
 
 
-class PieceLabeller:
-    """Labels pieces and tokens, and caches their labels."""
+class WhitespacePieceLabeller:
+    """Labels pieces (the parts of captions between white space) and tokens, and caches their labels."""
 
-    def __init__(self, lexicon: Lexicon) -> None:
+    def __init__(self, lexicon: NounLexicon) -> None:
         self._lexicon = lexicon
         self._words: dict[str, int] = {}
         self._pieces: dict[str, LabelIds | None] = {}
@@ -84,7 +84,7 @@ class PieceLabeller:
                 return () if label == NOT_A_LABEL else (label,)
         parts = piece.split()
         if parts != [piece]:
-            return self._label_parts(piece, parts)
+            return self._label_piece_by_unicode_parts(piece, parts)
         if piece.isascii() and WITHOUT_NOUNS.fullmatch(piece):
             return ()
         if STEADY.fullmatch(piece):
@@ -92,8 +92,8 @@ class PieceLabeller:
         labels_by_way = set(self._label_all_tokenizations(piece))
         return labels_by_way.pop() if len(labels_by_way) == 1 else None
 
-    def _label_parts(self, piece: str, parts: list[str]) -> LabelIds | None:
-        """Label a piece with white space beyond ASCII, at which Punkt does not end a word."""
+    def _label_piece_by_unicode_parts(self, piece: str, parts: list[str]) -> LabelIds | None:
+        """Label a piece by its parts between white space beyond ASCII, at which Punkt does not end a word."""
         if not parts:
             return ()
         if ENDS.search(piece):
@@ -109,9 +109,9 @@ class PieceLabeller:
         """Return the labels for each way in which a piece can be tokenised."""
         starts = (piece, f"{NEIGHBOUR} {piece}")
         middles = [f"{start} {NEIGHBOUR}" for start in starts]
-        tokenizations = [tokenize(text) for text in starts]
+        tokenizations = [tokenize_clean_text(text) for text in starts]
         if piece[-1] not in ".?!":
-            tokenizations += [tokenize(text) for text in middles]
+            tokenizations += [tokenize_clean_text(text) for text in middles]
         else:
             tokenizations += [split_words(text) for text in starts]
             if not always_ends_sentence(piece):
@@ -120,7 +120,7 @@ class PieceLabeller:
 
 
 def _cache_entry(cache: dict[str, Value], text: str, value: Value) -> None:
-    """Cache an entry unless the text is long; clear the cache when it is full."""
+    """Add an entry to a cache unless the text is long; clear the cache when it is full."""
     if len(cache) >= MAX_ENTRIES:
         cache.clear()
     if len(text) <= MAX_LENGTH:

@@ -21,8 +21,8 @@ repair_text = get_clean_fn("lower")  # with ftfy, which takes a third of the tim
 
 
 @cache
-def tokenizer() -> SimpleTokenizer:
-    """Return CLIP's tokenizer of open_clip, which repairs only texts that may need it; it caches encoded words."""
+def get_clip_tokenizer() -> SimpleTokenizer:
+    """Return CLIP's tokenizer of open_clip, made once per process; it repairs only texts that may need it."""
     created = SimpleTokenizer()
     created.clean_fn = clean_like_open_clip
     return created
@@ -36,12 +36,12 @@ def clean_like_open_clip(text: str) -> str:
 
 
 def encode_caption(caption: str) -> list[int]:
-    """Return the token ids of a caption's first 2 KiB, without start and end token."""
-    if len(tokenizer().cache) > MAX_CACHED_WORDS:
-        tokenizer.cache_clear()
+    """Return the token ids of a caption without start and end token; it is cut after 2 KiB."""
+    if len(get_clip_tokenizer().cache) > MAX_CACHED_WORDS:
+        get_clip_tokenizer.cache_clear()
     if 4 * len(caption) > MAX_CAPTION_BYTES:
         caption = caption.encode(errors="replace")[:MAX_CAPTION_BYTES].decode(errors="ignore")
-    ids: list[int] = tokenizer().encode(caption)
+    ids: list[int] = get_clip_tokenizer().encode(caption)
     return ids
 
 
@@ -51,7 +51,7 @@ class SubwordRule:
     name = "subword"
 
     def __init__(self) -> None:
-        self._subwords = tokenizer().decoder
+        self._subwords = get_clip_tokenizer().decoder
         self.keys: Sequence[str] = list(map(str, range(len(self._subwords))))
 
     def title(self, label: int) -> str:
@@ -61,7 +61,7 @@ class SubwordRule:
     def gloss(self, _label: int) -> str:
         return ""
 
-    def label(self, captions: pa.StringArray) -> pa.ListArray:
+    def label_ids(self, captions: pa.StringArray) -> pa.ListArray:
         rows = []
         for text in captions.to_pylist():
             ids = encode_caption(text or "")
@@ -70,15 +70,15 @@ class SubwordRule:
 
 
 class SubwordEncoder:
-    """Encodes captions as consecutive ids: of all subwords of the tokenizer, or of a vocabulary counted on a data set.
+    """Encodes captions as ids of subwords: of all of the tokenizer, or of those of a vocabulary, numbered anew.
 
     The order of the tokenizer's ids is kept, so that the end token has the largest id in both and open_clip's pooling
     (`argmax`) finds it. Id 0 pads.
     """
 
     def __init__(self, vocabulary: str) -> None:
-        self.start = int(tokenizer().sot_token_id)
-        self.end = int(tokenizer().eot_token_id)
+        self.start = int(get_clip_tokenizer().sot_token_id)
+        self.end = int(get_clip_tokenizer().eot_token_id)
         tokenizer_ids = list(range(self.end + 1))
         if vocabulary != ALL_SUBWORDS:
             content = read_vocabulary(vocabulary)
@@ -96,7 +96,7 @@ class SubwordEncoder:
         self.start_and_end: tuple[int, int] = (start, end)
 
     def encode(self, captions: Iterable[str]) -> list[list[int]]:
-        """Return the captions' ids without start and end token; subwords outside the vocabulary are left out."""
+        """Return the ids of each caption without start and end token; subwords outside the vocabulary are left out."""
         encoded = []
         for caption in captions:
             ids = self.id_map[encode_caption(caption)]

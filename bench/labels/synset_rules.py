@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.labels.cleaning import clean_caption
+from bench.labels.cleaning import clean_caption_like_corenet
 from bench.labels.label_rule import LABEL_LISTS
-from bench.labels.nltk_labels import TAGGER_WEIGHTS, Tagger, explain_missing_nltk, load_tagger
-from bench.labels.pieces import PieceLabeller
-from bench.labels.tokens import tokenize_caption
+from bench.labels.nltk_labels import TAGGER_WEIGHTS, Tagger, explain_missing_nltk, load_nltk_tagger
+from bench.labels.pieces import WhitespacePieceLabeller
+from bench.labels.tokens import clean_and_tokenize
 from bench.labels.wordnet import NOT_A_LABEL, lexicon
 
 # Matches text that cleaning changes by more than lower case and white space: non-ASCII characters, +, %XX, tags and
@@ -39,13 +39,13 @@ class CorenetRule:
 
     def __init__(self) -> None:
         self._lexicon = lexicon()
-        self._pieces = PieceLabeller(self._lexicon)
+        self._pieces = WhitespacePieceLabeller(self._lexicon)
         self.keys = self._lexicon.keys
         self.title = self._lexicon.title
         self.gloss = self._lexicon.gloss
 
-    def label(self, captions: pa.StringArray) -> pa.ListArray:
-        """Label captions; labels keep the order and the repeats of the tokens (see `LabelRule`)."""
+    def label_ids(self, captions: pa.StringArray) -> pa.ListArray:
+        """Return the label ids of each caption, with the order and the repeats of its tokens (see `LabelRule`)."""
         labels = []
         for start in range(0, max(1, len(captions)), CAPTIONS_PER_PASS):
             part = captions.slice(start, CAPTIONS_PER_PASS)
@@ -77,7 +77,7 @@ class CorenetRule:
         rows = np.union1d(rows_of_dependent_pieces, rows_with_moved_closing)
         row_labels = []
         for text in captions.take(pa.array(rows)).to_pylist():
-            tokens = tokenize_caption(text)
+            tokens = clean_and_tokenize(text)
             row_labels.append(self._pieces.label_tokens(tokens))
         order = np.arange(len(captions))
         # Rows that were labelled as a whole follow the others.
@@ -96,16 +96,16 @@ class PaperRule(CorenetRule):
         """Take a tagger, or load NLTK's; ValueError names the package or the weights to install."""
         super().__init__()
         with explain_missing_nltk("--rule paper", TAGGER_WEIGHTS):
-            self._tagger = tagger or load_tagger()
+            self._tagger = tagger or load_nltk_tagger()
 
-    def label(self, captions: pa.StringArray) -> pa.ListArray:
-        """Label captions, with order and repeats as in the released rule."""
+    def label_ids(self, captions: pa.StringArray) -> pa.ListArray:
+        """Return the label ids of each caption, with the order and the repeats of its nouns."""
         rows = [self._label_caption(caption or "") for caption in captions.to_pylist()]
         return pa.array(rows, LABEL_LISTS)
 
     def _label_caption(self, caption: str) -> list[int]:
         """Return the labels of the tokens that are nouns; a caption without labels is not tagged."""
-        tokens = tokenize_caption(caption)
+        tokens = clean_and_tokenize(caption)
         labels = [self.label_token(token) for token in tokens]
         if all(label == NOT_A_LABEL for label in labels):
             return []
@@ -118,12 +118,15 @@ class PaperRule(CorenetRule):
 
 
 def clean_captions(captions: pa.StringArray) -> pa.StringArray:
-    """Clean captions, except for white space; `clean_caption` is called only for captions that match UNCLEAN."""
+    """Clean captions like `clean_caption_like_corenet`, which is called only for those that match UNCLEAN.
+
+    White space is left as it is.
+    """
     captions = pc.fill_null(captions, "")
     unclean = pc.match_substring_regex(captions, UNCLEAN)
     lower = pc.utf8_lower(captions)
     if not pc.any(unclean).as_py():
         return lower
     unclean_texts = captions.filter(unclean).to_pylist()
-    cleaned = pa.array(map(clean_caption, unclean_texts), lower.type)
+    cleaned = pa.array(map(clean_caption_like_corenet, unclean_texts), lower.type)
     return pc.replace_with_mask(lower, unclean, cleaned)

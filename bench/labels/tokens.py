@@ -1,8 +1,8 @@
 """Tokens of a caption as the released code computes them with the `word_tokenize` of NLTK 3.10.
 
 The rules for words are the rules of the Penn Treebank and some of NLTK's own. Each rule inserts spaces around a word,
-and the last step splits at white space. Source: NLTK (Apache-2.0), `nltk/tokenize/destructive.py`, after Robert
-MacIntyre's sed script of 1995.
+and the last step splits at white space. Source: NLTK (Apache-2.0), `nltk/tokenize_clean_text/destructive.py`, after
+Robert MacIntyre's sed script of 1995.
 
 Sentence boundaries are Punkt's for lower-case English, equal to NLTK's `sent_tokenize`. Algorithm: Kiss and Strunk
 2006, Computational Linguistics 32(4). The pack's `punkt-english.json` has the parameters: the entries of NLTK's English
@@ -21,7 +21,7 @@ import msgspec
 import regex
 
 from bench.data.manifest import PACK
-from bench.labels.cleaning import clean_caption
+from bench.labels.cleaning import clean_caption_like_corenet
 
 # Punctuation of several characters: dashes and ellipses.
 REPEATED_MARKS = r"(?:-{2,}|\.{2,}|(?:\.\s){2,}\.)"
@@ -54,22 +54,22 @@ class PunktParameters(
 
     @cached_property
     def before_collocations(self) -> frozenset[str]:
-        """The first words of the collocations."""
+        """The words before the period of a collocation."""
         return frozenset(first for first, _ in self.collocations)
 
 
 @cache
-def punkt_parameters() -> PunktParameters:
+def get_punkt_parameters() -> PunktParameters:
     """Return the shipped parameters of Punkt for English, read once per process."""
     return msgspec.json.decode((PACK / "punkt-english.json").read_bytes(), type=PunktParameters)
 
 
-def tokenize_caption(caption: str) -> list[str]:
+def clean_and_tokenize(caption: str) -> list[str]:
     """Clean a caption and return its tokens."""
-    return tokenize(clean_caption(caption))
+    return tokenize_clean_text(clean_caption_like_corenet(caption))
 
 
-def tokenize(text: str) -> list[str]:
+def tokenize_clean_text(text: str) -> list[str]:
     """Return the tokens of a clean text."""
     tokens = []
     for sentence in split_sentences(text):
@@ -89,15 +89,15 @@ def always_ends_sentence(piece: str) -> bool:
     token = PUNKT_TOKEN.findall(piece)[-1]
     if not token.endswith(".") or not _seems_to_end_sentence(token):
         return False
-    token_type = _punkt_type(token).removesuffix(".")
+    token_type = _punkt_token_type(token).removesuffix(".")
     if INITIAL.match(token) or token_type == NUMBER:
         return False
-    return token_type not in punkt_parameters().before_collocations
+    return token_type not in get_punkt_parameters().before_collocations
 
 
 def _sentence_bounds(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the bounds of sentences, with closing brackets and quotes at the end of the sentence that they close."""
-    bounds = list(_bounds_before_closing_marks(text))
+    """Yield start and end of each sentence, closing brackets and quotes included."""
+    bounds = list(_sentence_bounds_before_closing_marks(text))
     moved = 0  # characters at the beginning of the sentence that belong to the one before
     for (start, stop), (next_start, next_stop) in pairwise(bounds):
         closing = CLOSING_MARKS.match(text[next_start:next_stop])
@@ -111,18 +111,21 @@ def _sentence_bounds(text: str) -> Iterator[tuple[int, int]]:
     yield start + moved, stop
 
 
-def _bounds_before_closing_marks(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the bounds of sentences; closing marks after a sentence's end begin the next one."""
+def _sentence_bounds_before_closing_marks(text: str) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each sentence, where closing marks after a sentence's end begin the next one."""
     start = 0
-    for match, context in _iterate_end_candidates(text):
-        if _has_sentence_end(context):
+    for match, context in _iterate_sentence_end_candidates(text):
+        if _has_inner_sentence_end(context):
             yield start, match.end()
             start = match.end() if match["next"] is None else match.start("next")
     yield start, len(text.rstrip())
 
 
-def _iterate_end_candidates(text: str) -> Iterator[tuple[Any, str]]:
-    """Yield the match of each candidate, and the word that it ends with the text after it; of a word the last one."""
+def _iterate_sentence_end_candidates(text: str) -> Iterator[tuple[Any, str]]:
+    """Yield the match of each candidate of a sentence's end, and the word that it ends with the text after it.
+
+    Of several candidates in a word it is the last one.
+    """
     last: Any = None
     start = 0  # bounds of the word before the last candidate
     stop = 0
@@ -139,8 +142,8 @@ def _iterate_end_candidates(text: str) -> Iterator[tuple[Any, str]]:
         yield last, text[start:stop] + last[0] + last["after"]
 
 
-def _has_sentence_end(context: str) -> bool:
-    """Return whether a token of the context other than the last ends a sentence."""
+def _has_inner_sentence_end(context: str) -> bool:
+    """Return whether a sentence ends within a context: at a token other than the last."""
     tokens: list[str] = []
     for line in context.split("\n"):
         if line.strip():
@@ -153,9 +156,9 @@ def _ends_sentence(token: str, following: str) -> bool:
     seems_to_end = _seems_to_end_sentence(token)
     if not token.endswith("."):
         return seems_to_end
-    punkt = punkt_parameters()
-    token_type = _punkt_type(token).removesuffix(".") or "."
-    next_type = _punkt_type(following)
+    punkt = get_punkt_parameters()
+    token_type = _punkt_token_type(token).removesuffix(".") or "."
+    next_type = _punkt_token_type(following)
     if _seems_to_end_sentence(following):
         next_type = next_type.removesuffix(".") or "."
     if (token_type, next_type) in punkt.collocations:
@@ -171,7 +174,7 @@ def _ends_sentence(token: str, following: str) -> bool:
     return seems_to_end
 
 
-def _punkt_type(token: str) -> str:
+def _punkt_token_type(token: str) -> str:
     return NUMBER if NUMERAL.match(token) else token.lower()
 
 
@@ -181,12 +184,12 @@ def _seems_to_end_sentence(token: str) -> bool:
         return True
     if ELLIPSIS.match(token) or not token.endswith(".") or token.endswith(".."):
         return False
-    abbreviations = punkt_parameters().abbreviations
+    abbreviations = get_punkt_parameters().abbreviations
     word = token[:-1].lower()
     return word not in abbreviations and word.split("-")[-1] not in abbreviations
 
 
-class Substitution(NamedTuple):
+class SpacingSubstitution(NamedTuple):
     """A substitution that inserts spaces around tokens."""
 
     # Skipped if the text has none of these characters; empty: never skipped.
@@ -195,54 +198,54 @@ class Substitution(NamedTuple):
     replacement: str
 
 
-def _substitution(
-    needs: str, pattern: str, replacement: str, engine: ModuleType = regex
-) -> Substitution:
+def _compile_spacing_substitution(
+    needed_characters: str, pattern: str, replacement: str, engine: ModuleType = regex
+) -> SpacingSubstitution:
     """Compile a substitution; NLTK reads the patterns of contractions with re, and all others with regex."""
-    return Substitution(frozenset(needs), engine.compile(pattern), replacement)
+    return SpacingSubstitution(frozenset(needed_characters), engine.compile(pattern), replacement)
 
 
 # Rules for a sentence, in their order.
 SENTENCE_RULES = (
     # opening quotes
-    _substitution("«“‘„`", "([«“‘„]|`+)", r" \1 "),
-    _substitution('"', '^"', "``"),
-    _substitution("`", "(``)", r" \1 "),
-    _substitution("\"'", r"([ (\[{<])(\"|'')", r"\1 `` "),
+    _compile_spacing_substitution("«“‘„`", "([«“‘„]|`+)", r" \1 "),
+    _compile_spacing_substitution('"', '^"', "``"),
+    _compile_spacing_substitution("`", "(``)", r" \1 "),
+    _compile_spacing_substitution("\"'", r"([ (\[{<])(\"|'')", r"\1 `` "),
     # an apostrophe at the beginning of a word
-    _substitution("'", r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 "),
+    _compile_spacing_substitution("'", r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 "),
     # punctuation; the first rule is for the period that ends the sentence
-    _substitution(".", r"([^.])(\.)([\])}>\"' »”’]*+)\s*$", r"\1 \2 \3 "),
-    _substitution(":,", r"([:,])([^\d])", r" \1 \2"),
-    _substitution(":,", r"([:,])$", r" \1 "),
-    _substitution(".", r"(\.{2,})", r" \1 "),
-    _substitution(";@#$%&", r"([;@#$%&])", r" \1 "),
-    _substitution("\u2012\u2013\u2014\u2015", "([\u2012-\u2015])", r" \1 "),
-    _substitution("?!", r"([?!])", r" \1 "),
-    _substitution("'", r"([^'])' ", r"\1 ' "),
-    _substitution("*", r"(\*)", r" \1 "),
-    _substitution("[](){}<>", r"([\]\[(){}<>])", r" \1 "),
-    _substitution("-", "(--)", r" \1 "),
+    _compile_spacing_substitution(".", r"([^.])(\.)([\])}>\"' »”’]*+)\s*$", r"\1 \2 \3 "),
+    _compile_spacing_substitution(":,", r"([:,])([^\d])", r" \1 \2"),
+    _compile_spacing_substitution(":,", r"([:,])$", r" \1 "),
+    _compile_spacing_substitution(".", r"(\.{2,})", r" \1 "),
+    _compile_spacing_substitution(";@#$%&", r"([;@#$%&])", r" \1 "),
+    _compile_spacing_substitution("\u2012\u2013\u2014\u2015", "([\u2012-\u2015])", r" \1 "),
+    _compile_spacing_substitution("?!", r"([?!])", r" \1 "),
+    _compile_spacing_substitution("'", r"([^'])' ", r"\1 ' "),
+    _compile_spacing_substitution("*", r"(\*)", r" \1 "),
+    _compile_spacing_substitution("[](){}<>", r"([\]\[(){}<>])", r" \1 "),
+    _compile_spacing_substitution("-", "(--)", r" \1 "),
 )
 # Rules for the sentence with a space before and after it, in their order.
 PADDED_RULES = (
     # closing quotes
-    _substitution("»”’", "([»”’])", r" \1 "),
-    _substitution("'", "('')", r" \1 "),
-    _substitution('"', '"', " '' "),
+    _compile_spacing_substitution("»”’", "([»”’])", r" \1 "),
+    _compile_spacing_substitution("'", "('')", r" \1 "),
+    _compile_spacing_substitution('"', '"', " '' "),
     # clitics, which need single spaces
-    _substitution("'", r"\s+", " "),
-    _substitution("'", r"([^' ])('[sS]|'[mM]|'[dD]|') ", r"\1 \2 "),
-    _substitution("'", r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", r"\1 \2 "),
+    _compile_spacing_substitution("'", r"\s+", " "),
+    _compile_spacing_substitution("'", r"([^' ])('[sS]|'[mM]|'[dD]|') ", r"\1 \2 "),
+    _compile_spacing_substitution("'", r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", r"\1 \2 "),
     # contractions
-    _substitution(
+    _compile_spacing_substitution(
         "",
         r"(?i)\b(can(?=not\b)|gim(?=me\b)|gon(?=na\b)|got(?=ta\b)|lem(?=me\b)|wan(?=na\s))(\w+)",
         r" \1 \2 ",
         re,
     ),
-    _substitution("'", r"(?i)\b(d(?='ye\b)|more(?='n\b))('\w+)", r" \1 \2 ", re),
-    _substitution("'", r"(?i) ('t)(is|was)\b", r" \1 \2 ", re),
+    _compile_spacing_substitution("'", r"(?i)\b(d(?='ye\b)|more(?='n\b))('\w+)", r" \1 \2 ", re),
+    _compile_spacing_substitution("'", r"(?i) ('t)(is|was)\b", r" \1 \2 ", re),
 )
 
 
@@ -255,7 +258,9 @@ def split_words(sentence: str) -> list[str]:
     return _apply_substitutions(PADDED_RULES, f" {text} ", characters).split()
 
 
-def _apply_substitutions(rules: Iterable[Substitution], text: str, characters: set[str]) -> str:
+def _apply_substitutions(
+    rules: Iterable[SpacingSubstitution], text: str, characters: set[str]
+) -> str:
     for needs, pattern, replacement in rules:
         if not needs or not needs.isdisjoint(characters):
             text = pattern.sub(replacement, text)

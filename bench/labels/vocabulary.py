@@ -78,13 +78,13 @@ class Vocabulary(
         return replace(self, labels=tuple(frequent[:size]))
 
 
-def default_min_count(num_captions: int) -> int:
-    """Return how often a synset must occur to be kept: CatLIP's 500, or less for fewer than 500,000 captions."""
+def default_min_synset_count(num_captions: int) -> int:
+    """Return how often a synset must occur to be kept by default: CatLIP's 500, or less for under 500,000 captions."""
     return min(MIN_COUNT, max(1, int(num_captions * MIN_COUNT_SHARE)))
 
 
-def vocabulary_field(experiment: Experiment) -> str | None:
-    """Return the name of the field that names the method's vocabulary; None if it has none or reads no captions."""
+def find_vocabulary_field_name(experiment: Experiment) -> str | None:
+    """Return the name of the field that holds an experiment's vocabulary; None if its method has none."""
     if not reads_captions(experiment):
         return None
     return get_method(experiment.method).vocabulary_field
@@ -109,19 +109,19 @@ def resolve_head_rows(targets: TargetSettings, num_labels: int) -> int:
 
 
 def replace_unshipped_vocabulary(name: str) -> str:
-    """Return the vocabulary whose labels are computed: the pack's in place of DataComp's, which is not shipped.
+    """Return the name of the pack's vocabulary in place of DataComp's, which is not shipped; else the given name.
 
     The cost of a step does not depend on which rows its labels have, so that speed can be measured with them.
     """
     return PACK_SYNSETS if name == DATACOMP_VOCABULARY else name
 
 
-def vocabulary_mismatch(experiment: Experiment) -> str:
+def explain_vocabulary_mismatch(experiment: Experiment) -> str:
     """Return why the vocabulary was not counted over the experiment's captions, and a remedy; empty if it was.
 
     The shipped vocabularies were counted over the pack's captions, and lack most labels of other captions.
     """
-    field = vocabulary_field(experiment)
+    field = find_vocabulary_field_name(experiment)
     if field is None:
         return ""
     data = experiment.input.data
@@ -143,28 +143,28 @@ def vocabulary_mismatch(experiment: Experiment) -> str:
     return f"{experiment.name}: the vocabulary {vocabulary} {reason}: {remedy}"
 
 
-def vocabulary_path(name: str) -> Path:
-    """Return the path of a shipped vocabulary by its name, or a given path; ValueError lists the shipped ones."""
+def find_vocabulary_path(name_or_path: str) -> Path:
+    """Return the path of a shipped vocabulary by its name, or a given path; ValueError if there is no such file."""
     shipped = {file.stem: file for file in SHIPPED_FOLDER.glob("*.json")}
-    path = Path(name)
-    if name in shipped or not (path.suffix or path.is_file()):
-        return look_up(name, shipped, "vocabulary (or path to a .json file)")
+    path = Path(name_or_path)
+    if name_or_path in shipped or not (path.suffix or path.is_file()):
+        return look_up(name_or_path, shipped, "vocabulary (or path to a .json file)")
     if not path.is_file():
-        raise ValueError(f"no vocabulary file {name!r}")
+        raise ValueError(f"no vocabulary file {name_or_path!r}")
     return path
 
 
 @cache
-def read_vocabulary(name: str) -> Vocabulary:
+def read_vocabulary(name_or_path: str) -> Vocabulary:
     """Read a shipped vocabulary by its name, or a file by its path; ValueError for a file of another format.
 
     A file is JSON as `python -m bench label` writes it, or CoreNet's released pickle, whose first 24,320
     labels are the rows of the released heads.
     """
-    path = vocabulary_path(name)
+    path = find_vocabulary_path(name_or_path)
     content = read_bytes_unless_larger(path)
     if content.startswith(b"\x80") or path.suffix == ".pkl":
-        vocabulary = _read_released_pickle(content, path)
+        vocabulary = _read_corenet_vocabulary_pickle(content, path)
     else:
         with prefix_errors(f"{path}: not a vocabulary"):
             vocabulary = decode_json(content, Vocabulary)
@@ -191,8 +191,8 @@ class _PlainUnpickler(pickle._Unpickler):  # noqa: SLF001
         raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}")
 
 
-def _read_released_pickle(content: bytes, path: Path) -> Vocabulary:
-    """Read CoreNet's pickle, in its order; ValueError unless it is a dict of synsets and counts."""
+def _read_corenet_vocabulary_pickle(content: bytes, path: Path) -> Vocabulary:
+    """Read the first DATACOMP_SYNSETS labels of CoreNet's pickle; ValueError unless it has synsets and counts."""
     # The exceptions of the unpickler are not documented.
     with prefix_errors(f"{path}: only a pickle of dict, str and int is read", (Exception,)):
         unpickled = _PlainUnpickler(io.BytesIO(content)).load()

@@ -32,8 +32,8 @@ WORD = re.compile(r"[a-z0-9']+")
 NOT_NOUNS = {"and", "or", "of", "the", "a", "in", "with", "other"}
 
 
-class Lexicon:
-    """All nouns of WordNet 3.0, single words and compounds (`hot_dog`), and the synsets that can be labels.
+class NounLexicon:
+    """The noun lemmas of WordNet 3.0, and the synsets that can be labels.
 
     A synset can be a label if it has its lemma's name: it is the lemma's first (most frequent) synset and the lemma is
     that synset's first word, so that `wn.synset("{lemma}.n.01").name()` equals that string. Labels are numbered in the
@@ -79,7 +79,10 @@ class Lexicon:
         return f"{self.lemmas[label]}.n.01"
 
     def gloss(self, label: int) -> str:
-        """Return WordNet's definition of a synset; the first call reads the table of glosses (60 ms)."""
+        """Return WordNet's definition of a synset.
+
+        The first call reads the table of glosses (60 ms).
+        """
         return self._glosses[self.keys[label]]
 
     @cached_property
@@ -88,7 +91,7 @@ class Lexicon:
         return {f"n{offset}": gloss for offset, gloss in glosses}
 
 
-lexicon = cache(Lexicon)  # read once per process
+lexicon = cache(NounLexicon)  # read once per process
 
 
 def read_compressed_tsv(path: Path) -> Iterator[list[str]]:
@@ -98,8 +101,8 @@ def read_compressed_tsv(path: Path) -> Iterator[list[str]]:
     return (line.split("\t") for line in text.split("\n"))
 
 
-class Hypernyms:
-    """The direct hypernyms of all noun synsets by key (`n2084071`), and the first synset of each noun lemma."""
+class HypernymTable:
+    """The direct hypernyms of all noun synsets of WordNet by key (`n2084071`), and the first synset of each lemma."""
 
     def __init__(self) -> None:
         self.above = dict[str, list[str]]()  # keys of the direct hypernyms
@@ -128,26 +131,26 @@ class Hypernyms:
         return steps
 
 
-class Candidate(NamedTuple):
-    """A candidate synset, in the order of nearness."""
+class RankedCandidate(NamedTuple):
+    """A candidate synset; of two candidates the smaller one is nearer."""
 
     steps: int  # from the hypernym, or from the synset whose nearest candidate is searched
     position: int  # among the candidates: of equally near ones the first wins
     key: str
 
 
-class SynsetCandidates:
-    """Finds the candidate that is nearest to a synset; of equally similar ones the first."""
+class NearestSynsetFinder:
+    """Finds the synset of several candidates that is nearest to another one; of equally similar ones the first."""
 
-    def __init__(self, keys: Iterable[str], tree: Hypernyms) -> None:
+    def __init__(self, keys: Iterable[str], tree: HypernymTable) -> None:
         self._tree = tree
         # By hypernym: the nearest candidate below it.
-        self._nearest_below = dict[str, Candidate]()
+        self._nearest_below = dict[str, RankedCandidate]()
         for index, key in enumerate(keys):
             if key not in tree.above:
                 continue
             for hypernym, steps in tree.steps_to_hypernyms(key).items():
-                candidate = Candidate(steps, index, key)
+                candidate = RankedCandidate(steps, index, key)
                 nearest = self._nearest_below.get(hypernym, candidate)
                 self._nearest_below[hypernym] = min(nearest, candidate)
 
@@ -161,7 +164,7 @@ class SynsetCandidates:
         return min(candidates).key
 
 
-hypernyms = cache(Hypernyms)  # read once per process
+hypernyms = cache(HypernymTable)  # read once per process
 
 
 def synset_keys_of_class_name(name: str) -> tuple[str, ...]:

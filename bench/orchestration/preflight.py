@@ -29,7 +29,7 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.catalog import TASKS
 from bench.interfaces.method import METHODS, get_method, reads_captions, require_method_accepts
 from bench.interfaces.optimizer import OPTIMIZERS
-from bench.labels.vocabulary import vocabulary_mismatch
+from bench.labels.vocabulary import explain_vocabulary_mismatch
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import require_multi_process_support
@@ -56,7 +56,7 @@ def check_and_prepare(
     """
     require_comparable_experiments(experiments, may_differ)
     if will_train:
-        for mismatch in filter(None, map(vocabulary_mismatch, experiments)):
+        for mismatch in filter(None, map(explain_vocabulary_mismatch, experiments)):
             raise ValueError(mismatch)
     results = results.resolve()
     require_runnable(results, experiments, reads_data=reads_data)

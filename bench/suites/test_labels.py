@@ -16,5 +16,5 @@ def test_corenet(benchmark: BenchmarkFixture, is_warm: bool) -> None:
     """Label 20,000 captions by CoreNet's rule, whose words are known from before or not."""
     captions = pa.array([lexicon().gloss(label) for label in range(CAPTIONS)])
     rule = CorenetRule()
-    rule.label(captions)
-    benchmark(lambda: (rule if is_warm else CorenetRule()).label(captions))
+    rule.label_ids(captions)
+    benchmark(lambda: (rule if is_warm else CorenetRule()).label_ids(captions))

@@ -25,7 +25,7 @@ from bench.experiment.auto_fields import resolve_precision_and_compile, with_res
 from bench.experiment.config import Experiment
 from bench.experiment.fields import PACK_DATA, ImageSettings, InputSettings
 from bench.interfaces.method import Method, get_method
-from bench.labels.adjectives import adjective_labels_of_experiment
+from bench.labels.adjectives import frequent_adjective_labels_of_experiment
 from bench.labels.subwords import encode_caption
 from bench.profilers.clock import time_synchronized_block
 from bench.train.augmentation import get_method_with_augmentation
@@ -130,7 +130,7 @@ def record_fields_of_stream(stream: BatchStream[Any]) -> dict[str, Any]:
         "empty_captions": stream.empty_captions,
         "loader_workers": stream.workers.count,
         "workers_reason": stream.workers.reason,
-        "adjective_labels": adjective_labels_of_experiment(stream.experiment) or UNSET,
+        "adjective_labels": frequent_adjective_labels_of_experiment(stream.experiment) or UNSET,
     }
 
 

@@ -11,7 +11,7 @@ from bench.data.captions.reader import MAX_CAPTION_BYTES
 from bench.data.samples import open_samples
 from bench.data.sources.tar_shards import TarSamples
 from bench.experiment.config import Experiment, change
-from bench.labels.vocabulary import vocabulary_mismatch
+from bench.labels.vocabulary import explain_vocabulary_mismatch
 from tests.data.shards import (
     CAPTIONS,
     encode_image,
@@ -236,7 +236,7 @@ def test_method_without_captions_trains_on_images_alone(
     shards = open_samples(experiment, tmp_path / "cache")
     assert len(shards) == 14
     assert (shards.skipped, shards.empty_captions) == ({"no image": 1}, 0)
-    assert not vocabulary_mismatch(experiment)
+    assert not explain_vocabulary_mismatch(experiment)
     with pytest.raises(ValueError, match="no caption: 13"):
         open_samples(small("clip", data=experiment.input.data), tmp_path / "cache")
 

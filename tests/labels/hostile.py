@@ -55,5 +55,5 @@ def _pieces(generator: random.Random) -> list[str]:
 
 def synsets(rule: CorenetRule, texts: Sequence[str]) -> list[list[str]]:
     """Return the keys of the synsets of each caption, all labelled as one column."""
-    labels = rule.label(pa.array(texts, pa.string())).to_pylist()
+    labels = rule.label_ids(pa.array(texts, pa.string())).to_pylist()
     return [[rule.keys[label] for label in row] for row in labels]

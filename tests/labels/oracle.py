@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from bench.labels.nltk_labels import clean_as_released, find_synset_key
+from bench.labels.nltk_labels import clean_caption_as_released, find_synset_key_with_nltk
 
 # The 45 files that WordNet's synsets were written in (lexnames(5WN)), numbered from 0, with their part of speech.
 LEXNAMES = """adj.all 3|adj.pert 3|adv.all 4|noun.Tops 1|noun.act 1|noun.animal 1|noun.artifact 1|noun.attribute 1
@@ -36,7 +36,7 @@ def missing() -> str | None:
     """Return why the oracle cannot be asked here, if so."""
     try:
         from nltk.corpus import wordnet
-        from nltk.tokenize import word_tokenize
+        from nltk.tokenize_clean_text import word_tokenize
 
         wordnet.synset("dog.n.01")
         word_tokenize("a dog")
@@ -48,13 +48,13 @@ def missing() -> str | None:
 
 
 def words(caption: str) -> list[str]:
-    from nltk.tokenize import word_tokenize
+    from nltk.tokenize_clean_text import word_tokenize
 
-    return word_tokenize(clean_as_released(caption))
+    return word_tokenize(clean_caption_as_released(caption))
 
 
 def labels(caption: str) -> list[str]:
-    return [key for word in words(caption) if (key := find_synset_key(word))]
+    return [key for word in words(caption) if (key := find_synset_key_with_nltk(word))]
 
 
 def lay(wordnet: Path, cache: Path, out: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from bench.data.manifest import PACK
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import (
-    SynsetCandidates,
+    NearestSynsetFinder,
     hypernyms,
     lexicon,
     read_compressed_tsv,
@@ -61,7 +61,7 @@ def test_paths_have_the_lengths_that_nltk_gives() -> None:
 def test_the_nearest_label_is_the_first_of_the_most_similar() -> None:
     """As by asking every label."""
     vocabulary = read_vocabulary("pack-synsets").keys
-    labels = SynsetCandidates(vocabulary, hypernyms())
+    labels = NearestSynsetFinder(vocabulary, hypernyms())
     for key in random.Random(2).sample(sorted(hypernyms().above), 25):
         lengths = [path_length(key, label) for label in vocabulary]
         assert labels.nearest(key) == vocabulary[lengths.index(min(lengths))]

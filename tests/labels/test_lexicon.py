@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.labels.labeller import get_rule
+from bench.labels.labeller import get_label_rule
 from bench.labels.synset_rules import PaperRule
 from bench.labels.wordnet import NOT_A_LABEL, lexicon
 from tests.labels.hostile import captions, synsets
@@ -55,7 +55,7 @@ def shapes(words: list[str]) -> list[tuple[str, str]]:
 def test_paper_rule_keeps_the_released_labels_of_nouns() -> None:
     rule = PaperRule(shapes)
     texts = ["two dogs and a cat on bicycles", None, "dogs dogs", "the end"]
-    labels = rule.label(pa.array(texts)).to_pylist()
+    labels = rule.label_ids(pa.array(texts)).to_pylist()
     titles = [[rule.title(label) for label in row] for row in labels]
     assert titles == [["dog.n.01", "bicycle.n.01"], [], ["dog.n.01", "dog.n.01"], []]
 
@@ -63,4 +63,4 @@ def test_paper_rule_keeps_the_released_labels_of_nouns() -> None:
 @given(st.lists(captions, max_size=4))
 def test_rules_agree_if_every_token_is_a_noun(texts: list[str]) -> None:
     rule = PaperRule(lambda words: [(word, "NN") for word in words])
-    assert synsets(rule, texts) == synsets(get_rule("corenet"), texts)
+    assert synsets(rule, texts) == synsets(get_label_rule("corenet"), texts)

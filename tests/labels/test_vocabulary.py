@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import InputSettings
-from bench.labels.adjectives import adjective_labels_of_experiment
+from bench.labels.adjectives import frequent_adjective_labels_of_experiment
 from bench.labels.counting import count_label_vocabulary
-from bench.labels.labeller import Tally, get_rule, make_vocabulary
+from bench.labels.labeller import LabelTally, get_label_rule, make_vocabulary
 from bench.labels.vocabulary import (
     Vocabulary,
     read_vocabulary,
@@ -30,10 +30,10 @@ from tests.processes import in_child
 
 def vocabulary_of(counts: list[int], captions: int = 10) -> Vocabulary:
     """A count of the first few synsets of WordNet."""
-    rule = get_rule("corenet")
+    rule = get_label_rule("corenet")
     padded = np.zeros(len(rule.keys), np.int64)
     padded[: len(counts)] = counts
-    return make_vocabulary(rule, Tally(captions, counts=padded, caption_counts=padded))
+    return make_vocabulary(rule, LabelTally(captions, counts=padded, caption_counts=padded))
 
 
 def test_labels_are_in_descending_order_and_cut_by_count_and_number() -> None:
@@ -163,10 +163,10 @@ def test_frequent_labels_of_adjectives_are_named(tmp_path: Path) -> None:
     counted = count_label_vocabulary(InputSettings(data=str(path)), "corenet")
     write_vocabulary(counted, tmp_path / "v.json")
     experiment = EXPERIMENTS["catlip-tiny"]
-    large, small = adjective_labels_of_experiment(
+    large, small = frequent_adjective_labels_of_experiment(
         change(experiment, synset_vocabulary=str(tmp_path / "v.json"))
     )
     assert large.startswith("large.n.01 (a garment size")
     assert small.startswith("small.n.01 (the slender part of the back")
-    assert adjective_labels_of_experiment(experiment) == ()  # the pack's
-    assert adjective_labels_of_experiment(EXPERIMENTS["superclass-tiny"]) == ()
+    assert frequent_adjective_labels_of_experiment(experiment) == ()  # the pack's
+    assert frequent_adjective_labels_of_experiment(EXPERIMENTS["superclass-tiny"]) == ()

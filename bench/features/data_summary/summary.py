@@ -26,8 +26,8 @@ from bench.data.subset import write_key_file
 from bench.experiment.fields import InputSettings
 from bench.interfaces.data_source import SampleRequest, Samples
 from bench.interfaces.sections import Picture
-from bench.labels.adjectives import adjective_warning, frequent_adjective_labels
-from bench.labels.labeller import get_rule, make_vocabulary, tally_labels
+from bench.labels.adjectives import format_adjective_warning, frequent_adjective_labels
+from bench.labels.labeller import get_label_rule, label_and_tally, make_vocabulary
 from bench.labels.subwords import encode_caption
 
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
@@ -119,7 +119,7 @@ class DataSummary:
     @property
     def label_warnings(self) -> list[str]:
         """Sentences on frequent labels whose words are mostly adjectives."""
-        warnings = [adjective_warning(captions.adjectives) for captions in self.captions]
+        warnings = [format_adjective_warning(captions.adjectives) for captions in self.captions]
         return [warning for warning in warnings if warning]
 
 
@@ -191,8 +191,8 @@ def count_tokens_and_nouns(field: str, texts_of_samples: Sequence[Sequence[str]]
         per_sample.append(len(captions))
         texts += captions
     tokens = [EDGE_TOKENS + len(encode_caption(text)) for text in texts]
-    rule = get_rule(NOUN_RULE)
-    labels, tally = tally_labels(rule, pa.array(texts, pa.string()).cast(pa.binary()))
+    rule = get_label_rule(NOUN_RULE)
+    labels, tally = label_and_tally(rule, pa.array(texts, pa.string()).cast(pa.binary()))
     counted = make_vocabulary(rule, tally)
     return FieldCaptions(
         field,

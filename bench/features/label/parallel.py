@@ -15,9 +15,9 @@ from bench.environment.child_processes import (
     kill_multiprocessing_children,
 )
 from bench.labels.counting import count_file_labels
-from bench.labels.labeller import Tally
+from bench.labels.labeller import LabelTally
 
-TallyOrError = Tally | ValueError | OSError
+TallyOrError = LabelTally | ValueError | OSError
 
 
 def count_files_in_parallel(

@@ -6,11 +6,11 @@ import pyarrow as pa
 
 from bench.labels.adjectives import (
     MAX_FREQUENT_LABELS,
-    adjective_warning,
+    format_adjective_warning,
     frequent_adjective_labels,
 )
 from bench.labels.label_rule import LabelRule
-from bench.labels.labeller import Tally
+from bench.labels.labeller import LabelTally
 from bench.labels.vocabulary import SUBWORD, Vocabulary
 from bench.tables.tables import Table
 
@@ -28,7 +28,7 @@ GLOSS_CHARS = 60
 
 def explanation_table(rule: LabelRule, caption: str) -> Table:
     """Return a table of a caption's labels in order."""
-    labels = rule.label(pa.array([caption], pa.string()))
+    labels = rule.label_ids(pa.array([caption], pa.string()))
     rows = [
         {"label": rule.keys[label], "name": rule.title(label), "gloss": rule.gloss(label)}
         for label in labels.values.to_pylist()
@@ -36,7 +36,7 @@ def explanation_table(rule: LabelRule, caption: str) -> Table:
     return Table.from_dicts(f"Labels by the rule {rule.name}", rows)
 
 
-def captions_table(total: Tally, captions_per_second: float) -> Table:
+def captions_table(total: LabelTally, captions_per_second: float) -> Table:
     """Return a table of the number of captions and their labels."""
     num_captions = max(1, total.captions)
     row = {
@@ -60,7 +60,7 @@ def frequent_labels_table(vocabulary: Vocabulary) -> Table:
         }
         for label in labels[:MAX_FREQUENT_LABELS]
     ]
-    note = adjective_warning(frequent_adjective_labels(labels))
+    note = format_adjective_warning(frequent_adjective_labels(labels))
     if vocabulary.rule == SUBWORD:
         note = SUBWORDS_NOTE
     note = f"Of the captions read in this run.\n{note}".rstrip()

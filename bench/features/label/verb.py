@@ -27,7 +27,7 @@ from bench.features.label.tables import (
     frequent_labels_table,
 )
 from bench.labels.counting import count_sample_labels
-from bench.labels.labeller import Tally, get_rule, make_vocabulary
+from bench.labels.labeller import LabelTally, get_label_rule, make_vocabulary
 from bench.labels.vocabulary import Vocabulary
 
 MIN_BYTES_PER_PROCESS = 8 * 2**20  # of the input
@@ -63,7 +63,7 @@ class CountLabels:
         require_option_in_range("size", self.size, 1, 1e12)
         require_option_in_range("workers", self.workers, 1, 1024)
         if self.explain is not None:
-            table = explanation_table(get_rule(self.rule), self.explain)
+            table = explanation_table(get_label_rule(self.rule), self.explain)
             print_tables([table], self.json)
             return OK
         if self.out is None:
@@ -83,9 +83,9 @@ class CountLabels:
 
         ValueError for a named field that no caption has, and, after their errors, if files failed.
         """
-        rule = get_rule(self.rule)
+        rule = get_label_rule(self.rule)
         start = time.monotonic()
-        total = Tally()
+        total = LabelTally()
         files = dict[Path, None]()
         for name in self.inputs:
             settings = InputSettings(data=name, caption=self.caption, image_column=self.image)
@@ -106,7 +106,7 @@ class CountLabels:
             total.field_counts.require_fields(parse_caption_choice(self.caption))
         return vocabulary
 
-    def _add_file_counts(self, files: Sequence[Path], total: Tally) -> int:
+    def _add_file_counts(self, files: Sequence[Path], total: LabelTally) -> int:
         """Add the counts of files to `total`, and log errors; return their number."""
         num_failures = 0
         num_bytes = sum(path.stat().st_size for path in files)
@@ -114,7 +114,7 @@ class CountLabels:
         workers = max(1, min(self.workers or max_workers, len(files)))
         with closing(count_files_in_parallel(files, self.rule, self.caption, workers)) as outcomes:
             for outcome in show_progress(outcomes, len(files), "reading captions", "files"):
-                if isinstance(outcome, Tally):
+                if isinstance(outcome, LabelTally):
                     total.add(outcome)
                 else:
                     log(f"error: {format_error_on_one_line(outcome)}")

@@ -20,7 +20,7 @@ from bench.experiment.experiments import LOCKED_IMAGE_LOSS, LockedImageLoss
 from bench.experiment.settings import with_settings
 from bench.features.lit.tables import make_zero_shot_table
 from bench.interfaces.catalog import SINGLE_LABEL, TASKS
-from bench.labels.vocabulary import vocabulary_mismatch
+from bench.labels.vocabulary import explain_vocabulary_mismatch
 from bench.orchestration.budgets import with_training_images
 from bench.orchestration.preflight import begin_comparison, check_and_prepare
 from bench.towers.provenance import has_text_tower, is_catlip_bench_tower, read_provenance
@@ -127,6 +127,6 @@ class LockedImageTuning:
         )
         images = parse_image_count(self.images) if self.images else provenance.images
         experiment = with_settings(with_training_images(experiment, images), self.settings)
-        if vocabulary_mismatch(experiment):
+        if explain_vocabulary_mismatch(experiment):
             return change(experiment, subword_vocabulary="all")
         return experiment

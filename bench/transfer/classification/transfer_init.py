@@ -16,7 +16,7 @@ from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
 from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor
 
-from bench.labels.wordnet import SynsetCandidates, hypernyms, synset_keys_of_class_name
+from bench.labels.wordnet import NearestSynsetFinder, hypernyms, synset_keys_of_class_name
 from bench.records.scores import AccuracyScore
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
@@ -124,7 +124,7 @@ def make_heads_from_classifier(
     class without a synset gets the mean bias of the other classes. Source: Mehta et al. 2024, arXiv:2404.15653
     ("Transfer Init").
     """
-    labels = SynsetCandidates(classifier.keys, hypernyms())
+    labels = NearestSynsetFinder(classifier.keys, hypernyms())
     row_of_key = {key: row for row, key in enumerate(classifier.keys)}
     weight = random_heads.weight.clone()
     bias = random_heads.bias.clone()

@@ -18,7 +18,7 @@ from bench.experiment.fields import InputSettings
 from bench.features.data_summary.page import summary_page
 from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
 from bench.interfaces.data_source import SOURCES
-from bench.labels.subwords import tokenizer
+from bench.labels.subwords import get_clip_tokenizer
 from tests.data.listed import Listed, Lists
 from tests.data.shards import encode_image, make_image, write_shard
 from tests.reports.test_page import HOSTILE, Document
@@ -116,7 +116,7 @@ def test_captions_are_counted_as_a_slow_loop_counts_them(tables: dict[str, Any])
     (row,) = tables["CaptionsWithRows"]["rows"]
     assert row["without a caption"] == pytest.approx(EMPTY / len(texts))
     assert row["repeated"] == pytest.approx(1 - len(set(captions)) / len(captions))
-    lengths = sorted(2 + len(tokenizer().encode(text)) for text in captions)
+    lengths = sorted(2 + len(get_clip_tokenizer().encode(text)) for text in captions)
     assert (row["tokens, least"], row["tokens, most"]) == (lengths[0], lengths[-1])
     assert row["over 77 tokens"] == pytest.approx(
         sum(length > 77 for length in lengths) / len(lengths)

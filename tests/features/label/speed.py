@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from nltk.tag.perceptron import PerceptronTagger
 
-from bench.labels.labeller import get_rule
+from bench.labels.labeller import get_label_rule
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.synset_rules import CorenetRule
 from bench.labels.vocabulary import read_vocabulary
@@ -66,8 +66,8 @@ def main(count: int) -> None:
     pa.set_cpu_count(1)
     captions = distinct_captions(count)
     column = pa.array(captions)
-    rule = get_rule("corenet")
-    rule.label(column)
+    rule = get_label_rule("corenet")
+    rule.label_ids(column)
     with TemporaryDirectory() as folder:
         files = [str(Path(folder, name)) for name in ("a.parquet", "b.parquet")]
         half = count // 2
@@ -83,9 +83,9 @@ def main(count: int) -> None:
             ),
             "corenet in this process, its words not yet known": (
                 count,
-                lambda: CorenetRule().label(column),
+                lambda: CorenetRule().label_ids(column),
             ),
-            "corenet in this process, its words known": (count, lambda: rule.label(column)),
+            "corenet in this process, its words known": (count, lambda: rule.label_ids(column)),
             "label, one core": (count, lambda: label(*files, "--out", vocabulary, cores=1)),
             "label, two cores": (count, lambda: label(*files, "--out", vocabulary, cores=2)),
         }

@@ -19,7 +19,7 @@ from bench.__main__ import main
 from bench.console.console import OK
 from bench.experiment.fields import InputSettings
 from bench.labels.counting import count_label_vocabulary
-from bench.labels.labeller import Tally, get_labeller, get_rule, tally_labels
+from bench.labels.labeller import LabelTally, get_label_rule, get_labeller, label_and_tally
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
 from tests.cli.test_names_that_are_not_utf8 import LATIN1
 from tests.data.shards import webdataset_members, write_shard
@@ -77,8 +77,8 @@ def parquet_of(table: pa.Table) -> bytes:
 def test_labels_are_vocabulary_columns_of_the_rules_labels(
     captions: list[str | None], names: tuple[str, str]
 ) -> None:
-    rule = get_rule(names[0])
-    labels, tally = tally_labels(rule, binary(captions))
+    rule = get_label_rule(names[0])
+    labels, tally = label_and_tally(rule, binary(captions))
     column_of = {key: column for column, key in enumerate(read_vocabulary(names[1]).keys)}
     keys = [[rule.keys[label] for label in row] for row in labels.to_pylist()]
     columns = [[column_of[key] for key in row if key in column_of] for row in keys]
@@ -92,11 +92,11 @@ def test_labels_are_vocabulary_columns_of_the_rules_labels(
 def test_tallies_of_parts_sum_to_the_tally_of_all(
     first: list[str | None], second: list[str | None]
 ) -> None:
-    rule = get_rule("corenet")
-    total = Tally()
+    rule = get_label_rule("corenet")
+    total = LabelTally()
     for captions in (first, second):
-        total.add(tally_labels(rule, binary(captions))[1])
-    expected = tally_labels(rule, binary([*first, *second]))[1]
+        total.add(label_and_tally(rule, binary(captions))[1])
+    expected = label_and_tally(rule, binary([*first, *second]))[1]
     for name in ("captions", "empty", "missing"):
         assert getattr(total, name) == getattr(expected, name)
     assert total.counts.tolist() == expected.counts.tolist()
@@ -107,11 +107,11 @@ def test_subwords_are_the_tokenizers_without_start_end_and_padding() -> None:
     tokenizer = open_clip.SimpleTokenizer()
     special = {0, tokenizer.sot_token_id, tokenizer.eot_token_id}
     captions = ["a dog, a dog!", ""]
-    labels = get_rule("subword").label(pa.array(captions)).to_pylist()
+    labels = get_label_rule("subword").label_ids(pa.array(captions)).to_pylist()
     for caption, ids in zip(captions, labels, strict=True):
         tokens = dict.fromkeys(tokenizer(caption)[0].tolist())
         assert ids == [token for token in tokens if token not in special]
-    assert get_rule("subword").title(labels[0][1]) == "dog</w>"
+    assert get_label_rule("subword").title(labels[0][1]) == "dog</w>"
 
 
 def test_every_format_and_number_of_processes_gives_the_same_counts(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from bench.interfaces.method import METHODS
 from bench.labels.subwords import SubwordEncoder
 from bench.labels.vocabulary import read_vocabulary
-from bench.labels.wordnet import SynsetCandidates, hypernyms, synset_keys_of_class_name
+from bench.labels.wordnet import NearestSynsetFinder, hypernyms, synset_keys_of_class_name
 from bench.records.record import Record, TransferScores
 from bench.records.scores import AccuracyScore
 from bench.tables.formats import NBSP
@@ -199,7 +199,7 @@ def test_each_draw_is_tuned_on_its_own_images(monkeypatch: pytest.MonkeyPatch) -
 def test_copied_rows_classify_before_training(few_trainings: None) -> None:  # noqa: ARG001
     """Features that are the classes themselves; the random head is not, and learns."""
     of = rows(64)
-    nearest = SynsetCandidates(of.keys, hypernyms())
+    nearest = NearestSynsetFinder(of.keys, hypernyms())
     labels = [nearest.nearest(synset_keys_of_class_name(name)[0]) for name in ANIMALS]
     weight = torch.zeros_like(of.weight)
     weight[[of.keys.index(key) for key in labels], torch.arange(len(ANIMALS))] = 5.0
