@@ -14,7 +14,7 @@ from bench.experiment.config import (
     change,
     differing_field_values,
     field_names_of,
-    format_differences,
+    format_field_differences,
     get_field,
     unexpected_differences,
 )
@@ -183,7 +183,7 @@ def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str
     if len(machines) > 1:
         differences["machine"] = tuple(machines)
     if differences:
-        return f"They differ from those above in {format_differences(differences)}."
+        return f"They differ from those above in {format_field_differences(differences)}."
     shown_test_sets = _test_set_by_task(page)
     for task, test_set in _test_set_by_task(records).items():
         if shown_test_sets.get(task, test_set) != test_set:

@@ -53,7 +53,7 @@ def _text_flops(text_tower: str, length: int) -> int:
 def _mean_image_flops(experiment: Experiment) -> int:
     """Return the FLOPs of one image, the mean over the images of a training."""
     flops_by_size = _image_flops_by_size(experiment.image)
-    images = {size: experiment.batch_size_for(size) for size in flops_by_size}
+    images = {size: experiment.device_batch_size_at(size) for size in flops_by_size}
     total = sum(images[size] * flops for size, flops in flops_by_size.items())
     return total // sum(images.values())
 

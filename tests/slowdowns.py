@@ -13,7 +13,7 @@ import pytest
 
 from bench.experiment.config import MAY_DIFFER, Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.measure.throughput import undisturbed_rates_by_experiment
 from bench.orchestration.preflight import begin_comparison, check_and_prepare
 from bench.records.record import Memory, Record
@@ -72,8 +72,8 @@ def slowed_arms() -> list[Experiment]:
     return [
         base,
         change(base, name=f"{base.name}-again"),
-        with_settings(base, ["injected_slowdown=0.05"]),
-        with_settings(base, ["injected_slowdown=0.1"]),
+        renamed_with_settings(base, ["injected_slowdown=0.05"]),
+        renamed_with_settings(base, ["injected_slowdown=0.1"]),
     ]
 
 

@@ -27,7 +27,7 @@ from bench.experiment.experiments import (
 )
 from bench.experiment.fields import NonEmptyStr
 from bench.experiment.recipes import RECIPES
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.interfaces.method import METHODS, require_method_accepts
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -106,12 +106,14 @@ def test_tuning_is_of_the_tuned_settings_and_needs_a_source() -> None:
     """An experiment with another rate is untuned, one with another number of images is not."""
     released = get_experiment("catlip-vit-b16")
     assert find_tuning_origin(
-        with_settings(released, ["learning_rate=5e-4"])
+        renamed_with_settings(released, ["learning_rate=5e-4"])
     ) == find_tuning_origin(get_experiment("siglip-vit-b16"))
-    assert find_tuning_origin(with_settings(released, ["tower=ViT-B-32"])).state == "untuned"
-    assert find_tuning_origin(with_settings(released, ["images=1000000"])) == find_tuning_origin(
-        released
+    assert (
+        find_tuning_origin(renamed_with_settings(released, ["tower=ViT-B-32"])).state == "untuned"
     )
+    assert find_tuning_origin(
+        renamed_with_settings(released, ["images=1000000"])
+    ) == find_tuning_origin(released)
     assert find_tuning_origin(get_experiment("clip-vit-b16-controlled")).state == "untuned"
     recipe = EXPERIMENTS["catlip-vit-b16-datacomp"]
     assert not ({*TUNED_FIELDS} - {"tower"}) & differing_field_values([released, recipe]).keys()
@@ -135,7 +137,7 @@ def test_all_methods_of_a_scale_are_comparable_by_default(scale: str) -> None:
 )
 def test_setting_changes_one_field_and_comes_back_from_json(field: str) -> None:
     base, text = based(field), setting(field, another(field))
-    changed = with_settings(base, [text])
+    changed = renamed_with_settings(base, [text])
     assert changed == change(base, name=f"{base.name}[{text}]", **{field: another(field)})
     assert differing_field_values([base, changed]) == {
         field: (get_field(base, field), another(field))
@@ -148,16 +150,18 @@ def test_setting_changes_one_field_and_comes_back_from_json(field: str) -> None:
 @given(st.integers(2, 100_000))
 def test_at_batch_size_keeps_about_the_same_number_of_images(size: int) -> None:
     base = EXPERIMENTS["clip-tiny"]
-    other = with_settings(base, [f"batch_size={size}"])
+    other = renamed_with_settings(base, [f"batch_size={size}"])
     assert other.training.batch_size == size
-    assert other.images_per_window >= min(size, base.images_per_window / 1.5)
-    assert other.images_per_window <= max(4 * size, 1.5 * base.images_per_window)
+    assert other.images_per_device_in_window >= min(size, base.images_per_device_in_window / 1.5)
+    assert other.images_per_device_in_window <= max(
+        4 * size, 1.5 * base.images_per_device_in_window
+    )
     assert (
         size == base.training.batch_size
         or min(other.timing.warmup_steps, other.timing.steps_per_window) >= 4
     )
     assert (other == base) == (size == base.training.batch_size)
-    longer = with_settings(base, ["steps_per_window=7", f"batch_size={size}"])
+    longer = renamed_with_settings(base, ["steps_per_window=7", f"batch_size={size}"])
     assert longer.timing.steps_per_window == 7
 
 
@@ -179,7 +183,9 @@ def test_at_batch_size_keeps_about_the_same_number_of_images(size: int) -> None:
     ],
 )
 def test_setting_is_parsed_by_its_fields_type(text: str, value: object) -> None:
-    assert repr(get_field(with_settings(TINY, [text]), text.partition("=")[0])) == repr(value)
+    assert repr(get_field(renamed_with_settings(TINY, [text]), text.partition("=")[0])) == repr(
+        value
+    )
 
 
 def test_settings_without_effect_return_the_same_experiment() -> None:
@@ -190,9 +196,9 @@ def test_settings_without_effect_return_the_same_experiment() -> None:
         ["learning_rate=5e-4", "betas=[ 0.90,0.98]", "flip=true"],
         ["seed=1", "seed=0"],
     ):
-        assert with_settings(TINY, settings_) is TINY
-    assert with_settings(TINY, ["seed=2"]) == change(TINY, seed=2)
-    assert with_settings(TINY, ["seed=2", "flip=false"]).name == "clip-tiny[flip=false]"
+        assert renamed_with_settings(TINY, settings_) is TINY
+    assert renamed_with_settings(TINY, ["seed=2"]) == change(TINY, seed=2)
+    assert renamed_with_settings(TINY, ["seed=2", "flip=false"]).name == "clip-tiny[flip=false]"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +222,7 @@ def test_settings_without_effect_return_the_same_experiment() -> None:
 )
 def test_invalid_setting_is_refused_with_a_message(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
-        with_settings(TINY, ["seed=3", text])
+        renamed_with_settings(TINY, ["seed=3", text])
 
 
 # Refused at birth
@@ -293,7 +299,7 @@ def test_run_has_at_least_one_batch_and_contrastive_batches_two_images() -> None
         require_method_accepts(change(TINY, method="siglip", batch_size=1))
     with pytest.raises(ValueError, match="batch_size must be 2 or more at 480 px, for clip needs"):
         require_method_accepts(change(TINY, image_sizes=(48, 480), batch_size=199))
-    assert change(TINY, image_sizes=(48, 480), batch_size=200).batch_size_for(480) == 2
+    assert change(TINY, image_sizes=(48, 480), batch_size=200).device_batch_size_at(480) == 2
     require_method_accepts(change(TINY, image_sizes=(48, 480), batch_size=1, method="catlip"))
 
 

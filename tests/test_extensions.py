@@ -44,7 +44,7 @@ SETTINGS = (
 )
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 IMPORTS = """from typing import Annotated
-from bench.experiment.experiments import MethodSettings
+from bench.experiment.experiments import MethodChangesFromClip
 from bench.experiment.fields import SettingsGroup, field_metadata
 from bench.interfaces.data_source import DataSource
 from bench.interfaces.extensions import Extension

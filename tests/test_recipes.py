@@ -38,13 +38,14 @@ def test_multi_scale_sampler_has_the_released_flops(
     The FLOPs are timm's: its ViT computes all tokens.
     """
     experiment = change(EXPERIMENTS[name], tower="vit_base_patch16_224")
-    assert experiment.mean_batch_size / experiment.training.batch_size == pytest.approx(
+    assert experiment.mean_device_batch_size / experiment.training.batch_size == pytest.approx(
         batches, abs=5e-4
     )
     assert count_costs(experiment).image_flops / 1e9 == pytest.approx(gflop, abs=0.05)
     assert experiment.training.images == pytest.approx(images, rel=0.01)
-    assert experiment.training.images / devices / experiment.mean_batch_size == pytest.approx(
-        200_000
+    assert (
+        experiment.training.images / devices / experiment.mean_device_batch_size
+        == pytest.approx(200_000)
     )
     assert experiment.training.warmup_images == pytest.approx(
         experiment.training.images / 20, abs=1

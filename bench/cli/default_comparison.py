@@ -24,7 +24,7 @@ from bench.experiment.experiments import (
     METHOD_SETTINGS,
 )
 from bench.experiment.fields import SEEN_CONCEPTS
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.preflight import (
     begin_comparison,
@@ -133,7 +133,7 @@ def with_training_data(
     the tiny towers look at 48 pixels.
     """
     settings = options.data_settings()
-    experiments = [with_settings(experiment, settings) for experiment in experiments]
+    experiments = [renamed_with_settings(experiment, settings) for experiment in experiments]
     if options.data is None:
         return [change(experiment, subset=SEEN_CONCEPTS) for experiment in experiments]
     reduced = [change(experiment, jpeg_decoding="reduced") for experiment in experiments]

@@ -4,7 +4,7 @@ from typing import get_args
 
 from msgspec import NODEFAULT
 
-from bench.experiment.config import FIELD_DECLARATIONS, method_fields
+from bench.experiment.config import FIELD_DECLARATIONS, get_declared_method_fields
 from bench.interfaces.method import METHODS
 from bench.tables.tables import Table
 
@@ -17,7 +17,7 @@ def field_table() -> Table:
     """Return the fields of experiments, with those that methods of extensions declare."""
     all_facts = dict(FIELD_DECLARATIONS)
     for method in METHODS:
-        all_facts |= method_fields(method)
+        all_facts |= get_declared_method_fields(method)
     rows = []
     for name, facts in all_facts.items():
         choices = [choice for choice in get_args(facts.kind) if isinstance(choice, str)]

@@ -161,21 +161,22 @@ class LabelOptions(DataOptions):
 def experiment_from(name: str, settings: Sequence[str]) -> "Experiment":
     """Return the named experiment with FIELD=VALUE settings; ValueError for one that cannot be run."""
     from bench.experiment.experiments import get_experiment
-    from bench.experiment.settings import with_settings
+    from bench.experiment.settings import renamed_with_settings
     from bench.interfaces.method import require_method_accepts
 
-    experiment = with_settings(get_experiment(name), settings)
+    experiment = renamed_with_settings(get_experiment(name), settings)
     require_method_accepts(experiment)
     return experiment
 
 
 def experiments_from(names: Iterable[str], settings: Sequence[str]) -> "list[Experiment]":
     """Return the named experiments with settings, each once; a method's own field is set only where it exists."""
-    from bench.experiment.config import method_fields
+    from bench.experiment.config import get_declared_method_fields
     from bench.experiment.experiments import get_experiment
 
     declared_fields = {
-        name: method_fields(get_experiment(name).method).keys() for name in dict.fromkeys(names)
+        name: get_declared_method_fields(get_experiment(name).method).keys()
+        for name in dict.fromkeys(names)
     }
     all_declared = set[str]().union(*declared_fields.values())
     experiments = list["Experiment"]()

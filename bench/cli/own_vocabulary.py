@@ -8,7 +8,7 @@ import msgspec
 
 from bench.console.console import log
 from bench.experiment.config import Experiment, change
-from bench.experiment.fields import InputSettings
+from bench.experiment.fields import SampleSettings
 from bench.experiment.recipes import DATACOMP_SYNSETS
 from bench.interfaces.hooks import find_hook
 from bench.labels.counting import count_label_vocabulary
@@ -32,7 +32,7 @@ def vocabulary_fields_of(experiments: Sequence[Experiment]) -> list[str]:
     return sorted(fields)
 
 
-def count_data_vocabulary(inputs: InputSettings, vocabulary_field_name: str) -> Vocabulary:
+def count_data_vocabulary(inputs: SampleSettings, vocabulary_field_name: str) -> Vocabulary:
     """Count labels in the captions of training data, in all texts where one of several is drawn.
 
     All subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that

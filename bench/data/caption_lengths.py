@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from statistics import NormalDist
 
-from bench.experiment.fields import PACK_DATA, InputSettings
+from bench.experiment.fields import PACK_DATA, SampleSettings
 
 WEB = "web"
 # Tokens of a web caption.
@@ -19,13 +19,13 @@ EDGE_TOKENS = 2  # start and end token
 MIN_WEB_LENGTH = 3  # a web caption has text
 
 
-def describe_captions(inputs_of_runs: Iterable[InputSettings]) -> str:
+def describe_captions(inputs_of_runs: Iterable[SampleSettings]) -> str:
     """Return which captions the runs read, for the notes beside their figures."""
     descriptions = map(_describe_captions, inputs_of_runs)
     return "; ".join(dict.fromkeys(descriptions))
 
 
-def _describe_captions(inputs: InputSettings) -> str:
+def _describe_captions(inputs: SampleSettings) -> str:
     """Return which captions a run reads."""
     if inputs.data != PACK_DATA:
         field = "" if inputs.caption is None else f" ({inputs.caption})"

@@ -74,7 +74,7 @@ class BatchShapeSchedule:
 def make_batch_shape_schedule(experiment: Experiment) -> BatchShapeSchedule:
     """Return the shapes of an experiment's batches, equal on all ranks."""
     sides = experiment.image.all_image_sizes
-    sizes = tuple(BatchShape(side, experiment.batch_size_for(side)) for side in sides)
+    sizes = tuple(BatchShape(side, experiment.device_batch_size_at(side)) for side in sides)
     return BatchShapeSchedule(sizes, experiment.seed if len(sides) > 1 else None)
 
 

@@ -35,7 +35,7 @@ from bench.environment.files import (
     prefix_errors,
     read_bytes_unless_larger,
 )
-from bench.experiment.config import join_names
+from bench.experiment.config import join_shortened_names
 from bench.interfaces.data_source import DataSource, SampleRequest, Samples
 
 INDEX_FORMAT = 10  # raise it when the same file gives another index
@@ -204,7 +204,7 @@ class IndexedSamples(Samples):
 
     @property
     def caption_field(self) -> str:
-        return join_names(list(self.summary.fields.samples))
+        return join_shortened_names(list(self.summary.fields.samples))
 
     def notes(self) -> list[str]:
         """Return the notes of all sources, which captions are read, and how many are not UTF-8."""

@@ -15,7 +15,7 @@ from bench.data.refusals import missing_part_error, unread_data_error
 from bench.data.sample_index import NO_IMAGE, IndexedSamples
 from bench.data.subset import is_key_file
 from bench.experiment.config import Experiment
-from bench.experiment.fields import SEEN_CONCEPTS, InputSettings, TargetSettings
+from bench.experiment.fields import SEEN_CONCEPTS, SampleSettings, TargetSettings
 from bench.interfaces.data_source import (
     SOURCES,
     DataSource,
@@ -128,7 +128,7 @@ def max_tolerated_unusable_samples(num_samples: int) -> float:
     return max(float(MIN_TOLERATED), MAX_UNUSABLE_FRACTION * num_samples)
 
 
-def caption_files(inputs: InputSettings) -> list[Path]:
+def caption_files(inputs: SampleSettings) -> list[Path]:
     """Return the files of captions that an input names; none if its source has captions in other places."""
     source = find_source(inputs.data)
     if source is None:
@@ -142,7 +142,7 @@ def files_digest(files: Iterable[Path]) -> str:
     return sha256(digests.encode()).hexdigest()[:16]
 
 
-def training_files_digest(inputs: InputSettings, targets: TargetSettings) -> str:
+def training_files_digest(inputs: SampleSettings, targets: TargetSettings) -> str:
     """Return a digest of the files that a training reads: data, list of keys, vocabularies and teacher."""
     key_file = HELD_OUT_FILE if inputs.subset == SEEN_CONCEPTS else Path(inputs.subset or "")
     paths = (

@@ -23,7 +23,7 @@ from bench.data.targets import CaptionsWithRows, Target, pin_tensors, to_device_
 from bench.data.transforms import LOG_ASPECT_RATIOS, WHITE, normalise
 from bench.environment.cores import LoaderWorkerPlan
 from bench.experiment.config import Experiment
-from bench.experiment.fields import InputSettings
+from bench.experiment.fields import SampleSettings
 from bench.interfaces.method import NoTarget, get_method
 from models import ImagesOrViews
 
@@ -172,7 +172,7 @@ class PackStream(BatchStream[T]):
         tokens = self.targets.captions
         if tokens is not None:
             sides = experiment.image.all_image_sizes
-            batch_sizes = [experiment.batch_size_for(side) for side in sides]
+            batch_sizes = [experiment.device_batch_size_at(side) for side in sides]
             reserved = tokens.packed_rows_to_reserve(batch_sizes)
             self.targets = self.targets.with_captions(replace(tokens, reserved_rows=reserved))
         self._keys = [images.keys[row] for row in rows]
@@ -205,7 +205,7 @@ class PackStream(BatchStream[T]):
 
 def augment_pack_images(
     pixels: UInt8[Tensor, "batch 4 height width"],
-    inputs: InputSettings,
+    inputs: SampleSettings,
     side: int,
     generator: torch.Generator,
 ) -> Float[Tensor, "batch 3 side side"]:
@@ -230,7 +230,7 @@ def composite_and_normalise(
 
 
 def _draw_crop_flip_maps(
-    num_images: int, inputs: InputSettings, generator: torch.Generator
+    num_images: int, inputs: SampleSettings, generator: torch.Generator
 ) -> Float[Tensor, "images 2 3"]:
     """Draw boxes as torchvision's RandomResizedCrop does, as maps from output to input coordinates (both -1 to 1).
 

@@ -19,7 +19,7 @@ from bench.data.paths import UNREADABLE
 from bench.data.text_tables import open_text_table
 from bench.environment.files import atomic_write, prefix_errors
 from bench.environment.seeds import SUBSET, derive_seed
-from bench.experiment.config import join_names
+from bench.experiment.config import join_shortened_names
 from bench.experiment.fields import RANDOM_SUBSET, SEEN_CONCEPTS
 
 Keys: TypeAlias = Sequence[str] | pa.ChunkedArray
@@ -73,7 +73,7 @@ def _read_key_file_of_known_keys(subset: str, keys: Keys) -> list[str]:
     is_unknown = pc.invert(_is_in(listed, keys))
     unknown = _to_array(listed).filter(is_unknown)
     if len(unknown):
-        example = join_names([unknown[0].as_py()])
+        example = join_shortened_names([unknown[0].as_py()])
         raise ValueError(
             f"{subset}: no sample has {len(unknown):,} of its {len(listed):,} keys, such as {example}"
         )
@@ -93,7 +93,7 @@ def read_key_file(path: Path) -> list[str]:
             keys = {str(row.get(column, "")) for row in table.rows}
         if not keys:
             expected = " or ".join(KEY_COLUMNS)
-            columns = join_names(table.columns) or "none"
+            columns = join_shortened_names(table.columns) or "none"
             raise ValueError(f"expected keys in a column named {expected} (there are {columns})")
     return sorted(keys)
 

@@ -17,11 +17,11 @@ from bench.experiment.fields import (
     RANDOM_SUBSET,
     SEEN_CONCEPTS,
     ImageSettings,
-    InputSettings,
     NonEmptyStr,
     OptimizerSettings,
     Role,
     RuntimeSettings,
+    SampleSettings,
     SettingsGroup,
     TargetSettings,
     TextSettings,
@@ -63,7 +63,7 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
     image: ImageSettings
     text: TextSettings
     targets: TargetSettings
-    input: InputSettings
+    input: SampleSettings
     training: TrainingSettings
     optimizer: OptimizerSettings
     runtime: RuntimeSettings
@@ -78,10 +78,14 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
         """Raise ValueError for a value that cannot be run, naming the field."""
         with prefix_errors(self.name):
             super().__post_init__()
-            for reason in chain(self._image_errors(), self._data_errors(), self._training_errors()):
+            for reason in chain(
+                self._iterate_image_errors(),
+                self._iterate_data_errors(),
+                self._iterate_training_errors(),
+            ):
                 raise ValueError(reason)
 
-    def _image_errors(self) -> Iterator[str]:
+    def _iterate_image_errors(self) -> Iterator[str]:
         """Yield what is wrong with image sizes and micro-batches."""
         sizes = self.image.image_sizes
         parts = self.training.accumulation
@@ -92,7 +96,7 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
         if self.training.batch_size % parts:
             yield f"accumulation must divide batch_size ({self.training.batch_size}), got {parts}"
 
-    def _data_errors(self) -> Iterator[str]:
+    def _iterate_data_errors(self) -> Iterator[str]:
         """Yield what is wrong with fields that are for the shipped pack alone, or for other data alone."""
         image = self.image
         inputs = self.input
@@ -122,7 +126,7 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
         if image.pixel_normalisation != "openai":
             yield f"{text} pixel_normalisation=openai, a grid has no pixels to normalise"
 
-    def _training_errors(self) -> Iterator[str]:
+    def _iterate_training_errors(self) -> Iterator[str]:
         """Yield what is wrong with the length of the training, its schedule and its crops."""
         training = self.training
         if training.images < training.batch_size:
@@ -137,9 +141,10 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
         if self.input.crop_scale[0] > self.input.crop_scale[1]:
             yield f"crop_scale must rise, got {self.input.crop_scale}"
 
-    def batch_size_for(self, image_size: int) -> int:
-        """Return the images per step on one device at a side in pixels: about as many pixels as at `image_size`.
+    def device_batch_size_at(self, image_size: int) -> int:
+        """Return the number of images per step on one device, if they have `image_size` pixels a side.
 
+        They have about as many pixels as a batch at the experiment's `image_size`.
         Source: apple/corenet, `corenet/data/sampler/utils.py`, `image_batch_pairs`.
         """
         return max(
@@ -147,12 +152,12 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
         )
 
     @property
-    def mean_batch_size(self) -> float:
+    def mean_device_batch_size(self) -> float:
         """Return the mean number of images per step on one device, over all image sizes."""
-        return fmean(map(self.batch_size_for, self.image.all_image_sizes))
+        return fmean(map(self.device_batch_size_at, self.image.all_image_sizes))
 
     @property
-    def images_per_window(self) -> int:
+    def images_per_device_in_window(self) -> int:
         """Return the number of images per timed window on one device, where all have `image_size`."""
         return self.training.batch_size * self.timing.steps_per_window
 
@@ -205,8 +210,8 @@ def declare_method_fields(method: str, settings: type[SettingsGroup]) -> None:
     }
 
 
-def method_fields(method: str) -> Mapping[str, FieldDeclaration]:
-    """Return the fields that the method of this name declares, by name; none of a method that is not loaded."""
+def get_declared_method_fields(method: str) -> Mapping[str, FieldDeclaration]:
+    """Return the declarations of a method's own fields by name; none of a method that is not loaded."""
     return _METHOD_FIELDS.get(method, {})
 
 
@@ -214,7 +219,7 @@ def field_names_of(*experiments: Experiment) -> list[str]:
     """Return the names of the fields that any of the experiments has, including fields that their methods declare."""
     names = dict.fromkeys(FIELDS)
     for experiment in experiments:
-        names |= dict.fromkeys((*method_fields(experiment.method), *experiment.own))
+        names |= dict.fromkeys((*get_declared_method_fields(experiment.method), *experiment.own))
     return list(names)
 
 
@@ -228,7 +233,7 @@ def get_field(experiment: Experiment, field: str) -> Any:
     """Return the value of a field; None for one that another method declares."""
     if field in FIELD_DECLARATIONS:
         return attrgetter(dotted_field_name(field))(experiment)
-    facts = method_fields(experiment.method).get(field)
+    facts = get_declared_method_fields(experiment.method).get(field)
     return experiment.own.get(field, None if facts is None else facts.default)
 
 
@@ -238,7 +243,7 @@ def change(experiment: Experiment, **changes: Any) -> Experiment:
     Raises ValueError for a value that cannot be run, and for an unknown field.
     """
     method = str(changes.get("method", experiment.method))
-    known = {**FIELD_DECLARATIONS, **method_fields(method)}
+    known = {**FIELD_DECLARATIONS, **get_declared_method_fields(method)}
     by_group = dict[str, dict[str, Any]]()
     for name, value in changes.items():
         group = look_up(name, known, "field of an experiment").group
@@ -279,7 +284,7 @@ def differing_field_values(experiments: Iterable[Experiment]) -> dict[str, tuple
 def unexpected_differences(
     experiments: Iterable[Experiment], may_differ: Iterable[str]
 ) -> dict[str, tuple[Any, ...]]:
-    """Return `differing_field_values` without the fields that may differ; fields that methods declare always may."""
+    """Return `differing_field_values` of the fields that must not differ; fields that methods declare always may."""
     bound = {*FIELDS} - {*may_differ}
     return {
         field: values
@@ -295,12 +300,12 @@ def require_comparable_experiments(
     extra = unexpected_differences(experiments, may_differ)
     if extra:
         raise ValueError(
-            f"these experiments cannot be compared, they differ in {format_differences(extra)} "
+            f"these experiments cannot be compared, they differ in {format_field_differences(extra)} "
             "(recipes as they are: --allow-differences)"
         )
 
 
-def format_differences(differences: Mapping[str, tuple[Any, ...]]) -> str:
+def format_field_differences(differences: Mapping[str, tuple[Any, ...]]) -> str:
     """Return the differing fields with their values as text: "flip: True / False; ..."."""
     return "; ".join(
         f"{field}: {' / '.join(map(str, values))}" for field, values in differences.items()
@@ -308,15 +313,17 @@ def format_differences(differences: Mapping[str, tuple[Any, ...]]) -> str:
 
 
 def look_up(name: str, options: Mapping[str, T], noun: str) -> T:
-    """Return `options[name]`; ValueError, which calls it a `noun`, suggests the nearest name."""
+    """Return `options[name]`; ValueError names the `noun` and the nearest name."""
     if name in options:
         return options[name]
     near = get_close_matches(name, options, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no {noun} named {name!r}{hint} (there are {join_names(sorted(options))})")
+    raise ValueError(
+        f"no {noun} named {name!r}{hint} (there are {join_shortened_names(sorted(options))})"
+    )
 
 
-def join_names(names: Sequence[str]) -> str:
-    """Join names with commas: at most the first 100 of them, and the first 200 characters of each."""
+def join_shortened_names(names: Sequence[str]) -> str:
+    """Join names with commas, at most 100 of them, each cut after 200 characters."""
     more = ", ..." if len(names) > MAX_LISTED_NAMES else ""
     return ", ".join(name[:MAX_NAME_LENGTH] for name in names[:MAX_LISTED_NAMES]) + more

@@ -12,16 +12,16 @@ from typing import Any, Literal
 from bench.experiment.config import Experiment, change, differing_field_values, look_up
 from bench.experiment.fields import (
     ImageSettings,
-    InputSettings,
     OptimizerSettings,
     RuntimeSettings,
+    SampleSettings,
     TargetSettings,
     TextSettings,
     TimingSettings,
     TrainingSettings,
 )
-from bench.experiment.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_controlled
-from bench.experiment.settings import strip_settings_suffix
+from bench.experiment.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_in_catlip_recipe
+from bench.experiment.settings import strip_bracketed_settings
 
 
 def clip_tiny() -> Experiment:
@@ -40,7 +40,7 @@ def clip_tiny() -> Experiment:
         image=ImageSettings(tower="catlip-bench-tiny", image_size=48),
         text=TextSettings(text_tower="catlip-bench-tiny", context_length=24),
         targets=TargetSettings(teacher="catlip-bench-tiny"),
-        input=InputSettings(),
+        input=SampleSettings(),
         training=TrainingSettings(batch_size=128, images=80_000, warmup_images=8_000),
         optimizer=OptimizerSettings(learning_rate=5e-4),
         runtime=RuntimeSettings(precision="fp32", compile="off"),
@@ -60,7 +60,7 @@ def clip_vit_b32() -> Experiment:
         image=ImageSettings(tower="ViT-B-32", image_size=224),
         text=TextSettings(text_tower="ViT-B-32", context_length=77, text_padding="auto"),
         targets=TargetSettings(synset_vocabulary=DATACOMP_VOCABULARY, subword_vocabulary="all"),
-        input=InputSettings(caption_lengths="web", crop_scale=(0.9, 1.0), flip=False),
+        input=SampleSettings(caption_lengths="web", crop_scale=(0.9, 1.0), flip=False),
         training=TrainingSettings(batch_size=256, images=12_800_000, warmup_images=500_000),
         optimizer=OptimizerSettings(learning_rate=5e-4),
         runtime=RuntimeSettings(),
@@ -90,8 +90,8 @@ class TuningOrigin:
 
 
 @dataclass(frozen=True, slots=True)
-class MethodSettings:
-    """The values of fields with which the experiments of a method differ from CLIP's of the scale."""
+class MethodChangesFromClip:
+    """The values of fields with which the experiments of a method differ from CLIP's of the same scale."""
 
     method: str
     fields: Mapping[str, Any] = field(default_factory=dict)  # at every scale
@@ -132,12 +132,12 @@ SUPERCLIP = "hustvl/SuperCLIP at fb59c6d, superclip/configs/SuperCLIP_schedule"
 # FLIP (arXiv 2212.00794) trains CLIP on half of the patches, `--set patch_drop=0.75` on a quarter; any method can.
 # CLIPA (arXiv 2305.07017) trains it on small images and the first tokens of captions; its second phase, at full size,
 # is not included. The teacher is untrained unless one is named: `--set teacher=FILE`.
-METHOD_SETTINGS: dict[str, MethodSettings] = {
-    "clip": MethodSettings(
+METHOD_SETTINGS: dict[str, MethodChangesFromClip] = {
+    "clip": MethodChangesFromClip(
         "clip", tuning=SEARCHED | dict.fromkeys(("vit-b32", "vit-b16", "vit-l14"), OPEN_CLIP)
     ),
-    "siglip": MethodSettings("siglip", tuning=SEARCHED),
-    "catlip": MethodSettings(
+    "siglip": MethodChangesFromClip("siglip", tuning=SEARCHED),
+    "catlip": MethodChangesFromClip(
         "catlip",
         {
             "learning_rate": 1e-3,
@@ -158,7 +158,7 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {
             "vit-l14": TuningOrigin("released", f"{CATLIP}/vit_large.yaml, of ViT-L/16"),
         },
     ),
-    "superclass": MethodSettings(
+    "superclass": MethodChangesFromClip(
         "superclass",
         {"pooling": "mean"},
         {"tiny": {"learning_rate": 1e-3}},
@@ -168,10 +168,10 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {
             "vit-l14": TuningOrigin("released", f"{SUPERCLASS}/cls_vit_l14_s1.28B_bs16k.yaml"),
         },
     ),
-    "superclass-cls": MethodSettings(
+    "superclass-cls": MethodChangesFromClip(
         "superclass", by_scale={"tiny": {"learning_rate": 1e-3}}, tuning=SEARCHED
     ),
-    "superclip": MethodSettings(
+    "superclip": MethodChangesFromClip(
         "superclip",
         {"pooling": "both", "learning_rate": 1e-3},
         {"tiny": {"learning_rate": 5e-4}},
@@ -180,12 +180,12 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {
             "vit-l14": TuningOrigin("released", f"{SUPERCLIP}, of ViT-L/16"),
         },
     ),
-    "cap": MethodSettings(
+    "cap": MethodChangesFromClip(
         "cap", {"pooling": "mean", "learning_rate": 1e-3}, {"tiny": {"decoder_layers": 2}}
     ),
-    "distill": MethodSettings("distill", by_scale={"tiny": {"learning_rate": 1e-3}}),
-    "flip": MethodSettings("clip", {"patch_drop": 0.5}),
-    "clipa": MethodSettings(
+    "distill": MethodChangesFromClip("distill", by_scale={"tiny": {"learning_rate": 1e-3}}),
+    "flip": MethodChangesFromClip("clip", {"patch_drop": 0.5}),
+    "clipa": MethodChangesFromClip(
         "clip",
         {"context_length": 16},
         {
@@ -225,7 +225,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-def add_experiments(name_prefix: str, settings: MethodSettings) -> list[Experiment]:
+def add_experiments(name_prefix: str, settings: MethodChangesFromClip) -> list[Experiment]:
     """Add the experiments PREFIX-SCALE of a method at every scale, and return them; ValueError for a used prefix."""
     if name_prefix in METHOD_SETTINGS:
         raise ValueError(f"there are experiments {name_prefix}-{next(iter(SCALES))}, ... already")
@@ -240,12 +240,12 @@ def add_experiments(name_prefix: str, settings: MethodSettings) -> list[Experime
 # Authors choose these for a scale.
 TUNED_FIELDS = ("tower", "head_initialisation", "crop_scale", "flip", "learning_rate")
 UNTUNED = TuningOrigin("untuned")
-TUNED_RECIPES = {recipe().name for recipe in RECIPES} - {clip_vit_b16_controlled().name}
+TUNED_RECIPES = {recipe().name for recipe in RECIPES} - {clip_vit_b16_in_catlip_recipe().name}
 
 
 def find_tuning_origin(experiment: Experiment) -> TuningOrigin:
     """Return who chose the learning rate, crops, flips and initial head; an experiment with others is untuned."""
-    name = strip_settings_suffix(experiment.name)
+    name = strip_bracketed_settings(experiment.name)
     named = EXPERIMENTS.get(name)
     if named is None:
         return UNTUNED

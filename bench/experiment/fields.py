@@ -246,8 +246,8 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
     ] = "ViT-L-14"
 
 
-class InputSettings(SettingsGroup, frozen=True, kw_only=True):
-    """The training samples, and how they are loaded and augmented."""
+class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
+    """Which samples a training reads, and how they are loaded and augmented."""
 
     data: Annotated[
         NonEmptyStr,
@@ -433,7 +433,7 @@ class OptimizerSettings(SettingsGroup, frozen=True, kw_only=True):
 
 
 class RuntimeSettings(SettingsGroup, frozen=True, kw_only=True):
-    """How the same model is computed."""
+    """How the same model is computed: precision, compilation, kernels and sharding."""
 
     precision: Annotated[
         Precision,
@@ -497,7 +497,7 @@ class RuntimeSettings(SettingsGroup, frozen=True, kw_only=True):
 
 
 class TimingSettings(SettingsGroup, frozen=True, kw_only=True):
-    """What a timed run times."""
+    """The numbers of steps and windows of a timed run."""
 
     warmup_steps: Annotated[
         PositiveInt,

@@ -14,9 +14,9 @@ Windows are this project's: each draws every image size equally often.
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import (
     ImageSettings,
-    InputSettings,
     OptimizerSettings,
     RuntimeSettings,
+    SampleSettings,
     TargetSettings,
     TextSettings,
     TimingSettings,
@@ -53,13 +53,13 @@ def clip_vit_b16_datacomp() -> Experiment:
         ),
         text=TextSettings(text_tower="ViT-B-16", context_length=77, text_padding="max_length"),
         targets=TargetSettings(synset_vocabulary=DATACOMP_VOCABULARY, subword_vocabulary="all"),
-        input=InputSettings(
+        input=SampleSettings(
             caption_lengths="web", crop_scale=(0.9, 1.0), flip=False, augmentation="range"
         ),
         training=TrainingSettings(
             batch_size=256,
             images=STEPS
-            * 65_536,  # at 224 px; `_with_schedule_images` corrects it for the image sizes
+            * 65_536,  # at 224 px; `_with_images_of_schedule_steps` corrects it for the image sizes
             warmup_images=WARMUP_STEPS * 65_536,
             schedule="cosine",
             min_learning_rate=1e-6,
@@ -85,7 +85,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         ),
         timing=TimingSettings(warmup_steps=12, windows=10, steps_per_window=12),
     )
-    return _with_schedule_images(256, recipe)
+    return _with_images_of_schedule_steps(256, recipe)
 
 
 def catlip_vit_b16_datacomp() -> Experiment:
@@ -114,7 +114,7 @@ def catlip_vit_b16_datacomp() -> Experiment:
         warmup_steps=13,
         steps_per_window=13,
     )
-    return _with_schedule_images(64, recipe)
+    return _with_images_of_schedule_steps(64, recipe)
 
 
 def catlip_vit_l16_datacomp() -> Experiment:
@@ -122,7 +122,9 @@ def catlip_vit_l16_datacomp() -> Experiment:
 
     Source: yaml. Expected: ImageNet-1k fine-tuned 86.5 % (paper, table 2).
     """
-    return _larger_catlip("catlip-vit-l16-datacomp", "corenet-vit-large", 512, 6e-4, 6e-6)
+    return _make_larger_catlip_recipe(
+        "catlip-vit-l16-datacomp", "corenet-vit-large", 512, 6e-4, 6e-6
+    )
 
 
 def catlip_vit_h16_datacomp() -> Experiment:
@@ -130,7 +132,9 @@ def catlip_vit_h16_datacomp() -> Experiment:
 
     Source: yaml. Expected: ImageNet-1k fine-tuned 86.7 % (paper, table 2).
     """
-    recipe = _larger_catlip("catlip-vit-h16-datacomp", "corenet-vit-huge", 256, 4e-4, 4e-6)
+    recipe = _make_larger_catlip_recipe(
+        "catlip-vit-h16-datacomp", "corenet-vit-huge", 256, 4e-4, 4e-6
+    )
     # That of `clip_vit_h16_datacomp`; CatLIP reads none.
     return change(recipe, text_tower=H16_TEXT_TOWER)
 
@@ -149,7 +153,7 @@ def clip_vit_h16_datacomp() -> Experiment:
         learning_rate=5e-4,
         precision="bf16",
     )
-    return _with_schedule_images(512, recipe, steps=120_000, warmup_steps=1_000)
+    return _with_images_of_schedule_steps(512, recipe, steps=120_000, warmup_steps=1_000)
 
 
 def clip_vit_b16_cc3m() -> Experiment:
@@ -219,7 +223,7 @@ def superclass_vit_b16_datacomp() -> Experiment:
     )
 
 
-def catlip_vit_b16_controlled() -> Experiment:
+def catlip_vit_b16_at_256_images_per_device() -> Experiment:
     """CatLIP's published recipe for ViT-B/16, at 256 images per device, which fit its counterpart, too."""
     return change(
         catlip_vit_b16_datacomp(),
@@ -229,16 +233,18 @@ def catlip_vit_b16_controlled() -> Experiment:
     )
 
 
-def clip_vit_b16_controlled() -> Experiment:
+def clip_vit_b16_in_catlip_recipe() -> Experiment:
     """CLIP in CatLIP's recipe: precision, attention, sizes, batch, optimizer and augmentation are equal.
 
-    The ratio to `catlip_vit_b16_controlled` is the method's part of the 2.7x. It measures cost only, because
-    CatLIP's small crops and flips may contradict captions.
+    The ratio to `catlip_vit_b16_at_256_images_per_device` is the method's part of the 2.7x. It measures cost only,
+    because CatLIP's small crops and flips may contradict captions.
     """
-    return change(catlip_vit_b16_controlled(), name="clip-vit-b16-controlled", method="clip")
+    return change(
+        catlip_vit_b16_at_256_images_per_device(), name="clip-vit-b16-controlled", method="clip"
+    )
 
 
-def _larger_catlip(
+def _make_larger_catlip_recipe(
     name: str, tower: str, batch_size: int, learning_rate: float, min_learning_rate: float
 ) -> Experiment:
     """Return CatLIP's recipe with a larger tower, at a global batch of 65,536 images of 224 px."""
@@ -250,14 +256,14 @@ def _larger_catlip(
         learning_rate=learning_rate,
         min_learning_rate=min_learning_rate,
     )
-    return _with_schedule_images(65_536 // batch_size, recipe)
+    return _with_images_of_schedule_steps(65_536 // batch_size, recipe)
 
 
-def _with_schedule_images(
+def _with_images_of_schedule_steps(
     num_devices: int, recipe: Experiment, steps: int = STEPS, warmup_steps: int = WARMUP_STEPS
 ) -> Experiment:
-    """Return the recipe with as many images and warm-up images as all devices read in the steps of its schedule."""
-    images_per_step = num_devices * recipe.mean_batch_size
+    """Return the recipe with the numbers of images and warm-up images that all devices read in the schedule's steps."""
+    images_per_step = num_devices * recipe.mean_device_batch_size
     return change(
         recipe,
         images=round(steps * images_per_step),
@@ -274,8 +280,8 @@ RECIPES = (
     clip_vit_b16_cc3m,
     catlip_vit_b16_cc3m,
     superclass_vit_b16_datacomp,
-    clip_vit_b16_controlled,
-    catlip_vit_b16_controlled,
+    clip_vit_b16_in_catlip_recipe,
+    catlip_vit_b16_at_256_images_per_device,
 )
 
 

@@ -13,9 +13,9 @@ from bench.experiment.config import (
     Experiment,
     FieldDeclaration,
     change,
+    get_declared_method_fields,
     get_field,
     look_up,
-    method_fields,
 )
 from bench.experiment.fields import PACK_DATA, NonEmptyStr, TimingSettings, TrainingSettings
 
@@ -23,8 +23,8 @@ MIN_STEPS = 4  # of a warm-up and of a window at another batch size
 OWN_LENGTHS = "pack"  # value of `caption_lengths` for captions as they are
 
 
-def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
-    """Return the experiment with `field=value` settings applied; its name lists those that change a value.
+def renamed_with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
+    """Return the experiment with `field=value` settings applied; its new name lists those that change a value.
 
     Another batch size changes warm-up and windows, unless these are set as well. The name has each value as JSON writes
     it, so that equal experiments have equal names. It does not list the seed, so that trainings with several seeds are
@@ -35,9 +35,9 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     for setting in settings:
         if setting.startswith("method="):
             method = setting.removeprefix("method=")
-    known = {**FIELD_DECLARATIONS, **method_fields(method)}
+    known = {**FIELD_DECLARATIONS, **get_declared_method_fields(method)}
     known.pop("name")
-    values = dict(_parse_setting(setting, known) for setting in settings)
+    values = dict(_parse_field_equals_value(setting, known) for setting in settings)
     named = values.keys() - {"seed"}
     # Only the pack's captions can be cut to other lengths.
     if values.get("data", PACK_DATA) != PACK_DATA:
@@ -65,14 +65,16 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     return change(experiment, name=name, **changes)
 
 
-def _parse_setting(setting: str, known: Mapping[str, FieldDeclaration]) -> tuple[str, Any]:
-    """Return the field of a setting and its value; ValueError says what is accepted."""
+def _parse_field_equals_value(
+    setting: str, known_fields: Mapping[str, FieldDeclaration]
+) -> tuple[str, Any]:
+    """Return the field of a setting and its converted value; ValueError says what is accepted."""
     field, equals, text = setting.partition("=")
     if not equals or not setting.isprintable():
         raise ValueError(f"a setting is field=value, got {setting!r}")
-    kind = look_up(field, known, "field of an experiment").kind
+    kind = look_up(field, known_fields, "field of an experiment").kind
     try:
-        return field, msgspec.convert(_prepare_for_convert(text, kind), kind, strict=False)
+        return field, msgspec.convert(_prepare_text_for_msgspec(text, kind), kind, strict=False)
     except (msgspec.DecodeError, RecursionError) as error:
         names = [name for name in get_args(kind) if isinstance(name, str)]
         accepted = f" (accepted: {', '.join(names)})" if names else ""
@@ -100,8 +102,8 @@ def _fields_at_batch_size(
     }
 
 
-def _prepare_for_convert(text: str, kind: Any) -> Any:
-    """Return what `msgspec.convert` turns into `kind`: the text, a decoded JSON list, or .5 as 0.5."""
+def _prepare_text_for_msgspec(text: str, kind: Any) -> Any:
+    """Return the text, or the JSON list in it, in a form that `msgspec.convert` turns into `kind`."""
     if kind == NonEmptyStr:
         return text
     if kind == NonEmptyStr | None:
@@ -113,10 +115,10 @@ def _prepare_for_convert(text: str, kind: Any) -> Any:
 
 def shared_settings_in_brackets(experiment_names: Collection[str]) -> str:
     """Return the "[FIELD=VALUE,...]" that all names of experiments end with; empty if they do not end alike."""
-    endings = {name.removeprefix(strip_settings_suffix(name)) for name in experiment_names}
+    endings = {name.removeprefix(strip_bracketed_settings(name)) for name in experiment_names}
     return endings.pop() if len(endings) == 1 else ""
 
 
-def strip_settings_suffix(experiment_name: str) -> str:
-    """Return the name of an experiment without the [FIELD=VALUE,...] that `with_settings` adds."""
+def strip_bracketed_settings(experiment_name: str) -> str:
+    """Return the name of an experiment without the [FIELD=VALUE,...] at its end."""
     return re.split(r"(?<=[\w\]])\[(?=\w+=)", experiment_name, maxsplit=1)[0]

@@ -23,7 +23,7 @@ from bench.environment.child_processes import PARENT
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.environment.files import require_regular_file_if_exists
 from bench.experiment.config import declare_method_fields, look_up
-from bench.experiment.experiments import MethodSettings, add_experiments
+from bench.experiment.experiments import MethodChangesFromClip, add_experiments
 from bench.interfaces.catalog import PROTOCOLS, TASKS, Protocol, Task
 from bench.interfaces.data_source import SOURCES, DataSource
 from bench.interfaces.hooks import HOOKS
@@ -55,7 +55,7 @@ class Extension:
     methods: Sequence[Method] = ()
     # Settings of experiments at every scale, by the first part of their names; a method without any has an experiment
     # of its own name.
-    experiments: Mapping[str, MethodSettings] = field(default_factory=dict)
+    experiments: Mapping[str, MethodChangesFromClip] = field(default_factory=dict)
     optimizers: Sequence[OptimizerBuilder] = ()
     schedules: Sequence[Schedule] = ()
     record_kinds: Sequence[type[RecordContent]] = ()
@@ -182,7 +182,9 @@ def _register_extension(extension: Extension, origin: str) -> None:
         HOOKS[name] = place
     for record_kind in extension.record_kinds:
         register_record_kind(record_kind)
-    settings_by_name = {method.name: MethodSettings(method.name) for method in extension.methods}
+    settings_by_name = {
+        method.name: MethodChangesFromClip(method.name) for method in extension.methods
+    }
     for method in extension.methods:
         declare_method_fields(method.name, method.settings)
     for name, settings in {**settings_by_name, **extension.experiments}.items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msgspec import UNSET, UnsetType
 
-from bench.experiment.config import Experiment, look_up, method_fields
+from bench.experiment.config import Experiment, get_declared_method_fields, look_up
 from bench.experiment.fields import SettingsGroup
 from bench.interfaces.optimizer import OPTIMIZERS, ParameterGroup, weight_decay_groups
 from bench.interfaces.registry import Named, Registry
@@ -220,7 +220,7 @@ def _method_errors(experiment: Experiment, method: Method) -> Iterator[str]:
     """Yield the reasons why a method cannot run an experiment, each naming the field."""
     if method.compares_batch:
         largest = max(experiment.image.all_image_sizes)
-        if experiment.batch_size_for(largest) < MIN_COMPARED_IMAGES:
+        if experiment.device_batch_size_at(largest) < MIN_COMPARED_IMAGES:
             yield f"batch_size must be 2 or more at {largest} px, for {method.name} needs a negative"
         if experiment.training.accumulation > 1:
             yield f"accumulation must be 1, for {method.name} compares all images of a batch"
@@ -229,6 +229,6 @@ def _method_errors(experiment: Experiment, method: Method) -> Iterator[str]:
     if method.views > 1 and experiment.image.embedding_channels is not None:
         yield f"embedding_channels must be None, for {method.name} needs augmented views of images"
     for name in experiment.own:
-        if name not in method_fields(method.name):
+        if name not in get_declared_method_fields(method.name):
             yield f"{method.name} declares no field {name}"
     yield from method.config_errors(experiment)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from bench.experiment.settings import strip_settings_suffix
+from bench.experiment.settings import strip_bracketed_settings
 from bench.interfaces.registry import Named, Registry, import_object
 from bench.tables.tables import Cell, Table
 
@@ -64,7 +64,7 @@ class ComparisonRecords:
     def name_cell(self, name: str) -> Cell:
         """Return the cell that names a row by its experiment, without settings that its label leaves out."""
         label = self.label(name)
-        return Cell.naming_row(label, label if label == strip_settings_suffix(name) else name)
+        return Cell.naming_row(label, label if label == strip_bracketed_settings(name) else name)
 
 
 @dataclass(frozen=True, slots=True)

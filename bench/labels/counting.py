@@ -12,13 +12,13 @@ from bench.data.captions.files import read_caption_batches
 from bench.data.captions.reader import CaptionFieldCounts
 from bench.data.manifest import user_cache_folder
 from bench.data.samples import caption_files, open_source_samples
-from bench.experiment.fields import InputSettings
+from bench.experiment.fields import SampleSettings
 from bench.interfaces.data_source import SampleRequest
 from bench.labels.labeller import LabelTally, get_label_rule, label_and_tally, make_vocabulary
 from bench.labels.vocabulary import Vocabulary
 
 
-def count_label_vocabulary(inputs: InputSettings, rule_name: str) -> Vocabulary:
+def count_label_vocabulary(inputs: SampleSettings, rule_name: str) -> Vocabulary:
     """Count the labels of data or of caption files, and return them as a vocabulary; ValueError or OSError."""
     files = caption_files(inputs)
     total = LabelTally()
@@ -31,7 +31,7 @@ def count_label_vocabulary(inputs: InputSettings, rule_name: str) -> Vocabulary:
     return make_vocabulary(get_label_rule(rule_name), total)
 
 
-def count_sample_labels(inputs: InputSettings, rule_name: str) -> LabelTally:
+def count_sample_labels(inputs: SampleSettings, rule_name: str) -> LabelTally:
     """Count the labels of all texts of the samples of a data source.
 
     Their index lies in the user's cache.

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment
-from bench.experiment.settings import shared_settings_in_brackets, strip_settings_suffix
+from bench.experiment.settings import shared_settings_in_brackets, strip_bracketed_settings
 from bench.interfaces.method import METHODS, find_method_text
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.summary import summarize_throughputs
@@ -54,7 +54,7 @@ def collect_named_experiments(
     experiments = {name: by_name[name] for name in names if name in by_name}
     labels = {}
     if shared_settings_in_brackets(names):
-        labels = {name: strip_settings_suffix(name) for name in names}
+        labels = {name: strip_bracketed_settings(name) for name in names}
     return _make_comparison_records("", kept, experiments, labels)
 
 

@@ -65,7 +65,7 @@ def count_costs(experiment: Experiment) -> Costs:
     one_size = change(experiment, image_sizes=())  # the weights are the same
     tower, model = build_tower_and_model_on_meta(one_size)
     batch_sizes = {
-        side: experiment.batch_size_for(side) for side in experiment.image.all_image_sizes
+        side: experiment.device_batch_size_at(side) for side in experiment.image.all_image_sizes
     }
     caption = meta_captions(1, experiment.text.context_length)
     method = get_method(experiment.method)
@@ -263,7 +263,7 @@ def meta_images(num_images: int, image_size: int, channels: int) -> torch.Tensor
 def make_meta_batch(experiment: Experiment, image_size: int, target: T) -> Batch[T]:
     """Return a batch on the `meta` device, with the views and the rows that the experiment's method reads."""
     method = get_method(experiment.method)
-    batch_size = experiment.batch_size_for(image_size)
+    batch_size = experiment.device_batch_size_at(image_size)
     channels = experiment.image.embedding_channels or PIXEL_CHANNELS
     images = meta_images(batch_size * method.views, image_size, channels)
     if method.views > 1:

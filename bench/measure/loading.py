@@ -8,7 +8,7 @@ import torch
 
 from bench.data.sample_stream import SampleStream
 from bench.experiment.config import Experiment, change
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.statistics.intervals import ValueWithInterval, geometric_mean_with_interval
 from bench.train.build import open_batch_stream
 
@@ -33,7 +33,7 @@ def measure_loading_per_core(experiment: Experiment, results: Path, seconds: flo
     `results`. Raises ValueError or OSError for shards that cannot be read.
     """
     one_thread = change(experiment, workers=0, accumulation=1)
-    small_batches = with_settings(one_thread, [f"batch_size={TIMED_BATCH}"])
+    small_batches = renamed_with_settings(one_thread, [f"batch_size={TIMED_BATCH}"])
     stream = open_batch_stream(small_batches, torch.device("cpu"), results)
     assert isinstance(stream, SampleStream)
     threads = torch.get_num_threads()

@@ -10,7 +10,7 @@ from bench.experiment.config import (
     FIELDS,
     MAY_DIFFER,
     differing_field_values,
-    format_differences,
+    format_field_differences,
     unexpected_differences,
 )
 from bench.experiment.experiments import TUNED_FIELDS
@@ -132,10 +132,12 @@ def with_note_on_differences(
     if settings:
         lines.append(f"All experiments have {settings[1:-1].replace(',', ', ')}.")
     if tuned:
-        lines.append(f"The methods' own settings: {format_differences(tuned)}.")
+        lines.append(f"The methods' own settings: {format_field_differences(tuned)}.")
     if beyond:
         lines.append("The ratio is not the method's alone, for the experiments also differ in")
-        lines += [f"  {format_differences({field: values})}" for field, values in beyond.items()]
+        lines += [
+            f"  {format_field_differences({field: values})}" for field, values in beyond.items()
+        ]
     return replace(table, note="\n".join(lines))
 
 

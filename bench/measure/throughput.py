@@ -6,7 +6,7 @@ from itertools import chain
 import msgspec
 import numpy as np
 
-from bench.experiment.config import format_differences, unexpected_differences
+from bench.experiment.config import format_field_differences, unexpected_differences
 from bench.measure.timed_run import TimedRun
 from bench.records.record import Record, Speed
 from bench.tables.formats import format_count_with_noun
@@ -82,7 +82,7 @@ def require_comparable_records(records: Iterable[Record], *, may_differ: Iterabl
             differences[circumstance] = tuple(values.values())
     if differences:
         raise ValueError(
-            f"these records cannot be compared, they differ in {format_differences(differences)}"
+            f"these records cannot be compared, they differ in {format_field_differences(differences)}"
         )
 
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from bench.console.console import PROGRAM
 from bench.environment.files import decode_json, prefix_errors, require_regular_file_if_exists
 from bench.experiment.config import Experiment
-from bench.experiment.settings import strip_settings_suffix
+from bench.experiment.settings import strip_bracketed_settings
 from bench.records.method_text import MethodDescription
 from bench.records.record import comparison_name_from_filename
 
@@ -93,7 +93,7 @@ def find_latest_towers(results: Path, experiment_name: str) -> list[Path]:
     if experiment_name in names:
         names = {experiment_name}
     else:
-        names = {name for name in names if strip_settings_suffix(name) == experiment_name}
+        names = {name for name in names if strip_bracketed_settings(name) == experiment_name}
     if len(names) != 1:
         content = ", ".join(sorted(names)) or "no tower"
         raise ValueError(

@@ -68,7 +68,7 @@ def get_method_with_augmentation(experiment: Experiment) -> Method:
     method = get_method(experiment.method)
     if experiment.input.augmentation == "none":
         return method
-    images_per_step = experiment.mean_batch_size * world_size()
+    images_per_step = experiment.mean_device_batch_size * world_size()
     num_steps = max(1, round(experiment.training.images / images_per_step))
     return RangeAugmentMethod(method, num_steps)
 

@@ -23,7 +23,7 @@ from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, derive_seed
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.auto_fields import resolve_precision_and_compile, with_resolved_text_padding
 from bench.experiment.config import Experiment
-from bench.experiment.fields import PACK_DATA, ImageSettings, InputSettings
+from bench.experiment.fields import PACK_DATA, ImageSettings, SampleSettings
 from bench.interfaces.method import Method, get_method
 from bench.labels.adjectives import frequent_adjective_labels_of_experiment
 from bench.labels.subwords import encode_caption
@@ -107,7 +107,7 @@ def open_batch_stream(
     return PackStream(experiment, images, targets, device, **rank_arguments)
 
 
-def resolve_loader_workers(inputs: InputSettings, device: torch.device) -> LoaderWorkerPlan:
+def resolve_loader_workers(inputs: SampleSettings, device: torch.device) -> LoaderWorkerPlan:
     """Return how many loader workers this process starts: as many as set, or by its cores with "auto"."""
     if inputs.workers != "auto":
         return LoaderWorkerPlan(inputs.workers, "as the experiment asks for")

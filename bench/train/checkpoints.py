@@ -28,7 +28,12 @@ from bench.environment.files import (
     require_format_number,
     require_regular_file_if_exists,
 )
-from bench.experiment.config import Experiment, change, differing_field_values, format_differences
+from bench.experiment.config import (
+    Experiment,
+    change,
+    differing_field_values,
+    format_field_differences,
+)
 
 FORMAT = 3  # raise it when a file changes its meaning
 OTHER_FORMAT_REMEDY = "train anew in another folder, or resume at the commit that it names"
@@ -146,8 +151,8 @@ def require_resumable(
     before = change(saved.experiment, workers=experiment.input.workers)
     if saved.processes != num_processes:
         for side in before.image.all_image_sizes:
-            global_batch_size = before.batch_size_for(side) * saved.processes
-            if experiment.batch_size_for(side) * num_processes != global_batch_size:
+            global_batch_size = before.device_batch_size_at(side) * saved.processes
+            if experiment.device_batch_size_at(side) * num_processes != global_batch_size:
                 raise ValueError(
                     f"the checkpoint is of {saved.processes} processes with together {global_batch_size} images of "
                     f"{side} px per step: {num_processes} processes need a batch_size that gives as many"
@@ -156,7 +161,7 @@ def require_resumable(
     differences = differing_field_values([before, experiment])
     if differences:
         raise ValueError(
-            f"the checkpoint is of another experiment, they differ in {format_differences(differences)}"
+            f"the checkpoint is of another experiment, they differ in {format_field_differences(differences)}"
         )
     if saved.data_digest != data_digest:
         raise ValueError(

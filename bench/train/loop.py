@@ -171,7 +171,7 @@ def scheduled_learning_rate(
     On the trunk it rises linearly in the warm-up and is then constant; the schedule sets it in a cool-down.
     """
     training = experiment.training
-    images_per_step = experiment.mean_batch_size * world_size()
+    images_per_step = experiment.mean_device_batch_size * world_size()
     warmup = max(1, math.ceil(training.warmup_images / images_per_step))  # steps
     rate = experiment.optimizer.learning_rate * min(1.0, (batch_number + 1) / warmup)
     if segment.is_trunk:

@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 
-from bench.experiment.experiments import MethodSettings
+from bench.experiment.experiments import MethodChangesFromClip
 from bench.experiment.fields import PositiveFloat, SettingsGroup, field_metadata
 from bench.interfaces.extensions import Extension
 from bench.interfaces.method import Communication
@@ -51,7 +51,7 @@ class Ranking(ContrastiveMethod):
 EXTENSION = Extension(
     methods=[Ranking()],
     experiments={
-        "ranking": MethodSettings("ranking", {"learning_rate": 1e-3}),
-        "ranking-half": MethodSettings("ranking", {"patch_drop": 0.5, "margin": 0.1}),
+        "ranking": MethodChangesFromClip("ranking", {"learning_rate": 1e-3}),
+        "ranking-half": MethodChangesFromClip("ranking", {"patch_drop": 0.5, "margin": 0.1}),
     },
 )

@@ -1,6 +1,6 @@
 """An optimizer and a schedule: SGD with momentum, at a constant rate after the warm-up."""
 
-from bench.experiment.experiments import MethodSettings
+from bench.experiment.experiments import MethodChangesFromClip
 from bench.interfaces.extensions import Extension
 from bench.interfaces.optimizer import OptimizerBuilder
 from bench.interfaces.schedule import Schedule
@@ -36,7 +36,7 @@ EXTENSION = Extension(
     optimizers=[Sgd()],
     schedules=[Constant()],
     experiments={
-        "clip-sgd": MethodSettings(
+        "clip-sgd": MethodChangesFromClip(
             "clip", {"optimizer": "sgd", "schedule": "constant", "learning_rate": 0.1}
         )
     },

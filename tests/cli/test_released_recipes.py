@@ -20,7 +20,7 @@ from bench.cli.released_recipes import released_recipe_names, released_settings
 from bench.experiment.config import get_field
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.recipes import RECIPES
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from models import open_clip_config
 
 GPUS_PER_NODE = 8
@@ -82,7 +82,7 @@ def test_released_settings_are_equal_or_different_with_a_reason(name: str) -> No
     for key, setting in released_settings(name).items():
         assert (
             not setting.ours
-            or with_settings(EXPERIMENTS[name], [setting.ours]) == EXPERIMENTS[name]
+            or renamed_with_settings(EXPERIMENTS[name], [setting.ours]) == EXPERIMENTS[name]
         ), key
         assert setting.reason or (setting.ours and setting.state == "equal"), key
         assert bool(setting.where) >= key.endswith(CODE), key

@@ -10,7 +10,7 @@ from bench.data.caption_lengths import WEB, describe_captions, rewrite_captions_
 from bench.data.pack import PackImages
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.labels.subwords import SubwordEncoder, encode_caption
 from bench.train.build import open_batch_stream
 from tests.small import small
@@ -71,7 +71,7 @@ def test_all_methods_read_the_same_captions(results: Path) -> None:
 
 def test_captions_of_shards_keep_their_lengths() -> None:
     clip = EXPERIMENTS["clip-vit-b16"]
-    shards = with_settings(clip, ["data=own-shards"])
+    shards = renamed_with_settings(clip, ["data=own-shards"])
     assert (shards.input.caption_lengths, shards.name) == (
         PACK_DATA,
         "clip-vit-b16[data=own-shards]",
@@ -80,4 +80,4 @@ def test_captions_of_shards_keep_their_lengths() -> None:
     with pytest.raises(
         ValueError, match="caption_lengths='web' is for the pack alone: leave it out"
     ):
-        with_settings(clip, ["data=own-shards", "caption_lengths=web"])
+        renamed_with_settings(clip, ["data=own-shards", "caption_lengths=web"])

@@ -19,7 +19,7 @@ from bench.data.samples import open_samples
 from bench.data.targets import CaptionsWithRows, NoTextMixin
 from bench.environment.cores import LoaderWorkerPlan
 from bench.experiment.config import Experiment
-from bench.experiment.fields import InputSettings
+from bench.experiment.fields import SampleSettings
 from bench.labels.vocabulary import read_vocabulary
 from bench.train.build import open_batch_stream
 from tests.data.captions.test_choice import drawn_slowly
@@ -226,7 +226,7 @@ def test_captions_are_those_of_shards_from_every_source(
     first, second = (stream(path, results, caption) for path in (data, tmp_path / "images.parquet"))
     assert texts_of(first, range(6)) == texts_of(second, range(6))
     counted = [
-        count_data_vocabulary(InputSettings(data=str(path), caption=caption), "subword_vocabulary")
+        count_data_vocabulary(SampleSettings(data=str(path), caption=caption), "subword_vocabulary")
         for path in (data, tmp_path / "images.parquet")
     ]
     assert counted[0] == counted[1]

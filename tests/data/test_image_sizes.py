@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bench.data.image_sizes import make_batch_shape_schedule
 from bench.experiment.recipes import spaced_image_sizes
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from tests.small import small
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -44,7 +44,7 @@ def test_image_and_batch_sizes_equal_the_released_sampler(
     """Found by running apple/corenet's `image_batch_pairs` at 1aa3acd."""
     experiment = small("catlip", image_size=arguments[-1], batch_size=batch, images=10_000)
     sizes = spaced_image_sizes(*arguments)
-    assert {side: experiment.batch_size_for(side) for side in sizes} == found
+    assert {side: experiment.device_batch_size_at(side) for side in sizes} == found
 
 
 @laws
@@ -81,7 +81,7 @@ def test_each_image_size_is_drawn_once_per_cycle(changes: dict[str, Any], cycle:
     steps = range(cycle * len(sides), (cycle + 1) * len(sides))
     assert sorted(sizes.shape_at(step).side for step in steps) == list(sides)
     seen = sizes.images_per_device_before(steps.stop) - sizes.images_per_device_before(steps.start)
-    assert seen == pytest.approx(len(sides) * experiment.mean_batch_size)
+    assert seen == pytest.approx(len(sides) * experiment.mean_device_batch_size)
 
 
 @laws
@@ -102,5 +102,5 @@ def test_the_first_step_of_each_size_is_the_first_and_the_largest_comes_first(
 def test_other_batch_sizes_keep_whole_cycles_of_image_sizes() -> None:
     base = small("catlip", image_sizes=(32, 48, 64), warmup_steps=3, steps_per_window=6)
     for size in (2, 7, 16, 100, 5000):
-        sized = with_settings(base, [f"batch_size={size}"])
+        sized = renamed_with_settings(base, [f"batch_size={size}"])
         assert sized.timing.warmup_steps % 3 == sized.timing.steps_per_window % 3 == 0

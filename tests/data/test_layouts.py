@@ -24,7 +24,7 @@ from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.samples import data_digest, get_source, open_samples
 from bench.data.sources import arrow_tables
 from bench.experiment.config import Experiment, change
-from bench.experiment.fields import InputSettings
+from bench.experiment.fields import SampleSettings
 from bench.interfaces.data_source import SampleRequest, Samples
 from bench.labels.counting import count_label_vocabulary
 from tests.chaos.broken_images import png
@@ -162,7 +162,7 @@ def test_captions_of_every_source_can_be_counted(source: str, tmp_path: Path) ->
     data = SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS)
     (tmp_path / "captions.txt").write_text("\n".join(one.caption for one in PHOTOS))
     vocabularies = [
-        count_label_vocabulary(InputSettings(data=str(path)), "corenet")
+        count_label_vocabulary(SampleSettings(data=str(path)), "corenet")
         for path in (data, tmp_path / "captions.txt")
     ]
     assert vocabularies[0] == vocabularies[1]

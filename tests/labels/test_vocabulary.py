@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.fields import InputSettings
+from bench.experiment.fields import SampleSettings
 from bench.labels.adjectives import frequent_adjective_labels_of_experiment
 from bench.labels.counting import count_label_vocabulary
 from bench.labels.labeller import LabelTally, get_label_rule, make_vocabulary
@@ -150,7 +150,7 @@ def test_log_odds_are_of_the_captions_with_a_label_which_a_caption_may_repeat(
     """Occurrences would be more than there are captions, and their odds no number."""
     texts = ["a dog, a dog and a dog", "a cat", "dogs", "two dogs"]
     path = write_captions(tmp_path / "c.txt", texts)
-    vocabulary = count_label_vocabulary(InputSettings(data=str(path)), "corenet")
+    vocabulary = count_label_vocabulary(SampleSettings(data=str(path)), "corenet")
     counts = {label.name: (label.count, label.captions) for label in vocabulary.labels}
     assert counts == {"dog.n.01": (5, 3), "cat.n.01": (1, 1), "two.n.01": (1, 1)}
     odds = [3.5 / 1.5, 1.5 / 3.5, 1.5 / 3.5, 0.5 / 4.5]
@@ -160,7 +160,7 @@ def test_log_odds_are_of_the_captions_with_a_label_which_a_caption_may_repeat(
 def test_frequent_labels_of_adjectives_are_named(tmp_path: Path) -> None:
     texts = ["a large dress", "a small shirt", "a dress for women", "light and dog: mostly nouns"]
     path = write_captions(tmp_path / "c.txt", texts)
-    counted = count_label_vocabulary(InputSettings(data=str(path)), "corenet")
+    counted = count_label_vocabulary(SampleSettings(data=str(path)), "corenet")
     write_vocabulary(counted, tmp_path / "v.json")
     experiment = EXPERIMENTS["catlip-tiny"]
     large, small = frequent_adjective_labels_of_experiment(

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from bench.experiment.config import FIELDS
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.measure.comparison_records import collect_comparison, collect_named_experiments
 from bench.measure.speed_tables import (
     memory_and_size_table,
@@ -59,7 +59,7 @@ def test_page_and_terminal_have_the_same_figures() -> None:
 def test_settings_that_all_experiments_have_stand_once_below_the_table() -> None:
     records = []
     for name in ("clip-tiny", "catlip-tiny"):
-        experiment = with_settings(EXPERIMENTS[name], ["batch_size=6", "image_size=32"])
+        experiment = renamed_with_settings(EXPERIMENTS[name], ["batch_size=6", "image_size=32"])
         records.append(replace(timed(name), experiment=experiment))
     names = [record.experiment_name for record in records]
     group = collect_named_experiments(records, names)

@@ -38,7 +38,7 @@ def timed(experiment: Experiment, rate: float, round_: int) -> Record:
     """A run at so many images per second."""
     measured = speed(
         round=round_,
-        window_seconds=(experiment.images_per_window / rate,) * experiment.timing.windows,
+        window_seconds=(experiment.images_per_device_in_window / rate,) * experiment.timing.windows,
     )
     return Record(comparison="c", experiment=experiment, circumstances=WHERE, measured=measured)
 

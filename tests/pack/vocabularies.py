@@ -1,6 +1,6 @@
 """The shipped vocabularies, counted over the pack's captions: `python -m tests.pack.vocabularies`."""
 
-from bench.experiment.fields import PACK_DATA, InputSettings
+from bench.experiment.fields import PACK_DATA, SampleSettings
 from bench.labels.counting import count_label_vocabulary
 from bench.labels.vocabulary import SHIPPED_FOLDER, Vocabulary, write_vocabulary
 
@@ -14,7 +14,7 @@ MIN_COUNTS = {
 
 def shipped_vocabulary(name: str) -> Vocabulary:
     """Count a shipped vocabulary over the pack's captions."""
-    return count_label_vocabulary(InputSettings(data=PACK_DATA), RULES[name]).keep_frequent(
+    return count_label_vocabulary(SampleSettings(data=PACK_DATA), RULES[name]).keep_frequent(
         MIN_COUNTS[name], None
     )
 

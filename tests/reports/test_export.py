@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.measure.observations import Observation, read_observations
 from reports.export import encode_observations
 from tests.documents import document, written
@@ -51,7 +51,9 @@ def test_every_figure_of_every_commit_is_a_row(results: Path) -> None:
 
 def test_csv_names_experiments_with_their_settings_and_seeds(tmp_path: Path, make: Make) -> None:
     speed = make["speed"]("clip-tiny", 0)
-    own = replace(speed, experiment=with_settings(speed.experiment, ["data=shards", "seed=3"]))
+    own = replace(
+        speed, experiment=renamed_with_settings(speed.experiment, ["data=shards", "seed=3"])
+    )
     rows = exported(read_observations([make["written"]([speed, own], tmp_path)]))
     experiments = {(row["experiment"], row["seed"]) for row in rows}
     assert experiments == {("clip-tiny", "0"), ("clip-tiny[data=shards]", "3")}

@@ -12,7 +12,7 @@ from bench.cli.options import LabelOptions, experiment_from
 from bench.cli.own_vocabulary import count_data_vocabulary
 from bench.data.samples import training_files_digest
 from bench.experiment.config import Experiment
-from bench.experiment.fields import InputSettings
+from bench.experiment.fields import SampleSettings
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
 from bench.measure.costs import build_tower_and_model_on_meta
 from bench.orchestration.preflight import check_and_prepare
@@ -55,11 +55,11 @@ def head_rows(experiment: Experiment) -> int:
 def test_own_vocabulary_is_the_same_without_the_feature_that_counts_on_all_cores(
     shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted = count_data_vocabulary(InputSettings(data=str(shards)), "synset_vocabulary")
+    counted = count_data_vocabulary(SampleSettings(data=str(shards)), "synset_vocabulary")
     names = [label.name for label in counted.labels]
     assert names == ["dog.n.01", "bridge.n.01", "beach.n.01"]
     monkeypatch.undo()
-    assert count_data_vocabulary(InputSettings(data=str(shards)), "synset_vocabulary") == counted
+    assert count_data_vocabulary(SampleSettings(data=str(shards)), "synset_vocabulary") == counted
 
 
 def test_training_on_other_data_is_refused_with_the_command_that_counts_its_vocabulary(

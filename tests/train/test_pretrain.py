@@ -14,7 +14,7 @@ from bench.__main__ import main
 from bench.cli.train import Train, parse_image_count
 from bench.environment.cores import count_available_cores
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.orchestration.budgets import with_training_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.scope import Scope
@@ -34,7 +34,7 @@ OPTIONS = [
     *(word for setting in SETTINGS for word in ("--set", setting)),
 ]
 # 64 + 16 steps.
-EXPERIMENT = with_training_images(with_settings(EXPERIMENTS["catlip-tiny"], SETTINGS), 1280)
+EXPERIMENT = with_training_images(renamed_with_settings(EXPERIMENTS["catlip-tiny"], SETTINGS), 1280)
 
 
 def command(out: Path, *more: str) -> list[str]:

@@ -120,7 +120,7 @@ def test_flops_of_a_record_are_the_mean_over_its_steps(speed: Speed, results: Pa
     for k in range(1, 4):
         side = make_batch_shape_schedule(TIMED).shape_at(k).side
         sized = change(
-            TIMED, image_size=side, image_sizes=(), batch_size=TIMED.batch_size_for(side)
+            TIMED, image_size=side, image_sizes=(), batch_size=TIMED.device_batch_size_at(side)
         )
         separate.append(asdict(count_step_flops(sized, [stream.target(k)])))
     for name, counted in asdict(speed.flops).items():

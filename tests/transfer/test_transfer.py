@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from bench.data.pack import load_pack_images
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.interfaces.catalog import (
     EMOJI_TASKS,
     RANDOM_INIT,
@@ -175,14 +175,14 @@ def test_saved_tower_scores_the_same(tmp_path: Path, results: Path) -> None:
 
 def test_towers_are_found_without_the_settings_they_were_trained_with(tmp_path: Path) -> None:
     """Settings hold paths of the user's data, which no one types again; a choice between settings is the user's."""
-    own = with_settings(EXPERIMENTS["clip-tiny"], ["data=shards"])
+    own = renamed_with_settings(EXPERIMENTS["clip-tiny"], ["data=shards"])
     tower = saved(tmp_path, own, "20260101T000000-train")
     assert (
         find_latest_towers(tmp_path, "clip-tiny")
         == find_latest_towers(tmp_path, own.name)
         == [tower]
     )
-    saved(tmp_path, with_settings(own, ["batch_size=32"]), "20260102T000000-train")
+    saved(tmp_path, renamed_with_settings(own, ["batch_size=32"]), "20260102T000000-train")
     with pytest.raises(
         ValueError, match=r"holds clip-tiny\[data=shards\], clip-.*: name one of several"
     ):

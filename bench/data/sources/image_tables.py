@@ -13,7 +13,7 @@ from bench.data.paths import UNREADABLE, digest_file_excerpts, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexingSource
 from bench.data.sources.image_pairs import ImageFileSamples
 from bench.data.tables import open_table, read_first_rows
-from bench.experiment.config import join_names, look_up
+from bench.experiment.config import join_shortened_names, look_up
 from bench.interfaces.data_source import SampleRequest
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -44,7 +44,7 @@ class ImageTables(IndexingSource):
     def files(self, data: str) -> list[Path]:
         tables = [path for path in find_possible_image_tables(data) if _is_image_table(path)]
         if Path(data).is_dir() and len(tables) > 1:
-            names = join_names([str(path) for path in tables])
+            names = join_shortened_names([str(path) for path in tables])
             raise ValueError(f"{data} has {len(tables)} tables of images ({names}): name one")
         return tables
 
@@ -129,8 +129,12 @@ def read_image_table_layout(path: Path, image_column: str | None) -> ImageTableL
         if folder is not None:
             return ImageTableLayout(columns, text_columns, column, folder)
         if names and not missing:
-            missing = f"the images of its column {column!r}, such as {join_names(names[:1])}"
-    raise ValueError(missing or f"a column of paths of images (there are {join_names(columns)})")
+            missing = (
+                f"the images of its column {column!r}, such as {join_shortened_names(names[:1])}"
+            )
+    raise ValueError(
+        missing or f"a column of paths of images (there are {join_shortened_names(columns)})"
+    )
 
 
 def _find_image_folder(table: Path, image_names: Sequence[str]) -> Path | None:

@@ -10,7 +10,7 @@ import msgspec
 
 from bench.experiment.config import Experiment, look_up
 from bench.experiment.experiments import get_experiment
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 
 
 class FlopRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,8 +29,8 @@ class FlopRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def experiments(self) -> tuple[Experiment, Experiment]:
         """The baseline and the experiment with the settings."""
         return (
-            with_settings(get_experiment(self.baseline), self.settings),
-            with_settings(get_experiment(self.experiment), self.settings),
+            renamed_with_settings(get_experiment(self.baseline), self.settings),
+            renamed_with_settings(get_experiment(self.experiment), self.settings),
         )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from bench.environment.circumstances import summarize_machine_and_software
 from bench.experiment.recipes import AS_RELEASED
-from bench.experiment.settings import strip_settings_suffix
+from bench.experiment.settings import strip_bracketed_settings
 from bench.features.claims.claims import Claim
 from bench.features.claims.conditions import list_unmet_conditions
 from bench.measure.comparison_records import reason_incomparable
@@ -136,7 +136,7 @@ def _is_run_of_experiment(record: Record, name: str) -> bool:
     """Return whether a record is of the named experiment with any settings, but with its own tower."""
     run = record.measured
     has_other_tower = isinstance(run, ReleasedRun) and run.has_changed_tower_size
-    run_name = strip_settings_suffix(record.experiment_name).removesuffix(AS_RELEASED)
+    run_name = strip_bracketed_settings(record.experiment_name).removesuffix(AS_RELEASED)
     return run_name == name and not has_other_tower
 
 

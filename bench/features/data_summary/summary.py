@@ -23,7 +23,7 @@ from bench.data.manifest import CACHE
 from bench.data.sample_stream import MAX_UNDECODABLE_FRACTION
 from bench.data.samples import get_source, max_tolerated_unusable_samples, open_source_samples
 from bench.data.subset import write_key_file
-from bench.experiment.fields import InputSettings
+from bench.experiment.fields import SampleSettings
 from bench.interfaces.data_source import SampleRequest, Samples
 from bench.interfaces.sections import Picture
 from bench.labels.adjectives import format_adjective_warning, frequent_adjective_labels
@@ -124,7 +124,7 @@ class DataSummary:
 
 
 def summarize_data(
-    inputs: InputSettings,
+    inputs: SampleSettings,
     results: Path,
     num_images: int,
     seed: int,

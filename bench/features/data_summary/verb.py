@@ -11,7 +11,7 @@ from bench.console.console import OK
 from bench.console.options import require_option_in_range
 from bench.console.tables import print_tables
 from bench.data.samples import get_source
-from bench.experiment.fields import PACK_DATA, InputSettings
+from bench.experiment.fields import PACK_DATA, SampleSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class SummarizeData:
         from bench.features.data_summary.summary import summarize_data
         from bench.features.data_summary.tables import summary_tables
 
-        inputs = InputSettings(data=self.data, caption=self.caption, image_column=self.image)
+        inputs = SampleSettings(data=self.data, caption=self.caption, image_column=self.image)
         summary = summarize_data(inputs, self.results, self.sample, self.seed, self.keys)
         print_tables(summary_tables(summary), self.json)
         if self.out is not None:

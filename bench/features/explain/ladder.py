@@ -17,12 +17,12 @@ from bench.experiment.config import (
     change,
     differing_field_values,
     field_names_with_role,
-    format_differences,
+    format_field_differences,
     get_field,
     look_up,
 )
 from bench.experiment.fields import TextSettings
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.interfaces.method import Method, get_method
 from bench.records.record_kind import RecordContent
 
@@ -116,7 +116,7 @@ def plan_ladder(
     shared = {name: differences[name] for name in SHARED_FIELDS if name in differences}
     if shared:
         raise ValueError(
-            f"a ladder has one tower and one data set, these differ in {format_differences(shared)}"
+            f"a ladder has one tower and one data set, these differ in {format_field_differences(shared)}"
         )
     factors = _find_differing_factors(differences)
     factors |= _parse_chosen_factors(factor_settings, target, baseline.method)
@@ -136,11 +136,11 @@ def plan_ladder(
     values = factors | {field: get_field(baseline, field) for field in rest_fields}
     if any(stage.cause == HEAD for stage in objective_stages):
         values["text_padding"] = "max_length"
-    experiments = [with_settings(base, _format_settings(values))]
+    experiments = [renamed_with_settings(base, _format_settings(values))]
     rungs = [Rung(experiment=experiments[0].name)]
     for cause, changes in stages:
         values |= changes
-        experiment = with_settings(base, _format_settings(values)) if changes else target
+        experiment = renamed_with_settings(base, _format_settings(values)) if changes else target
         experiments.append(experiment)
         changed = f"{factors[cause]} -> {changes[cause]}" if cause in factors else ""
         rungs.append(Rung(experiment=experiment.name, cause=cause, change=changed))
@@ -172,7 +172,7 @@ def _parse_chosen_factors(
         look_up(field, possible, "factor")
         if field in LABEL_FIELDS and baseline_method != target.method:
             raise ValueError(f"{field} is a factor between experiments of one method alone")
-        factors[field] = get_field(with_settings(target, [setting]), field)
+        factors[field] = get_field(renamed_with_settings(target, [setting]), field)
         if factors[field] == get_field(target, field):
             raise ValueError(
                 f"{target.name} has {setting} already: --factors are values at the beginning"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.experiment.settings import strip_settings_suffix
+from bench.experiment.settings import strip_bracketed_settings
 from bench.features.explain.decomposition import Decomposition, decompose_ladder
 from bench.features.explain.tables import cause_table
 from bench.interfaces.sections import Block, Chart, ChartKey, PageContext, Question
@@ -25,7 +25,7 @@ def build_explanation(page: PageContext) -> Sequence[Block] | None:
     if result is None or result.total.forward_backward is None:
         return None
     names = [result.experiment, result.baseline]
-    stripped = [strip_settings_suffix(name) for name in names]
+    stripped = [strip_bracketed_settings(name) for name in names]
     # Two experiments that differ in settings alone keep them in their names.
     title = " against ".join(names if stripped[0] == stripped[1] else stripped)
     chart = Chart(draw_waterfall_chart(result), title, [CHART_NOTE], KEYS, width="narrow")

@@ -12,7 +12,7 @@ from bench.console.options import ROUNDS_RANGE, require_option_in_range
 from bench.console.tables import print_tables
 from bench.experiment.config import FIELDS
 from bench.experiment.experiments import get_experiment
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.features.explain.decomposition import decompose_ladder
 from bench.features.explain.ladder import plan_ladder
 from bench.features.explain.tables import cause_table
@@ -54,8 +54,8 @@ class ExplainRatio:
     def run(self) -> int:
         """Build the ladder, run the rounds and print the causes."""
         require_option_in_range("rounds", self.rounds, MIN_LADDER_ROUNDS, ROUNDS_RANGE[1])
-        baseline = with_settings(get_experiment(self.baseline), self.settings)
-        target = with_settings(get_experiment(self.name), self.settings)
+        baseline = renamed_with_settings(get_experiment(self.baseline), self.settings)
+        target = renamed_with_settings(get_experiment(self.name), self.settings)
         ladder, experiments = plan_ladder(baseline, target, self.factors)
         check_and_prepare(self.results, experiments, may_differ=FIELDS)
         start = resume_comparison if self.resume else begin_comparison

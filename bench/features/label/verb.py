@@ -19,7 +19,7 @@ from bench.data.captions.choice import parse_caption_choice
 from bench.data.samples import caption_files
 from bench.data.text_tables import UTF8_REMEDY
 from bench.environment.cores import count_available_cores
-from bench.experiment.fields import InputSettings
+from bench.experiment.fields import SampleSettings
 from bench.features.label.parallel import count_files_in_parallel
 from bench.features.label.tables import (
     captions_table,
@@ -88,7 +88,7 @@ class CountLabels:
         total = LabelTally()
         files = dict[Path, None]()
         for name in self.inputs:
-            settings = InputSettings(data=name, caption=self.caption, image_column=self.image)
+            settings = SampleSettings(data=name, caption=self.caption, image_column=self.image)
             files_of_input = caption_files(settings)
             files |= dict.fromkeys(files_of_input)
             if not files_of_input:
@@ -128,7 +128,7 @@ class CountLabels:
         return num_failures
 
 
-def count_labels(inputs: InputSettings, rule: str) -> Vocabulary:
+def count_labels(inputs: SampleSettings, rule: str) -> Vocabulary:
     """Count the labels of data on all cores, and print their tables; ValueError, after their errors, if files failed.
 
     It is the hook `count_labels` (bench/interfaces/hooks.py).

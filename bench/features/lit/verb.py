@@ -17,7 +17,7 @@ from bench.cli.transfer import (
 from bench.console.console import PROGRAM
 from bench.experiment.config import Experiment, change, look_up
 from bench.experiment.experiments import LOCKED_IMAGE_LOSS, LockedImageLoss
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.features.lit.tables import make_zero_shot_table
 from bench.interfaces.catalog import SINGLE_LABEL, TASKS
 from bench.labels.vocabulary import explain_vocabulary_mismatch
@@ -126,7 +126,7 @@ class LockedImageTuning:
             ema_decay=None,
         )
         images = parse_image_count(self.images) if self.images else provenance.images
-        experiment = with_settings(with_training_images(experiment, images), self.settings)
+        experiment = renamed_with_settings(with_training_images(experiment, images), self.settings)
         if explain_vocabulary_mismatch(experiment):
             return change(experiment, subword_vocabulary="all")
         return experiment

@@ -117,7 +117,7 @@ def compute_profile_from_runs(timed: RunsOnDevice, loss_flops_per_second: float)
         forward_seconds=median(forward),
         backward_seconds=median(backward),
         optimizer_seconds=median(optimizer),
-        num_captions=timed.experiment.mean_batch_size,
+        num_captions=timed.experiment.mean_device_batch_size,
         loss_flops_per_second=loss_flops_per_second,
     )
 
@@ -138,7 +138,7 @@ def estimate_max_batch_per_gpu(
     peaks = {}
     for measured, memory, _ in _match_any_batch_size(experiment, records, Memory):
         if memory.peak_tensor_bytes is not None:
-            peaks[measured.mean_batch_size] = memory.peak_tensor_bytes
+            peaks[measured.mean_device_batch_size] = memory.peak_tensor_bytes
     if not peaks:
         return None
     batch = max(peaks)

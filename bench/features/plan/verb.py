@@ -182,7 +182,7 @@ class Plan:
             name=experiment.name,
             parameter_counts=parameter_counts,
             compute=compute,
-            images_per_gpu=experiment.mean_batch_size,
+            images_per_gpu=experiment.mean_device_batch_size,
             sharding=runtime.sharding,
             bytes_per_parameter=bytes_per_parameter,
         )

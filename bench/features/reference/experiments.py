@@ -7,7 +7,7 @@ from bench.data.caption_lengths import WEB
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import get_experiment
 from bench.experiment.recipes import AS_RELEASED
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.features.reference import RELEASED_FILES, ReferenceName
 
 PLAIN: dict[str, Any] = {
@@ -38,7 +38,7 @@ def reference_experiment(
         base = get_experiment(f"superclass-{scale or 'vit-b16'}")
         fields = fields | {"subword_vocabulary": "all", "precision": "fp32", "compile": "off"}
         fields["name"] = f"{base.name}-superclass"
-    experiment = with_settings(change(base, **fields), settings)
+    experiment = renamed_with_settings(change(base, **fields), settings)
     if reference == "superclass" and experiment.runtime.precision != "fp32":
         raise ValueError("the authors' SuperClass is run in precision=fp32")
     return experiment
@@ -64,7 +64,7 @@ def released_experiments_by_file(
         recipe = get_experiment(f"{method}-{size}-datacomp")
         if fields:
             recipe = change(recipe, name=recipe.name + AS_RELEASED, **fields)
-        experiments[file] = with_settings(recipe, settings)
+        experiments[file] = renamed_with_settings(recipe, settings)
     return experiments
 
 

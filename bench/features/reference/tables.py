@@ -32,7 +32,7 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
         if isinstance(run, ReferenceRun) and record.experiment is not None:
             # The mean, because windows may differ in work.
             seconds = fmean(run.window_seconds)
-            rates[run.side][run.round] = record.experiment.images_per_window / seconds
+            rates[run.side][run.round] = record.experiment.images_per_device_in_window / seconds
             tokens[run.side] = run.tokens_per_caption
     columns = _speed_columns(rates, sides[0])
     rows = [

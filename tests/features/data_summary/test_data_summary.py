@@ -14,7 +14,7 @@ from bench.__main__ import main
 from bench.cli.options import experiment_from
 from bench.data.samples import open_samples
 from bench.data.subset import subset_rows
-from bench.experiment.fields import InputSettings
+from bench.experiment.fields import SampleSettings
 from bench.features.data_summary.page import summary_page
 from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
 from bench.interfaces.data_source import SOURCES
@@ -285,7 +285,7 @@ def test_page_counts_broken_images_and_repeated_captions_and_names_remedies(tmp_
     samples["03"] = (b"\xff\xd8 no image", text)
     files = members(samples) | {"05.txt": "caf\xe9".encode("latin1")}
     summary = summarize_data(
-        InputSettings(data=str(write_shard(tmp_path / "s.tar", files))), tmp_path, 20, 0
+        SampleSettings(data=str(write_shard(tmp_path / "s.tar", files))), tmp_path, 20, 0
     )
     words = Document(summary_page(summary)).words()
     assert "1 of 12 sampled images cannot be decoded" in words

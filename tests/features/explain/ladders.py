@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bench.experiment.config import Experiment
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.features.explain.ladder import Ladder, plan_ladder
 from bench.records.record import Record
 from tests.reports.conftest import COMPARISON, HERE
@@ -20,7 +20,9 @@ def ladder_of(
     settings: Sequence[str] = (),
 ) -> tuple[Ladder, list[Experiment]]:
     """Return the ladder between two experiments; `settings` are of the experiment where it begins."""
-    return plan_ladder(with_settings(EXPERIMENTS[baseline], settings), EXPERIMENTS[named], chosen)
+    return plan_ladder(
+        renamed_with_settings(EXPERIMENTS[baseline], settings), EXPERIMENTS[named], chosen
+    )
 
 
 def measured(

@@ -74,7 +74,7 @@ def test_experiments_take_similar_images_and_every_size_equally_often() -> None:
         timing = experiment.timing
         assert timing.steps_per_window % num_sizes == timing.warmup_steps % num_sizes == 0
         images = timing.steps_per_window * experiment.training.batch_size
-        assert images == pytest.approx(2 * named.images_per_window, rel=0.5)
+        assert images == pytest.approx(2 * named.images_per_device_in_window, rel=0.5)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bench.__main__ import main
 from bench.console.console import OK
-from bench.experiment.fields import InputSettings
+from bench.experiment.fields import SampleSettings
 from bench.labels.counting import count_label_vocabulary
 from bench.labels.labeller import LabelTally, get_label_rule, get_labeller, label_and_tally
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
@@ -59,7 +59,7 @@ def counts(folder: Path) -> dict[str, int]:
 
 
 def counted(path: Path | str) -> Vocabulary:
-    return count_label_vocabulary(InputSettings(data=str(path)), "corenet")
+    return count_label_vocabulary(SampleSettings(data=str(path)), "corenet")
 
 
 def binary(captions: list[str | None]) -> pa.BinaryArray:

@@ -15,7 +15,7 @@ from bench.__main__ import main
 from bench.environment.gpu_specs import GPU_SPECS
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.settings import with_settings
+from bench.experiment.settings import renamed_with_settings
 from bench.features.plan.collectives import ParameterCounts
 from bench.features.plan.interconnect import (
     Interconnect,
@@ -227,7 +227,7 @@ def test_largest_batch_is_extrapolated_from_counted_tensors() -> None:
     """Of 4 GB, 1.6 GB are 16 bytes per parameter, and the rest is of 128 images."""
     fields = dict.fromkeys(("peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes"))
     memory = Memory(steps=4, trained_parameters=10**8, peak_tensor_bytes=4 * 10**9, **fields)
-    records = [record(with_settings(CLIP, ["batch_size=128"]), memory)]
+    records = [record(renamed_with_settings(CLIP, ["batch_size=128"]), memory)]
     catlip = weights("catlip")
     assert estimate_max_batch_per_gpu(CLIP, [], 1e10, catlip, 1) is None
     largest = estimate_max_batch_per_gpu(CLIP, records, 1e10, catlip, 64)

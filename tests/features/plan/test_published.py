@@ -123,7 +123,9 @@ def test_factor_that_one_gpu_lacks_is_that_of_the_claims(
             work, device, UTILISATION, experiment.runtime.contrastive_precision
         )
         weights = count_communicated_parameters(experiment)
-        cases.append(PlanInputs(experiment.name, weights, compute, experiment.mean_batch_size))
+        cases.append(
+            PlanInputs(experiment.name, weights, compute, experiment.mean_device_batch_size)
+        )
     factors = []
     for gbits in NODE_GBITS:
         links = interconnect_from_data_sheet(device, 0.8 * gbits / 8 / device.gpus_per_node)
