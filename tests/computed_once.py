@@ -13,12 +13,16 @@ from bench.data.manifest import pretrain_shards
 from bench.labels import subwords
 from bench.measure import speed
 
-subwords.encode_caption = lru_cache(2**16)(subwords.encode_caption)
+subwords.encode_caption_without_start_and_end = lru_cache(2**16)(
+    subwords.encode_caption_without_start_and_end
+)
 for shard in pretrain_shards():
     with tarfile.open(shard) as tar:
         for member in tar:
             if member.name.endswith(".json"):
-                subwords.encode_caption(json.load(tar.extractfile(member))["caption"])
+                subwords.encode_caption_without_start_and_end(
+                    json.load(tar.extractfile(member))["caption"]
+                )
 
 speed.find_or_measure_peak_flops = cache(speed.find_or_measure_peak_flops)
 threads = torch.get_num_threads()

@@ -14,7 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.measure.windows import MAX_WINDOWS_FACTOR, Windows
-from bench.statistics.ratios import RateRatio, compare_rates_to_base, ratio_without_interval
+from bench.statistics.ratios import (
+    RateRatio,
+    compare_rates_to_base,
+    compute_rate_ratio_without_interval,
+)
 
 ROUNDS, WINDOWS = 10, 20  # as in the default comparison
 NAMES = ("a", "b", "c", "d")
@@ -207,7 +211,7 @@ def compare(measured: Sequence[dict[str, Windows]]) -> dict[str, RateRatio]:
                 dict(enumerate(runs[side].rate_of_all_windows() for runs in measured))
                 for side in (base, name)
             ]
-            ratios[name] = ratio_without_interval(*everything)
+            ratios[name] = compute_rate_ratio_without_interval(*everything)
     answered = {name: rates[name] for name in others if name not in ratios}
     return ratios | compare_rates_to_base(rates[base], answered)
 

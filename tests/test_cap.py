@@ -41,7 +41,7 @@ def build_decoder(parallel_share: float = 0.0) -> TextDecoder:
 
 
 def loss_of(decoder: TextDecoder, patches: Tensor, tokens: CaptionTokens) -> Tensor:
-    groups, ends, inverse_permutation, _ = tokens.inputs
+    groups, ends, inverse_permutation, _ = tokens.text_tower_inputs
     predictions = decoder(patches, groups, ends, inverse_permutation)
     return torch.cat([caption_losses(*group) for group in predictions]).mean()
 

@@ -87,7 +87,7 @@ def test_stored_text_features_give_the_text_towers_loss(results: Path) -> None:
     batch = whole.stream.batch(0)
     read = batch.target
     with torch.no_grad():
-        made = whole.model.text(*read.inputs)
+        made = whole.model.text(*read.text_tower_inputs)
     losses = (
         whole.step.forward(batch),
         stored.step.forward(Batch(batch.images, PrecomputedFeatures(made))),
@@ -106,7 +106,7 @@ def test_simulated_global_batch_is_in_the_loss_and_the_flops(results: Path) -> N
     """Loss of two alike processes; four products of the images with so many captions more."""
     one, two = (assembled("clip", results, simulated_global_batch=size) for size in (None, 32))
     batch = one.stream.batch(0)
-    image, text = one.model(batch.images, *batch.target.inputs)
+    image, text = one.model(batch.images, *batch.target.text_tower_inputs)
     alike = contrastive_loss(image.repeat(2, 1), text.repeat(2, 1), one.model.log_scale.exp())
     torch.testing.assert_close(two.step.forward(batch), alike)
     flops = [count_step_flops(run.stream.experiment, [run.stream.target(0)]) for run in (one, two)]

@@ -20,8 +20,8 @@ from bench.statistics.ratios import (
     Verdict,
     compare_rates,
     compare_rates_to_base,
+    compute_rate_ratio_without_interval,
     log_standard_deviation,
-    ratio_without_interval,
 )
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -163,7 +163,7 @@ def test_round_that_one_side_lacks_is_left_out() -> None:
 
 
 def test_ratio_of_disturbed_runs_has_neither_interval_nor_verdict() -> None:
-    ratio = ratio_without_interval(rounds([100.0] * 5), rounds([200.0] * 5))
+    ratio = compute_rate_ratio_without_interval(rounds([100.0] * 5), rounds([200.0] * 5))
     assert ratio == RateRatio(ratio.value, None, None, None, (5, 5))
     assert ratio.value == pytest.approx(2)
 

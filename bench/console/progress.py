@@ -49,7 +49,7 @@ def _format_minutes_and_seconds(seconds: float) -> str:
     return f"{minutes}:{rest:02}"
 
 
-class _LogWriter:
+class _LoggingTextStream:
     """A text stream for a progress bar that logs each line."""
 
     def write(self, text: str) -> None:
@@ -78,12 +78,12 @@ def make_progress_bar(label: str, total: int, unit: str, *, is_scaled: bool = Fa
         mininterval=seconds,
         maxinterval=10 * seconds,
         delay=0 if is_terminal else seconds,
-        file=None if is_terminal else _LogWriter(),
+        file=None if is_terminal else _LoggingTextStream(),
     )
 
 
-def show_progress(steps: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
-    """Yield the steps of a job, and show its progress."""
+def iterate_with_progress_bar(steps: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
+    """Yield the steps of a job while a bar shows its progress."""
     with make_progress_bar(label, total, unit) as bar:
         for step in steps:
             yield step

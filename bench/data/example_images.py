@@ -15,7 +15,7 @@ CAPTIONED = Path("mine")
 LABELLED = Path("classes")
 
 
-def main() -> None:
+def write_example_folders() -> None:
     """Write KEY.webp and KEY.txt into `mine`, and {train,test}/CLASS/KEY.webp into `classes`."""
     if CAPTIONED.exists():
         sys.exit(f"{CAPTIONED} already exists: change to another folder")
@@ -43,4 +43,4 @@ def iterate_shard_images(shard_name: str) -> Iterator[tuple[str, bytes, dict[str
 
 
 if __name__ == "__main__":
-    main()
+    write_example_folders()

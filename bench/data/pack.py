@@ -93,11 +93,11 @@ def _decode_to_premultiplied_rgba(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"
     return np.asarray(rgba.convert("RGBa")).transpose(2, 0, 1).copy()
 
 
-def main(parts: Sequence[str] = PARTS) -> None:
+def decode_parts_into_user_cache(parts: Sequence[str] = PARTS) -> None:
     """Decode parts into the user's cache, by default all: `python -m bench.data.pack [PART ...]`."""
     for part in parts:
         load_pack_images(part, user_cache_folder())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or PARTS)
+    decode_parts_into_user_cache(sys.argv[1:] or PARTS)

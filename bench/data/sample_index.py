@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import msgspec
 import pyarrow as pa
 
-from bench.console.progress import show_progress
+from bench.console.progress import iterate_with_progress_bar
 from bench.data.captions.choice import TextsByField
 from bench.data.captions.reader import (
     NO_CAPTION,
@@ -257,7 +257,7 @@ class IndexingSource(DataSource):
         schema = pa.schema([*COLUMNS, *self.samples.place_columns])
         with atomic_write(index) as temporary, pa.ipc.new_file(temporary, schema) as writer:
             builder = IndexBuilder(request, schema, writer)
-            paths_with_bar = show_progress(paths, len(paths), "reading data", "files")
+            paths_with_bar = iterate_with_progress_bar(paths, len(paths), "reading data", "files")
             for number, path in enumerate(paths_with_bar):
                 builder.file_number = number
                 with prefix_errors(path, UNREADABLE):

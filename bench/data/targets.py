@@ -110,7 +110,7 @@ class CaptionTokens:
         return self
 
     @property
-    def inputs(self) -> tuple[tuple[Tensor, ...], Tensor, Tensor, Tensor | None]:
+    def text_tower_inputs(self) -> tuple[tuple[Tensor, ...], Tensor, Tensor, Tensor | None]:
         """Return the arguments of the text tower."""
         return self.groups, self.ends, self.inverse_permutation, self.positions
 

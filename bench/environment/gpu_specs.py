@@ -75,17 +75,17 @@ def find_gpu_spec(cuda_device_name: str) -> GpuSpec | None:
     return None
 
 
-class DatasheetPeak(NamedTuple):
+class DatasheetPeakFlops(NamedTuple):
     """The highest speed of matrix products by a GPU's data sheet."""
 
     flops_per_second: float | None  # None: unknown
     source: str  # where the figure is from, or why it is unknown
 
 
-def find_datasheet_peak(cuda_device_name: str, precision: str) -> DatasheetPeak:
+def find_datasheet_peak(cuda_device_name: str, precision: str) -> DatasheetPeakFlops:
     """Return the peak of the GPU with a CUDA device name, in "fp32", "bf16" or "fp16"."""
     spec = find_gpu_spec(cuda_device_name)
     if spec is None:
-        return DatasheetPeak(None, f"no peak known for {cuda_device_name} at {precision}")
+        return DatasheetPeakFlops(None, f"no peak known for {cuda_device_name} at {precision}")
     kind = "fp32 without tensor cores" if precision == "fp32" else f"{precision} dense"
-    return DatasheetPeak(spec.peak_flops_per_second(precision), f"{spec.source}, {kind}")
+    return DatasheetPeakFlops(spec.peak_flops_per_second(precision), f"{spec.source}, {kind}")

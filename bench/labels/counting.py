@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bench.console.progress import show_progress
+from bench.console.progress import iterate_with_progress_bar
 from bench.data.captions.batches import collect_caption_batches
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import read_caption_batches
@@ -41,7 +41,9 @@ def count_sample_labels(inputs: SampleSettings, rule_name: str) -> LabelTally:
         cache=user_cache_folder(), captions=choice, image_column=inputs.image_column
     )
     samples = open_source_samples(inputs.data, request)
-    rows = show_progress(range(len(samples)), len(samples), "reading captions", "samples")
+    rows = iterate_with_progress_bar(
+        range(len(samples)), len(samples), "reading captions", "samples"
+    )
     batches = collect_caption_batches(map(samples.texts, rows))
     return _count_labels_of_batches(batches, rule_name)
 

@@ -33,7 +33,7 @@ def get_label_rule(name: str) -> LabelRule:
     return PaperRule() if name == "paper" else CorenetRule()
 
 
-def _zero_counts() -> Counts:
+def _broadcastable_zero_counts() -> Counts:
     """Return the counts of no captions: a single zero, which is broadcast when others are added."""
     return np.zeros(1, np.int64)
 
@@ -47,9 +47,9 @@ class LabelTally:
     repaired: int = 0  # captions with U+FFFD, as which bytes that are not UTF-8 are read
     empty: int = 0  # captions without a label
     # Occurrences of each label of the rule.
-    counts: Counts = field(default_factory=_zero_counts)
+    counts: Counts = field(default_factory=_broadcastable_zero_counts)
     # Captions with each label.
-    caption_counts: Counts = field(default_factory=_zero_counts)
+    caption_counts: Counts = field(default_factory=_broadcastable_zero_counts)
     # Texts that the files have, by field.
     field_counts: CaptionFieldCounts = field(default_factory=CaptionFieldCounts)
 
@@ -78,8 +78,8 @@ class VocabularyLabeller:
         columns = [column_of.get(key, -1) for key in rule.keys]
         self._columns = np.array(columns)
 
-    def label_texts(self, captions: Sequence[str]) -> list[list[int]]:
-        """Return the vocabulary's columns of each caption's labels; labels outside the vocabulary are left out."""
+    def find_label_columns(self, captions: Sequence[str]) -> list[list[int]]:
+        """Return the columns of each caption's labels in the vocabulary; labels outside it are left out."""
         labels = self._rule.label_ids(pa.array(captions, pa.string()))
         columns = self._columns[labels.values.to_numpy()]
         has_column = columns >= 0

@@ -27,7 +27,7 @@ class NltkLabeller:
     def __init__(self, vocabulary: list[str], tagger: Tagger | None = None) -> None:
         """Take the synsets of the labels, and a tagger or None for NLTK's; ValueError names what must be installed."""
         self._vocabulary = vocabulary
-        with explain_missing_nltk("labels=nltk", f"wordnet punkt_tab {TAGGER_WEIGHTS}"):
+        with refuse_missing_nltk("labels=nltk", f"wordnet punkt_tab {TAGGER_WEIGHTS}"):
             from nltk.tokenize_clean_text import word_tokenize
 
             self._tagger = tagger or load_nltk_tagger()
@@ -78,7 +78,7 @@ def load_nltk_tagger() -> Tagger:
 
 
 @contextmanager
-def explain_missing_nltk(feature: str, nltk_data: str) -> Iterator[None]:
+def refuse_missing_nltk(feature: str, nltk_data: str) -> Iterator[None]:
     """Raise ValueError with the remedy where the block finds that NLTK or some of its data is not installed."""
     try:
         yield

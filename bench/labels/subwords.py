@@ -35,7 +35,7 @@ def clean_like_open_clip(text: str) -> str:
     return str(repair_text(text))
 
 
-def encode_caption(caption: str) -> list[int]:
+def encode_caption_without_start_and_end(caption: str) -> list[int]:
     """Return the token ids of a caption without start and end token; it is cut after 2 KiB."""
     if len(get_clip_tokenizer().cache) > MAX_CACHED_WORDS:
         get_clip_tokenizer.cache_clear()
@@ -64,7 +64,7 @@ class SubwordRule:
     def label_ids(self, captions: pa.StringArray) -> pa.ListArray:
         rows = []
         for text in captions.to_pylist():
-            ids = encode_caption(text or "")
+            ids = encode_caption_without_start_and_end(text or "")
             rows.append(list(dict.fromkeys(ids)))
         return pa.array(rows, LABEL_LISTS)
 
@@ -95,10 +95,10 @@ class SubwordEncoder:
         start, end = self.id_map[[self.start, self.end]].tolist()
         self.start_and_end: tuple[int, int] = (start, end)
 
-    def encode(self, captions: Iterable[str]) -> list[list[int]]:
+    def encode_without_start_and_end(self, captions: Iterable[str]) -> list[list[int]]:
         """Return the ids of each caption without start and end token; subwords outside the vocabulary are left out."""
         encoded = []
         for caption in captions:
-            ids = self.id_map[encode_caption(caption)]
+            ids = self.id_map[encode_caption_without_start_and_end(caption)]
             encoded.append(ids[ids >= 0].tolist())
         return encoded

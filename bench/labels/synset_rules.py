@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from bench.labels.cleaning import clean_caption_like_corenet
 from bench.labels.label_rule import LABEL_LISTS
-from bench.labels.nltk_labels import TAGGER_WEIGHTS, Tagger, explain_missing_nltk, load_nltk_tagger
+from bench.labels.nltk_labels import TAGGER_WEIGHTS, Tagger, load_nltk_tagger, refuse_missing_nltk
 from bench.labels.pieces import WhitespacePieceLabeller
 from bench.labels.tokens import clean_and_tokenize
 from bench.labels.wordnet import NOT_A_LABEL, lexicon
@@ -95,7 +95,7 @@ class PaperRule(CorenetRule):
     def __init__(self, tagger: Tagger | None = None) -> None:
         """Take a tagger, or load NLTK's; ValueError names the package or the weights to install."""
         super().__init__()
-        with explain_missing_nltk("--rule paper", TAGGER_WEIGHTS):
+        with refuse_missing_nltk("--rule paper", TAGGER_WEIGHTS):
             self._tagger = tagger or load_nltk_tagger()
 
     def label_ids(self, captions: pa.StringArray) -> pa.ListArray:

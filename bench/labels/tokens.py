@@ -148,10 +148,10 @@ def _has_inner_sentence_end(context: str) -> bool:
     for line in context.split("\n"):
         if line.strip():
             tokens += PUNKT_TOKEN.findall(line)
-    return any(_ends_sentence(token, following) for token, following in pairwise(tokens))
+    return any(_punkt_ends_sentence(token, following) for token, following in pairwise(tokens))
 
 
-def _ends_sentence(token: str, following: str) -> bool:
+def _punkt_ends_sentence(token: str, following: str) -> bool:
     """Return whether Punkt ends a sentence after a token of lower-case text, given the following token."""
     seems_to_end = _seems_to_end_sentence(token)
     if not token.endswith("."):

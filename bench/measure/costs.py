@@ -195,10 +195,10 @@ def count_text_forward_flops(model: nn.Module, captions: CaptionTokens | None) -
         images = meta_images(len(captions.lengths), tower.image_size, tower.channels)
         with torch.no_grad():
             patches = tower.tokens(images)
-        groups, ends, inverse_permutation, _ = captions.inputs
+        groups, ends, inverse_permutation, _ = captions.text_tower_inputs
         return count_forward_flops(model.decoder, patches, groups, ends, inverse_permutation)
     if isinstance(model, DualEncoder):
-        return count_forward_flops(model.text, *captions.inputs)
+        return count_forward_flops(model.text, *captions.text_tower_inputs)
     return 0
 
 

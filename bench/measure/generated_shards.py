@@ -19,7 +19,7 @@ from bench.data.manifest import user_cache_folder
 from bench.data.pack import load_pack_images
 from bench.environment.cores import count_available_cores
 from bench.environment.files import atomic_write
-from bench.labels.subwords import encode_caption
+from bench.labels.subwords import encode_caption_without_start_and_end
 
 SIDE = 512  # pixels, as image-text data sets are often stored
 IMAGES_PER_SHARD = 1024
@@ -78,7 +78,9 @@ def make_jpeg(seed: int, side: int = SIDE) -> bytes:
 def _pack_captions_at_web_lengths() -> tuple[str, ...]:
     """Return the pack's captions at the lengths of web captions."""
     captions = load_pack_images("pretrain", user_cache_folder()).captions
-    return rewrite_captions_to_web_lengths(captions, lambda text: len(encode_caption(text)), seed=0)
+    return rewrite_captions_to_web_lengths(
+        captions, lambda text: len(encode_caption_without_start_and_end(text)), seed=0
+    )
 
 
 if __name__ == "__main__":

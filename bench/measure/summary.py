@@ -14,7 +14,7 @@ from bench.statistics.ratios import (
     RateByRound,
     RateRatio,
     compare_rate_pairs,
-    ratio_without_interval,
+    compute_rate_ratio_without_interval,
 )
 
 MIN_MFU_FACTOR = 2.0  # between two MFU of implementations that are not equally optimised
@@ -169,6 +169,6 @@ def _ratios_to_base(
         if len(common) >= min(2, len(rounds)):
             pairs[name] = (undisturbed[base], undisturbed[name])
         else:
-            ratios[name] = ratio_without_interval(all_windows[base], rounds)
+            ratios[name] = compute_rate_ratio_without_interval(all_windows[base], rounds)
     ratios.update(compare_rate_pairs(pairs))
     return ratios

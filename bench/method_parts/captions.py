@@ -103,7 +103,7 @@ def _make_padded_token_function(
     start, end = subwords.start_and_end
 
     def tokenize(captions: CaptionsWithRows) -> CaptionTokens:
-        ids = subwords.encode(captions.texts)
+        ids = subwords.encode_without_start_and_end(captions.texts)
         return CaptionTokens.from_ids_without_start_and_end(
             ids, start, end, context_length, padding
         )
@@ -137,7 +137,7 @@ def make_subword_label_function(
     max_labels = context_length - 2  # without start and end token
 
     def label(captions: CaptionsWithRows) -> LabelPairs:
-        ids_by_caption = subwords.encode(captions.texts)
+        ids_by_caption = subwords.encode_without_start_and_end(captions.texts)
         return LabelPairs.from_label_lists([ids[:max_labels] for ids in ids_by_caption])
 
     return label
@@ -151,7 +151,7 @@ def encode_images_and_captions(
         image = pair.project(pair.tower(images))
         text = F.normalize(target.values, dim=-1)
     else:
-        image, text = pair(images, *target.inputs)
+        image, text = pair(images, *target.text_tower_inputs)
     return image, text
 
 

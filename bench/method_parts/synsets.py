@@ -78,4 +78,4 @@ def _make_sparse_label_function(
         nltk_labeller = NltkLabeller([*read_vocabulary(vocabulary).keys])
         return lambda captions: LabelsComputedWhenLoaded(captions.texts, nltk_labeller)
     labeller = get_labeller("corenet", vocabulary)
-    return lambda captions: LabelPairs.from_label_lists(labeller.label_texts(captions.texts))
+    return lambda captions: LabelPairs.from_label_lists(labeller.find_label_columns(captions.texts))

@@ -79,6 +79,6 @@ class Cap(Method):
 
         from losses.caption import caption_losses
 
-        groups, ends, inverse_permutation, _no_positions = target.inputs
+        groups, ends, inverse_permutation, _no_positions = target.text_tower_inputs
         predictions = model.decoder(model.tower.tokens(images), groups, ends, inverse_permutation)
         return torch.cat([caption_losses(*group) for group in predictions]).mean()

@@ -74,7 +74,7 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
         from bench.method_parts.captions import clip_loss, superclass_loss
 
         feature, classified = model.compute_features_per_loss(images)
-        image, text = model.project_and_encode_captions(feature, *target.tokens.inputs)
+        image, text = model.project_and_encode_captions(feature, *target.tokens.text_tower_inputs)
         contrastive = clip_loss(model, image, text, group)
         logits = model.head(classified)
         return contrastive + superclass_loss(logits, target.labels, model.counts, group)

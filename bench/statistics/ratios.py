@@ -87,13 +87,12 @@ def compare_rate_pairs(
     return {name: replace(ratio, p=adjusted.get(name)) for name, ratio in ratios.items()}
 
 
-def ratio_without_interval(base: RateByRound, other: RateByRound) -> RateRatio:
+def compute_rate_ratio_without_interval(base: RateByRound, other: RateByRound) -> RateRatio:
     """Return the ratio other / base without interval and p, such as the ratio of runs that other work disturbed."""
     base_mean = fmean(_log_rates(base).values())
     other_mean = fmean(_log_rates(other).values())
     ratio = math.exp(other_mean - base_mean)
-    runs = (len(base), len(other))
-    return RateRatio(ratio, None, None, None, runs)
+    return RateRatio(ratio, None, None, None, runs=(len(base), len(other)))
 
 
 def _compare_log_rates(base: LogRateByRound, other: LogRateByRound) -> RateRatio:
@@ -104,8 +103,9 @@ def _compare_log_rates(base: LogRateByRound, other: LogRateByRound) -> RateRatio
         return compare_log_rates_of_independent_runs(list(base.values()), list(other.values()))
     differences = [other[number] - base[number] for number in shared_rounds]
     standard_error = stdev(differences) / math.sqrt(num_rounds)
-    runs = (num_rounds, num_rounds)
-    return _ratio_from_log(fmean(differences), standard_error, num_rounds - 1, runs)
+    return _ratio_from_log(
+        fmean(differences), standard_error, num_rounds - 1, (num_rounds, num_rounds)
+    )
 
 
 def compare_log_rates_of_independent_runs(

@@ -86,7 +86,7 @@ def test_text_tower(
     size = SubwordEncoder(CLIP.targets.subword_vocabulary).size
     text = build_text_tower(CLIP.text.text_tower, CLIP.text.context_length, size, 0).to(DEVICE)
     with torch.inference_mode():
-        benchmark(text, *batch.inputs)
+        benchmark(text, *batch.text_tower_inputs)
     benchmark.extra_info["tokens per caption"] = batch.tokens_per_caption
 
 

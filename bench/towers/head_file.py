@@ -58,12 +58,12 @@ class TextEncoder:
         """Return the L2-normalised features of captions."""
         start, end = self.subwords.start_and_end
         padding: TextPadding = "max_length" if self.pair.text.padding_reason else "bucketed"
-        ids = self.subwords.encode(captions)
+        ids = self.subwords.encode_without_start_and_end(captions)
         tokens = CaptionTokens.from_ids_without_start_and_end(
             ids, start, end, self.context_length, padding
         )
         batch = tokens.select(torch.arange(len(captions))).to(self.pair.projection.device)
-        return F.normalize(self.pair.text(*batch.inputs), dim=-1)
+        return F.normalize(self.pair.text(*batch.text_tower_inputs), dim=-1)
 
     @torch.no_grad()
     def encode_classes(

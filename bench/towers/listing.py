@@ -6,7 +6,7 @@ import open_clip
 import timm
 import torch
 
-from bench.console.progress import show_progress
+from bench.console.progress import iterate_with_progress_bar
 from bench.profilers.counters import count_flops_of_one_image
 from bench.tables.tables import Cell, Column, Table
 from models import suggest_similar
@@ -36,7 +36,7 @@ def make_tower_table(pattern: str, max_towers: int = MAX_TOWERS) -> Table:
     listed = matching[:max_towers]
     rows = [
         _make_tower_row(name)
-        for name in show_progress(listed, len(listed), "building towers", "towers")
+        for name in iterate_with_progress_bar(listed, len(listed), "building towers", "towers")
     ]
     note = NOTE
     if len(matching) > max_towers:

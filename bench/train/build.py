@@ -26,7 +26,7 @@ from bench.experiment.config import Experiment
 from bench.experiment.fields import PACK_DATA, ImageSettings, SampleSettings
 from bench.interfaces.method import Method, get_method
 from bench.labels.adjectives import frequent_adjective_labels_of_experiment
-from bench.labels.subwords import encode_caption
+from bench.labels.subwords import encode_caption_without_start_and_end
 from bench.profilers.clock import time_synchronized_block
 from bench.train.augmentation import get_method_with_augmentation
 from bench.train.distributed import world_group, world_rank, world_size
@@ -101,7 +101,7 @@ def open_batch_stream(
     if experiment.input.caption_lengths != PACK_DATA:
         seed = derive_seed(experiment.seed, CAPTIONS)
         captions = rewrite_captions_to_web_lengths(
-            captions, lambda text: len(encode_caption(text)), seed
+            captions, lambda text: len(encode_caption_without_start_and_end(text)), seed
         )
     images = PackImages(samples.pixels, captions, (), tuple(samples.keys))
     return PackStream(experiment, images, targets, device, **rank_arguments)

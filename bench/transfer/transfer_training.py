@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.console.console import log
-from bench.console.progress import show_progress
+from bench.console.progress import iterate_with_progress_bar
 from bench.environment.seeds import STEP, derive_seed
 from bench.interfaces.optimizer import weight_decay_groups
 from bench.records.scores import TaskTrainingSettings
@@ -169,7 +169,9 @@ def train_on_task(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(recipe.seed, STEP))
         for step, batch in enumerate(
-            show_progress(batches, num_steps, f"training at rate {learning_rate:g}", "steps")
+            iterate_with_progress_bar(
+                batches, num_steps, f"training at rate {learning_rate:g}", "steps"
+            )
         ):
             for micro_batch in batch:
                 loss = compute_loss(micro_batch)

@@ -7,7 +7,7 @@ import pytest
 
 from bench.console import progress
 from bench.console.console import log
-from bench.console.progress import RunProgressLog, show_progress
+from bench.console.progress import RunProgressLog, iterate_with_progress_bar
 
 
 def test_remaining_time_is_shown_once_it_is_known(
@@ -33,10 +33,10 @@ def test_remaining_time_is_shown_once_it_is_known(
 def test_without_a_terminal_a_job_shows_whole_lines_and_none_if_it_is_short(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert list(show_progress("abc", 3, "a job", "letters")) == ["a", "b", "c"]
+    assert list(iterate_with_progress_bar("abc", 3, "a job", "letters")) == ["a", "b", "c"]
     assert not capsys.readouterr().err
     monkeypatch.setattr(progress, "LINE_SECONDS", 0)
-    assert list(show_progress("abc", 3, "a job\n\u202e", "letters")) == ["a", "b", "c"]
+    assert list(iterate_with_progress_bar("abc", 3, "a job\n\u202e", "letters")) == ["a", "b", "c"]
     lines = capsys.readouterr().err.splitlines()
     assert all(line.startswith(r"a job\n\u202e: ") for line in lines)
     assert "3/3" in lines[-1]

@@ -11,7 +11,7 @@ from bench.data.pack import PackImages
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
 from bench.experiment.settings import renamed_with_settings
-from bench.labels.subwords import SubwordEncoder, encode_caption
+from bench.labels.subwords import SubwordEncoder, encode_caption_without_start_and_end
 from bench.train.build import open_batch_stream
 from tests.small import small
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 def count_tokens(text: str) -> int:
-    return len(encode_caption(text))
+    return len(encode_caption_without_start_and_end(text))
 
 
 def lengths_of(texts: tuple[str, ...]) -> list[int]:

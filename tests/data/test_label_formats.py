@@ -105,6 +105,6 @@ def test_labels_by_nltk_equal_those_of_the_rule_corenet(images: object) -> None:
         [*read_vocabulary("pack-synsets").keys],
         tagger=lambda tokens: [(token, "NN") for token in tokens],
     )
-    assert [label(one) for one in captions] == get_labeller("corenet", "pack-synsets").label_texts(
-        captions
-    )
+    assert [label(one) for one in captions] == get_labeller(
+        "corenet", "pack-synsets"
+    ).find_label_columns(captions)

@@ -14,7 +14,9 @@ from bench.data.open_files import read_at
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of four files."""
-    monkeypatch.setattr(open_files, "_open", lru_cache(4)(open_files._open.__wrapped__))
+    monkeypatch.setattr(
+        open_files, "_open_or_reuse", lru_cache(4)(open_files._open_or_reuse.__wrapped__)
+    )
 
 
 def read_numbered(path: Path) -> bool:

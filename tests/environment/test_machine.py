@@ -99,7 +99,7 @@ def test_runs_in_fp32_round_neither_products_nor_convolutions_to_tf32() -> None:
 
 
 def test_record_of_a_gpu_says_what_is_rounded_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("describe_processors", "package_versions", "gpu_uuid"):
+    for name in ("describe_gpu_and_cpu", "package_versions", "gpu_uuid"):
         monkeypatch.setattr(f"bench.records.current.{name}", lambda _: {})
     found, cuda = [], torch.device("cuda", 0)
     monkeypatch.setattr(

@@ -17,13 +17,15 @@ from bench.labels.subwords import (
     tokenizer,
 )
 
-encode_caption = subwords.encode_caption.__wrapped__  # the tests share a cache of captions
+encode_caption_without_start_and_end = (
+    subwords.encode_caption_without_start_and_end.__wrapped__
+)  # the tests share a cache of captions
 
 
 def test_subwords_equal_open_clips_tokenizer() -> None:
     plain = SimpleTokenizer()
     for caption in ("a dog", "", "ein Hünd \U0001f436", "A dog &amp; a  cat " * 100):
-        assert encode_caption(caption) == plain.encode(caption)
+        assert encode_caption_without_start_and_end(caption) == plain.encode(caption)
 
 
 @given(st.one_of(st.text(), st.text(st.characters(max_codepoint=127))))
@@ -38,14 +40,14 @@ def test_long_caption_is_truncated_to_its_first_bytes(unit: str) -> None:
         if (size := size + len(letter.encode())) > MAX_CAPTION_BYTES:
             break
         kept += letter
-    assert encode_caption(unit * 1_000_000) == tokenizer().encode(kept)
+    assert encode_caption_without_start_and_end(unit * 1_000_000) == tokenizer().encode(kept)
 
 
 def test_tokenizer_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subwords, "MAX_CACHED_WORDS", 50)
-    draw, first = random.Random(0), encode_caption("a dog <end_of_text>")
+    draw, first = random.Random(0), encode_caption_without_start_and_end("a dog <end_of_text>")
     for _ in range(200):
-        encode_caption("".join(draw.choices(string.ascii_lowercase, k=8)))
+        encode_caption_without_start_and_end("".join(draw.choices(string.ascii_lowercase, k=8)))
         assert len(tokenizer().cache) <= 52
-    assert encode_caption("a dog <end_of_text>") == first
-    assert SubwordEncoder("all").encode(["a dog"]) == [first[:2]]
+    assert encode_caption_without_start_and_end("a dog <end_of_text>") == first
+    assert SubwordEncoder("all").encode_without_start_and_end(["a dog"]) == [first[:2]]

@@ -30,7 +30,7 @@ def test_open_clip_loads_our_weights_and_computes_our_features(method: str, resu
         run.stream.targets.groups[0][run.stream.order.batch_rows(0)],
     )
     target = run.stream.batch(0).target
-    image, text = run.model.eval()(images, *target.inputs)
+    image, text = run.model.eval()(images, *target.text_tower_inputs)
     torch.testing.assert_close(
         image, theirs.encode_image(images, normalize=True), rtol=1e-5, atol=1e-6
     )

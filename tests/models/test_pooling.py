@@ -67,7 +67,7 @@ def clip_loss_by_hand(model: Any, images: Tensor, captions: Any) -> Tensor:
     projected = [
         norm_by_hand(token, model.tower.trunk.ln_post) @ model.projection for token in tokens
     ]
-    texts = model.text(*captions.inputs)
+    texts = model.text(*captions.text_tower_inputs)
     logits = [
         [model.log_scale.exp() * image @ text / image.norm() / text.norm() for text in texts]
         for image in projected

@@ -8,5 +8,5 @@ from models.text_tower import TextTower, build_open_clip_text_tower
 def test_text_tower_has_the_flops_of_all_blocks() -> None:
     with META:
         tower = TextTower(build_open_clip_text_tower("ViT-B-32", 16, 2))
-    inputs = meta_captions(3, 12).inputs
+    inputs = meta_captions(3, 12).text_tower_inputs
     assert count_forward_flops(tower, *inputs) == count_matmul_flops(lambda: tower(*inputs))

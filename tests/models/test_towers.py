@@ -51,7 +51,7 @@ def test_bucketed_batch_equals_open_clips_padded_batch(padding: TextPadding, var
     rows = torch.tensor([2, 0, 1, 3, 2, 6, 4, 5])
     cut = tokens.select(rows)
     assert len(cut.groups) == (4 if padding == "bucketed" else 1)
-    found, expected = ours(*cut.inputs), theirs(tokens.groups[0][rows])
+    found, expected = ours(*cut.text_tower_inputs), theirs(tokens.groups[0][rows])
     assert found.shape == (len(rows), ours.width)
     assert_equal_with_gradients((found, ours.text.parameters()), (expected, theirs.parameters()))
 
@@ -69,7 +69,9 @@ def test_padded_text_tower_equals_open_clips(name: str, monkeypatch: pytest.Monk
         CAPTIONS[:3], 48, 49, 12, "max_length"
     ).select(torch.tensor([2, 0, 1]))
     padded = tokens.groups[0]
-    torch.testing.assert_close(ours(*tokens.inputs), ours.text(padded)[tokens.inverse_permutation])
+    torch.testing.assert_close(
+        ours(*tokens.text_tower_inputs), ours.text(padded)[tokens.inverse_permutation]
+    )
     longer = ours.text.positional_embedding.shape[0] - padded.shape[1]
     assert longer == (1 if "coca" in name else 0)
 

@@ -124,7 +124,7 @@ def test_ranks_keep_equal_ranges(results: Path, tmp_path: Path) -> None:
 
 def test_training_follows_scoring_in_one_process() -> None:
     """The statistics of the pixels are kept, and autograd refuses tensors that were made in inference mode."""
-    transforms._mean_and_std.cache_clear()
+    transforms._normalisation_mean_and_std.cache_clear()
     images = torch.rand(2, 3, 4, 4, requires_grad=True)
     with torch.inference_mode():
         transforms.normalise(images)

@@ -1,8 +1,8 @@
 """The built-in data sources; of several that read data, the first does."""
 
-from bench.data.sources.arrow_tables import ParquetImages, SavedHuggingFaceDatasets
+from bench.data.sources.arrow_tables import ParquetImagesViaArrow, SavedHuggingFaceDatasets
 from bench.data.sources.image_pairs import ImageTextFilePairs
-from bench.data.sources.image_tables import ImageTables
+from bench.data.sources.image_tables import TablesOfImageFiles
 from bench.data.sources.shipped_pack import ShippedPack
 from bench.data.sources.tar_shards import TarShards
 
@@ -10,7 +10,7 @@ SOURCES = (
     ShippedPack(),
     TarShards(),
     SavedHuggingFaceDatasets(),
-    ParquetImages(),
-    ImageTables(),
+    ParquetImagesViaArrow(),
+    TablesOfImageFiles(),
     ImageTextFilePairs(),
 )

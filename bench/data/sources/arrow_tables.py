@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.console.console import log
-from bench.console.progress import show_progress
+from bench.console.progress import iterate_with_progress_bar
 from bench.data.columns import (
     KEY_COLUMNS,
     find_first_known_column,
@@ -96,8 +96,8 @@ class SavedHuggingFaceDatasets(IndexingSource):
         add_arrow_rows(path, path.stem, builder)
 
 
-class ParquetImages(IndexingSource):
-    """Rows of Parquet files with the bytes of images, which are converted once to Arrow files."""
+class ParquetImagesViaArrow(IndexingSource):
+    """Rows of Parquet files with the bytes of images; the files are converted once to Arrow files."""
 
     name = "Parquet files of images"
     has_caption_files = True
@@ -207,7 +207,7 @@ def convert_parquet_to_arrow_once(paths: Sequence[Path], cache_folder: Path) -> 
     if total > free:
         raise ValueError(f"Parquet files of images are converted once, which takes {space}")
     log(f"converting {len(missing)} Parquet files of images to Arrow, once: {space}")
-    for path in show_progress(missing, len(missing), "converting Parquet", "files"):
+    for path in iterate_with_progress_bar(missing, len(missing), "converting Parquet", "files"):
         target = targets[path]
         lock_path = cache_folder / f"{target.name}.lock"
         with lock_path.open("ab") as lock, hold_file_lock(lock, wait=True):

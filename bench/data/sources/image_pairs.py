@@ -20,15 +20,15 @@ FOLDER_KEY = "caption"  # name of the files, caption.txt or caption.json, that s
 SUFFIXES_OF_IMAGES = (*IMAGE_ENDINGS, ".npy")
 
 
-class PairFile(NamedTuple):
-    """An image or a text of a pair of files."""
+class FileOfPair(NamedTuple):
+    """One file of a pair: an image or its text."""
 
     name: str  # path below the folder of the data
     num_bytes: int
     modified_ns: int  # time of the last change
 
 
-FilesBySuffix = dict[str, PairFile]
+FilesBySuffix = dict[str, FileOfPair]
 
 
 class ImageFileSamples(IndexedSamples):
@@ -47,26 +47,26 @@ class ImageTextFilePairs(IndexingSource):
     samples = ImageFileSamples
 
     def recognises(self, data: str) -> bool:
-        return not all(_has_image_suffix(path) for path in _iterate_pair_paths(data))
+        return not all(_has_image_suffix(path) for path in _iterate_paths_of_pairs(data))
 
     def files(self, _data: str) -> list[Path]:
         return []  # `digest` looks at them
 
     def digest(self, data: str) -> str:
-        files = iterate_pair_files(data)
+        files = iterate_files_of_pairs(data)
         return _digest_unordered_lines(f"{file.name} {file.num_bytes}" for file in files)
 
     def prepare_files_to_index(self, data: str, _cache_folder: Path) -> list[Path]:
         return [Path(data).absolute()]
 
     def fingerprint(self, path: Path, _request: SampleRequest) -> str:
-        files = iterate_pair_files(str(path))
+        files = iterate_files_of_pairs(str(path))
         lines = (f"{file.name} {file.num_bytes} {file.modified_ns}" for file in files)
         return f"{path} {_digest_unordered_lines(lines)}"
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         files_by_key = defaultdict[str, FilesBySuffix](dict)
-        for file in iterate_pair_files(str(path)):
+        for file in iterate_files_of_pairs(str(path)):
             key, _, suffix = file.name.rpartition(".")
             files_by_key[key][suffix.lower()] = file
         for key in sorted(files_by_key):
@@ -99,16 +99,16 @@ def _digest_unordered_lines(lines: Iterable[str]) -> str:
     return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def iterate_pair_files(data: str) -> Iterator[PairFile]:
+def iterate_files_of_pairs(data: str) -> Iterator[FileOfPair]:
     """Yield the visible images below a folder, and files with the name of an image or for all images of a folder."""
     root = str(Path(data))
-    for path in _iterate_pair_paths(root):
+    for path in _iterate_paths_of_pairs(root):
         status = os.stat(path)  # noqa: PTH116 - there may be millions
-        yield PairFile(path.removeprefix(f"{root}/"), status.st_size, status.st_mtime_ns)
+        yield FileOfPair(path.removeprefix(f"{root}/"), status.st_size, status.st_mtime_ns)
 
 
-def _iterate_pair_paths(root: str) -> Iterator[str]:
-    """Yield the paths of `iterate_pair_files`."""
+def _iterate_paths_of_pairs(root: str) -> Iterator[str]:
+    """Yield the paths of `iterate_files_of_pairs`."""
     for folder, _, names in os.walk(root):
         visible = [name for name in names if is_visible_with_suffix(name, ("",))]
         keys = {_drop_suffix(name) for name in visible if _has_image_suffix(name)}

@@ -32,8 +32,8 @@ class ImageTableLayout:
     folder: Path  # to which these paths are relative
 
 
-class ImageTables(IndexingSource):
-    """Rows of a table; COCO's images have several captions."""
+class TablesOfImageFiles(IndexingSource):
+    """Tables that name image files and hold their captions, such as csv files or COCO's JSON."""
 
     name = "tables of image files"
     samples = ImageFileSamples

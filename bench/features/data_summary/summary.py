@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from bench.console.progress import show_progress
+from bench.console.progress import iterate_with_progress_bar
 from bench.data.caption_lengths import EDGE_TOKENS
 from bench.data.captions.choice import TextsByField, parse_caption_choice
 from bench.data.decoding import UnusableImageError, decode_image
@@ -28,7 +28,7 @@ from bench.interfaces.data_source import SampleRequest, Samples
 from bench.interfaces.sections import Picture
 from bench.labels.adjectives import format_adjective_warning, frequent_adjective_labels
 from bench.labels.labeller import get_label_rule, label_and_tally, make_vocabulary
-from bench.labels.subwords import encode_caption
+from bench.labels.subwords import encode_caption_without_start_and_end
 
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
 MAX_CAPTION_CHARACTERS = 2**24  # of these captions
@@ -174,7 +174,7 @@ def _read_sampled_texts(samples: Samples, rows: Sequence[int]) -> list[TextsByFi
     """Return the texts of random rows, of fewer rows where they have many characters."""
     texts_of_rows = list[TextsByField]()
     num_characters = 0
-    for row in show_progress(rows, len(rows), "captions", "samples"):
+    for row in iterate_with_progress_bar(rows, len(rows), "captions", "samples"):
         texts_of_rows.append(samples.texts(row))
         num_characters += sum(map(len, chain.from_iterable(texts_of_rows[-1])))
         if num_characters > MAX_CAPTION_CHARACTERS:
@@ -190,7 +190,7 @@ def count_tokens_and_nouns(field: str, texts_of_samples: Sequence[Sequence[str]]
         captions = [text for text in texts_of_sample if text.strip()]
         per_sample.append(len(captions))
         texts += captions
-    tokens = [EDGE_TOKENS + len(encode_caption(text)) for text in texts]
+    tokens = [EDGE_TOKENS + len(encode_caption_without_start_and_end(text)) for text in texts]
     rule = get_label_rule(NOUN_RULE)
     labels, tally = label_and_tally(rule, pa.array(texts, pa.string()).cast(pa.binary()))
     counted = make_vocabulary(rule, tally)
@@ -208,7 +208,7 @@ def _decode_sampled_images(samples: Samples, rows: Sequence[int]) -> list[Inspec
     """Decode the images of rows in the order of the files; return them in the order of `rows`."""
     shown = set(rows[:NUM_SHOWN])
     image_of_row = {}
-    for row in show_progress(sorted(rows), len(rows), "decoding images", "images"):
+    for row in iterate_with_progress_bar(sorted(rows), len(rows), "decoding images", "images"):
         image_of_row[row] = _decode_sampled_image(samples, row, is_shown=row in shown)
     return [image_of_row[row] for row in rows]
 

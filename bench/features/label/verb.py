@@ -13,7 +13,7 @@ from bench.cli.options import Caption, Image, Json
 from bench.cli.own_vocabulary import cut_vocabulary, write_and_log_vocabulary
 from bench.console.console import FAILED_CASE, OK, format_error_on_one_line, log
 from bench.console.options import require_option_in_range
-from bench.console.progress import show_progress
+from bench.console.progress import iterate_with_progress_bar
 from bench.console.tables import print_tables
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.samples import caption_files
@@ -113,7 +113,9 @@ class CountLabels:
         max_workers = min(count_available_cores(), 1 + num_bytes // MIN_BYTES_PER_PROCESS)
         workers = max(1, min(self.workers or max_workers, len(files)))
         with closing(count_files_in_parallel(files, self.rule, self.caption, workers)) as outcomes:
-            for outcome in show_progress(outcomes, len(files), "reading captions", "files"):
+            for outcome in iterate_with_progress_bar(
+                outcomes, len(files), "reading captions", "files"
+            ):
                 if isinstance(outcome, LabelTally):
                     total.add(outcome)
                 else:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bench.console.progress import show_progress
+from bench.console.progress import iterate_with_progress_bar
 from bench.data.stream import Batch, BatchStream
 from bench.data.targets import to_device_async
 from bench.train.build import TrainRun, build_train_run, require_finite_losses
@@ -34,7 +34,7 @@ def train_on_features(run: TrainRun, features: Float[np.ndarray, "samples width"
     losses: list[Tensor] = []
     for segment in plan_segments(training, {training.images: num_steps}):
         steps = segment.batch_numbers
-        for k in show_progress(steps, len(steps), "text tower", "steps"):
+        for k in iterate_with_progress_bar(steps, len(steps), "text tower", "steps"):
             values = torch.from_numpy(features[stream.order.batch_rows(k).numpy()])
             grids = to_device_async(values, stream.device)[:, :, None, None]
             batch = Batch(grids, stream.target(k).to(stream.device))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.console.progress import show_progress
+from bench.console.progress import iterate_with_progress_bar
 from bench.data.tar_samples import iterate_tar_samples
 from bench.environment.files import prefix_errors, read_bytes_unless_larger
 from bench.interfaces.catalog import DEFAULT_ROOT_TASK
@@ -120,7 +120,9 @@ def _locate_images_in_shards(shards: Sequence[Path], num_classes: int) -> Labell
     files = []
     ranges = []
     labels = []
-    for shard in show_progress(shards, len(shards), f"reading {shards[0].parent}", "shards"):
+    for shard in iterate_with_progress_bar(
+        shards, len(shards), f"reading {shards[0].parent}", "shards"
+    ):
         with prefix_errors(shard, (ValueError, tarfile.TarError)), shard.open("rb") as file:
             for key, members in iterate_tar_samples(file):
                 suffixes = [suffix for suffix in IMAGE_SUFFIXES if suffix[1:] in members]

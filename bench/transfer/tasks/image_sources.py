@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from bench.console.progress import show_progress
+from bench.console.progress import iterate_with_progress_bar
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.transforms import resize_and_crop_centre
 from bench.environment.files import prefix_errors, read_bytes_unless_larger
@@ -125,7 +125,7 @@ def iterate_eval_batches(
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         firsts = range(0, len(images), BATCH_SIZE)
-        for first in show_progress(firsts, len(firsts), "embedding", "batches"):
+        for first in iterate_with_progress_bar(firsts, len(firsts), "embedding", "batches"):
             rows = range(first, min(first + BATCH_SIZE, len(images)))
             yield torch.stack(list(pool.map(centre, rows)))
 

@@ -82,7 +82,7 @@ def test_labels_are_vocabulary_columns_of_the_rules_labels(
     column_of = {key: column for column, key in enumerate(read_vocabulary(names[1]).keys)}
     keys = [[rule.keys[label] for label in row] for row in labels.to_pylist()]
     columns = [[column_of[key] for key in row if key in column_of] for row in keys]
-    assert get_labeller(*names).label_texts([text or "" for text in captions]) == columns
+    assert get_labeller(*names).find_label_columns([text or "" for text in captions]) == columns
     assert (tally.captions, tally.empty) == (len(captions), keys.count([]))
     assert (tally.missing, tally.counts.sum()) == (captions.count(None), sum(map(len, keys)))
 
