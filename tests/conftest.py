@@ -32,7 +32,7 @@ import torch
 from bench.console.console import INTERRUPTED
 from bench.data.manifest import user_cache_folder
 from bench.data.pack import PackImages, load_pack_images
-from bench.data.pack import main as decode
+from bench.data.pack import decode_parts_into_user_cache as decode
 from bench.environment.files import hold_file_lock
 from bench.environment.tf32 import set_tf32
 from tests.processes import Parting
