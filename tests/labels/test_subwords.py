@@ -13,8 +13,8 @@ from bench.labels.subwords import (
     MAX_CAPTION_BYTES,
     SubwordEncoder,
     clean_like_open_clip,
+    get_clip_tokenizer,
     repair_text,
-    tokenizer,
 )
 
 encode_caption_without_start_and_end = (
@@ -40,7 +40,9 @@ def test_long_caption_is_truncated_to_its_first_bytes(unit: str) -> None:
         if (size := size + len(letter.encode())) > MAX_CAPTION_BYTES:
             break
         kept += letter
-    assert encode_caption_without_start_and_end(unit * 1_000_000) == tokenizer().encode(kept)
+    assert encode_caption_without_start_and_end(unit * 1_000_000) == get_clip_tokenizer().encode(
+        kept
+    )
 
 
 def test_tokenizer_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +50,6 @@ def test_tokenizer_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     draw, first = random.Random(0), encode_caption_without_start_and_end("a dog <end_of_text>")
     for _ in range(200):
         encode_caption_without_start_and_end("".join(draw.choices(string.ascii_lowercase, k=8)))
-        assert len(tokenizer().cache) <= 52
+        assert len(get_clip_tokenizer().cache) <= 52
     assert encode_caption_without_start_and_end("a dog <end_of_text>") == first
     assert SubwordEncoder("all").encode_without_start_and_end(["a dog"]) == [first[:2]]
