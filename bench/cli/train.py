@@ -28,7 +28,7 @@ from bench.cli.transfer import choose_tasks_and_protocols, require_openable_task
 from bench.console.console import INTERRUPTED, Stopped, log
 from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_option_in_range
 from bench.data.samples import training_files_digest
-from bench.environment.circumstances import current_commit
+from bench.environment.circumstances import describe_current_commit
 from bench.environment.files import make_folders_unless_in_root, to_safe_file_name
 from bench.environment.torchrun_ranks import read_torchrun_ranks, read_torchrun_restart_count
 from bench.experiment.config import Experiment, change
@@ -163,7 +163,7 @@ class Train(LabelOptions):
         processes = read_torchrun_ranks().world_size
         digest = training_files_digest(experiment.input, experiment.targets)
         require_resumable(saved, experiment, processes, digest)
-        log_resume_differences(path, saved, processes, current_commit())
+        log_resume_differences(path, saved, processes, describe_current_commit())
         return path, saved
 
     def _train(

@@ -19,14 +19,14 @@ EDGE_TOKENS = 2  # start and end token
 MIN_WEB_LENGTH = 3  # a web caption has text
 
 
-def describe_captions(inputs_of_runs: Iterable[SampleSettings]) -> str:
-    """Return which captions the runs read, for the notes beside their figures."""
-    descriptions = map(_describe_captions, inputs_of_runs)
+def describe_captions_that_runs_read(inputs_of_runs: Iterable[SampleSettings]) -> str:
+    """Say which captions runs read, for the notes beside their figures."""
+    descriptions = map(_describe_captions_that_a_run_reads, inputs_of_runs)
     return "; ".join(dict.fromkeys(descriptions))
 
 
-def _describe_captions(inputs: SampleSettings) -> str:
-    """Return which captions a run reads."""
+def _describe_captions_that_a_run_reads(inputs: SampleSettings) -> str:
+    """Say which captions a run reads."""
     if inputs.data != PACK_DATA:
         field = "" if inputs.caption is None else f" ({inputs.caption})"
         return f"those of {inputs.data}{field}"

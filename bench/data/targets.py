@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bench.data.text_layouts import (
-    choose_padding_buckets,
+    choose_caption_counts_by_bucket_width,
     estimate_required_packed_rows,
+    list_padding_widths,
     pack_into_rows,
-    padding_widths,
 )
 from bench.experiment.fields import TextPadding
 
@@ -147,7 +147,7 @@ class CaptionTokens:
         order = lengths.argsort(stable=True)
         sorted_rows = rows[order]
         sorted_lengths = lengths[order]
-        group_sizes = self._captions_by_group_width(lengths, ids.shape[1])
+        group_sizes = self._count_captions_by_group_width(lengths, ids.shape[1])
         groups = []
         widths = []  # of the captions
         first = 0
@@ -161,15 +161,17 @@ class CaptionTokens:
         ends = starts + sorted_lengths - 1
         return CaptionTokens(tuple(groups), sorted_lengths, ends, order.argsort(), self.padding)
 
-    def _captions_by_group_width(self, lengths: BatchRows, context_length: int) -> dict[int, int]:
+    def _count_captions_by_group_width(
+        self, lengths: BatchRows, context_length: int
+    ) -> dict[int, int]:
         """Return the number of captions by group width, for a batch with captions of these lengths."""
         if self.padding == "max_length":
             return {context_length: len(lengths)}
-        widths = padding_widths(context_length)
+        widths = list_padding_widths(context_length)
         buckets = torch.bucketize(lengths, torch.tensor(widths))
         counts = buckets.bincount(minlength=len(widths)).tolist()
         max_buckets = MAX_BUCKETS if self.padding == "bucketed" else 1
-        return choose_padding_buckets(widths, counts, max_buckets)
+        return choose_caption_counts_by_bucket_width(widths, counts, max_buckets)
 
     def _select_packed(self, rows: BatchRows) -> "CaptionTokens":
         """Return a batch whose rows hold several captions."""

@@ -12,7 +12,7 @@ DRAWN_BATCHES = 32
 RESERVED_DEVIATIONS = 5  # a batch needs more rows than are reserved once in three million
 
 
-def padding_widths(context_length: int) -> list[int]:
+def list_padding_widths(context_length: int) -> list[int]:
     """Return at most eight widths that captions are padded to, so that few shapes are compiled.
 
     They are the context and multiples of 8, or of less if the context is short: most captions are short.
@@ -22,10 +22,10 @@ def padding_widths(context_length: int) -> list[int]:
     return [*range(step, end, step), context_length]
 
 
-def choose_padding_buckets(
+def choose_caption_counts_by_bucket_width(
     widths: Sequence[int], counts: Sequence[int], max_buckets: int
 ) -> dict[int, int]:
-    """Return the number of captions by group width, for at most `max_buckets` groups that compute the fewest tokens.
+    """Return the number of captions by bucket width, for the at most `max_buckets` that compute the fewest tokens.
 
     `counts[k]` captions need `widths[k]` tokens, widths ascending; a group is as wide as its longest caption needs. All
     divisions into groups are tried.

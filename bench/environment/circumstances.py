@@ -34,7 +34,7 @@ class RunCircumstances(
     precision: str
     compiled: bool
     packages: Texts
-    commit: str  # of this project at the start, as `current_commit` returns it
+    commit: str  # of this project at the start, as `describe_current_commit` returns it
     started_at: str  # UTC, ISO 8601, before the run
     # Number that shared each batch; `threads` is per process.
     processes: Annotated[int, msgspec.Meta(ge=1)] = 1
@@ -83,10 +83,11 @@ def digest_program_files() -> str:
     return digest.hexdigest()[:16]
 
 
-def current_commit(checkout: Path | None = None) -> str:
-    """Return a checkout's commit, by default this one's, with "-dirty" appended if tracked files differ.
+def describe_current_commit(checkout: Path | None = None) -> str:
+    """Return a checkout's commit as text, by default this one's.
 
-    Without git it is "unknown", and for this project the variable `COMMIT`, or a digest of the sources.
+    It ends with "-dirty" if tracked files differ. Without git it is "unknown", and for this project the variable
+    `COMMIT`, or a digest of the sources.
     """
     folder = checkout or CHECKOUT
     if (folder / ".git").exists():  # else git would describe a repository that the folder lies in

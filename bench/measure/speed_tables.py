@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from bench.data.caption_lengths import describe_captions
+from bench.data.caption_lengths import describe_captions_that_runs_read
 from bench.experiment.config import (
     FIELDS,
     MAY_DIFFER,
@@ -149,7 +149,7 @@ def _describe_runs_and_captions(comparison: ComparisonRecords) -> str:
         "run gives neither an interval nor a verdict. Intervals are over these runs on this machine at this time and "
         "do not cover other machines, seeds or data. A ratio is one of geometric means over runs, so it may differ in "
         "its last digit from the ratio of the medians shown. "
-        f"Captions: {describe_captions(inputs)}."
+        f"Captions: {describe_captions_that_runs_read(inputs)}."
     )
 
 

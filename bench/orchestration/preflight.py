@@ -11,7 +11,7 @@ from bench.data.manifest import CACHE, user_cache_folder, verify_pack
 from bench.data.samples import open_samples
 from bench.data.sources.shipped_pack import decode_pack_unless_cached
 from bench.data.subset import require_valid_subset
-from bench.environment.circumstances import LOADED_EXTENSIONS, current_commit
+from bench.environment.circumstances import LOADED_EXTENSIONS, describe_current_commit
 from bench.environment.cores import count_available_cores
 from bench.environment.files import atomic_write
 from bench.environment.gpu_settings import read_gpu_settings
@@ -155,8 +155,8 @@ def _reason_not_resumable(record: Record, accepted: Iterable[Experiment]) -> str
         differences = [differing_field_values([candidate, experiment]) for candidate in named]
         if not any(fields.keys() <= SIZE_FIELDS for fields in differences):
             return f"is of other experiments, {experiment.name}"
-    if where.commit != current_commit():
-        return f"was begun at commit {where.commit}, this is {current_commit()}"
+    if where.commit != describe_current_commit():
+        return f"was begun at commit {where.commit}, this is {describe_current_commit()}"
     if where.extensions != LOADED_EXTENSIONS:
         return "was begun with other extensions, or other source of them"
     if isinstance(record.measured, Speed) and has_gpu():

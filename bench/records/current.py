@@ -11,7 +11,7 @@ from bench.environment.circumstances import (
     COMMAND,
     LOADED_EXTENSIONS,
     RunCircumstances,
-    current_commit,
+    describe_current_commit,
     summarize_machine_and_software,
 )
 from bench.environment.machine import (
@@ -47,7 +47,7 @@ def collect_circumstances(
         precision=precision,
         compiled=compiled,
         packages=package_versions(device),
-        commit=current_commit(),
+        commit=describe_current_commit(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         processes=processes,
         gpu=gpu,

@@ -16,7 +16,7 @@ from bench.console.console import StopRequest, log
 from bench.data.image_sizes import make_batch_shape_schedule
 from bench.data.samples import training_files_digest
 from bench.data.stream import DecodeStats
-from bench.environment.circumstances import current_commit
+from bench.environment.circumstances import describe_current_commit
 from bench.train.build import TrainRun
 from bench.train.checkpoints import (
     TENSORS,
@@ -61,7 +61,7 @@ class CheckpointManager:
         self.stop = stop
         self._comparison = comparison
         self._budgets = dict(budgets)
-        self._commit = current_commit()
+        self._commit = describe_current_commit()
         self._data_digest = ""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-writer")
         self._pending: Future[None] | None = None  # the checkpoint that is being written

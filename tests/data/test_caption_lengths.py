@@ -6,7 +6,11 @@ from statistics import median, quantiles
 import pytest
 import torch
 
-from bench.data.caption_lengths import WEB, describe_captions, rewrite_captions_to_web_lengths
+from bench.data.caption_lengths import (
+    WEB,
+    describe_captions_that_runs_read,
+    rewrite_captions_to_web_lengths,
+)
 from bench.data.pack import PackImages
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
@@ -76,7 +80,7 @@ def test_captions_of_shards_keep_their_lengths() -> None:
         PACK_DATA,
         "clip-vit-b16[data=own-shards]",
     )
-    assert describe_captions([shards.input]) == "those of own-shards"
+    assert describe_captions_that_runs_read([shards.input]) == "those of own-shards"
     with pytest.raises(
         ValueError, match="caption_lengths='web' is for the pack alone: leave it out"
     ):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream, augment_pack_images, composite_and_normalise
 from bench.data.targets import CaptionTokens, LabelPairs
-from bench.data.text_layouts import choose_padding_buckets, padding_widths
+from bench.data.text_layouts import choose_caption_counts_by_bucket_width, list_padding_widths
 from bench.experiment.fields import TextPadding
 from bench.interfaces.method import METHODS
 from tests.scoring_images import eval_transform
@@ -122,7 +122,7 @@ def test_batch_tokens_keep_every_caption_and_its_end_token(
     batch = whole.select(rows)
     flat = torch.cat([ids.flatten() for ids in batch.groups]).tolist()
     widths = {ids.shape[1] for ids in batch.groups}
-    assert widths == {context} if padding == "packed" else widths <= {*padding_widths(context)}
+    assert widths == {context} if padding == "packed" else widths <= {*list_padding_widths(context)}
     assert len(batch.groups) <= (4 if padding == "bucketed" else 1)
     assert batch.tokens_per_caption == len(flat) / len(rows)
     for place, row in zip(batch.inverse_permutation.tolist(), rows.tolist(), strict=True):
@@ -135,7 +135,7 @@ def test_batch_tokens_keep_every_caption_and_its_end_token(
         assert batch.tokens_per_caption == context
     if padding == "longest":
         assert batch.tokens_per_caption == min(
-            w for w in padding_widths(context) if w >= batch.lengths.max()
+            w for w in list_padding_widths(context) if w >= batch.lengths.max()
         )
 
 
@@ -162,7 +162,7 @@ def test_length_buckets_minimise_computed_tokens(
 ) -> None:
     size = st.lists(st.integers(1, 80), min_size=len(counts), max_size=len(counts), unique=True)
     widths = sorted(data.draw(size))
-    groups = choose_padding_buckets(widths, counts, most)
+    groups = choose_caption_counts_by_bucket_width(widths, counts, most)
     assert sum(width * count for width, count in groups.items()) == by_trying_all(
         widths, counts, most
     )

@@ -7,7 +7,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.environment import circumstances
-from bench.environment.circumstances import current_commit
+from bench.environment.circumstances import describe_current_commit
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 
@@ -27,14 +27,14 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_copy_without_git_has_the_commit_of_its_variable_or_a_digest_of_its_sources(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = current_commit()
+    before = describe_current_commit()
     assert before.startswith("sources-")
     copied.write_text("x = 2\n")
-    assert current_commit().startswith("sources-")
-    assert current_commit() != before
+    assert describe_current_commit().startswith("sources-")
+    assert describe_current_commit() != before
     monkeypatch.setenv("CATLIP_BENCH_COMMIT", COMMIT)
-    assert current_commit() == COMMIT
-    assert current_commit(copied.parent) == "unknown"  # another checkout
+    assert describe_current_commit() == COMMIT
+    assert describe_current_commit(copied.parent) == "unknown"  # another checkout
 
 
 def test_variable_that_holds_no_commit_is_refused_at_the_start(
@@ -56,15 +56,15 @@ def test_commit_says_whether_files_differ_and_a_folder_within_a_repository_has_n
         command = ["git", "-C", str(tmp_path), *names, *words]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    assert current_commit(tmp_path) == "unknown"
+    assert describe_current_commit(tmp_path) == "unknown"
     git("init", "--quiet")
-    assert current_commit(tmp_path) == "unknown"
+    assert describe_current_commit(tmp_path) == "unknown"
     (tmp_path / "file").write_text("a")
     git("add", "file")
     git("commit", "--quiet", "--message", "a")
     commit = git("rev-parse", "HEAD")
-    assert current_commit(tmp_path) == commit
+    assert describe_current_commit(tmp_path) == commit
     (tmp_path / "file").write_text("b")
-    assert current_commit(tmp_path) == f"{commit}-dirty"
+    assert describe_current_commit(tmp_path) == f"{commit}-dirty"
     (tmp_path / "folder").mkdir()
-    assert current_commit(tmp_path / "folder") == "unknown"
+    assert describe_current_commit(tmp_path / "folder") == "unknown"

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.__main__ import main
-from bench.environment.circumstances import current_commit
+from bench.environment.circumstances import describe_current_commit
 from bench.environment.torchrun_ranks import TorchrunRanks
 from bench.experiment.config import FIELDS, change
 from bench.experiment.experiments import EXPERIMENTS
@@ -47,7 +47,10 @@ def test_rounds_of_another_driver_are_not_continued(
     experiment = EXPERIMENTS["clip-tiny"]
     record = timed(experiment, 1000.0, 0)
     where = replace(
-        record.circumstances, commit=current_commit(), gpu={"driver": "580.1"}, gpu_uuid="another"
+        record.circumstances,
+        commit=describe_current_commit(),
+        gpu={"driver": "580.1"},
+        gpu_uuid="another",
     )
     path = record_path(tmp_path, "20260101T000000-measure", "speed", "x")
     write_record(replace(record, comparison="20260101T000000-measure", circumstances=where), path)

@@ -201,7 +201,7 @@ def convert_parquet_to_arrow_once(paths: Sequence[Path], cache_folder: Path) -> 
     if not missing:
         return list(targets.values())
     make_folders_unless_in_root(cache_folder)
-    total = sum(map(_count_decoded_bytes, missing))
+    total = sum(map(_count_uncompressed_parquet_bytes, missing))
     free = shutil.disk_usage(cache_folder).free
     space = f"{total / GIB:,.1f} GiB in {cache_folder}, where {free / GIB:,.1f} GiB are free"
     if total > free:
@@ -217,8 +217,8 @@ def convert_parquet_to_arrow_once(paths: Sequence[Path], cache_folder: Path) -> 
     return list(targets.values())
 
 
-def _count_decoded_bytes(path: Path) -> int:
-    """Return the bytes of a file's values before compression."""
+def _count_uncompressed_parquet_bytes(path: Path) -> int:
+    """Return the bytes of a Parquet file's values before compression."""
     with prefix_errors(path, UNREADABLE), open_parquet(path) as file:
         groups = range(file.num_row_groups)
         return sum(file.metadata.row_group(number).total_byte_size for number in groups)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from bench.data.caption_lengths import describe_captions
+from bench.data.caption_lengths import describe_captions_that_runs_read
 from bench.features.explain.ladder import Ladder
 from bench.measure.throughput import (
     RateFunction,
@@ -87,7 +87,9 @@ def decompose_ladder(records: Sequence[Record]) -> Decomposition | None:
         causes=tuple(causes),
         total=_cause_ratio(runs[0], runs[-1], "whole ratio"),
         num_rounds=len(set.intersection(*rounds)),
-        captions_note=describe_captions(experiment.input for experiment in experiments),
+        captions_note=describe_captions_that_runs_read(
+            experiment.input for experiment in experiments
+        ),
         waits_note=describe_disturbed_windows(records, names),
     )
 

@@ -12,7 +12,7 @@ from bench.cli.train import Images, parse_image_count
 from bench.console.console import OK
 from bench.console.options import require_option_in_range
 from bench.console.tables import print_tables
-from bench.data.caption_lengths import describe_captions
+from bench.data.caption_lengths import describe_captions_that_runs_read
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.experiment.config import Experiment, look_up
 from bench.experiment.experiments import EXPERIMENTS
@@ -104,7 +104,9 @@ class Plan:
             timed = timed_runs[number] if timed_runs else None
             plans.append(self._plan_experiment(experiment, timed, records, gpu, links))
         assumptions = self._describe_step_time_sources(timed_runs, gpu)
-        assumptions["captions"] = describe_captions(experiment.input for experiment in experiments)
+        assumptions["captions"] = describe_captions_that_runs_read(
+            experiment.input for experiment in experiments
+        )
         tables = [
             plan_table(plans, self.price, self._step_time_note()),
             communication_table(plans, links),

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from bench.environment.circumstances import current_commit
+from bench.environment.circumstances import describe_current_commit
 from bench.experiment.config import Experiment
 from bench.experiment.recipes import DATACOMP_VOCABULARY
 from bench.features.reference import CORENET
@@ -149,7 +149,7 @@ def run_corenet_as_released(
         raise RuntimeError(f"{checkout}: {error.code}") from None
     return ReleasedRun(
         repository=CORENET,
-        commit=current_commit(checkout),
+        commit=describe_current_commit(checkout),
         file=config_file,
         file_sha256=sha256((checkout / config_file).read_bytes()).hexdigest(),
         gpus=1,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.data.stream import Batch, BatchStream, PackStream
 from bench.data.targets import CaptionTokens, LabelPairs
-from bench.environment.circumstances import current_commit
+from bench.environment.circumstances import describe_current_commit
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import PACK_DATA
 from bench.features.reference import (
@@ -87,7 +87,7 @@ def train_side(
         window_seconds=tuple(timer.seconds),
         losses=tuple(torch.stack(losses[:num_batches]).tolist()),
         tokens_per_caption=tokens,
-        commit=current_commit(Path(checkout)) if checkout else "",
+        commit=describe_current_commit(Path(checkout)) if checkout else "",
     )
 
 

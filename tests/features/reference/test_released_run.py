@@ -20,7 +20,7 @@ from torch import nn
 
 from bench.data.image_sizes import BatchShape
 from bench.data.stream import BatchStream
-from bench.environment.circumstances import current_commit
+from bench.environment.circumstances import describe_current_commit
 from bench.experiment.config import Experiment, change, differing_field_values
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
@@ -158,7 +158,7 @@ def test_losses_equal_a_loop_over_the_authors_parts(
     assert measured.changed.keys() - TINY.keys() - {"model.classification.n_classes"} == {
         "common.mixed_precision"
     }
-    assert measured.commit == current_commit(checkout)
+    assert measured.commit == describe_current_commit(checkout)
     if workers is not None:
         assert measured.data_wait_share is not None
         assert measured.loader_workers == workers
