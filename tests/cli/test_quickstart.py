@@ -173,9 +173,7 @@ def test_data_of_each_layout_on_the_page_hold_the_same_samples(
         assert f"`{layout}`" in PAGE.read_text(encoding="utf-8").replace("'", "")
         assert main(["data", layout, "--sample", "20", "--json", "summary.json"]) == 0
         tables = json.loads(Path("summary.json").read_text())
-        captions = [
-            {**row, "field": "a name of each layout"} for row in tables["CaptionsWithRows"]["rows"]
-        ]
+        captions = [{**row, "field": "a name of each layout"} for row in tables["Captions"]["rows"]]
         summaries.append((tables["Data"]["rows"][0]["samples"], captions))
     assert summaries == [summaries[0]] * 6
     assert summaries[0][0] == len([*Path("mine").glob("*.txt")])

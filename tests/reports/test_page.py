@@ -198,7 +198,7 @@ def test_runs_of_two_machines_are_not_compared(make: Make, change: dict[str, Any
     assert "This does not show other machines than Example CPU" in document.words()
     assert "times as many" not in document.words()
     if "gpu" in change:
-        differing = document.tables["RunCircumstances that differ"]
+        differing = document.tables["Circumstances that differ"]
         assert [row[:3] for row in differing[1:]] == [
             ["power limit", "700 W", "500 W"],
             ["ECC", "on", "unknown"],

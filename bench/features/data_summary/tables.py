@@ -86,7 +86,7 @@ def caption_table(summary: DataSummary) -> Table:
         note += REPEATED_NOTE
     note = "\n".join([note, *summary.label_warnings])
     rows = [_caption_cells(captions) for captions in summary.captions]
-    return _table_of_cells("CaptionsWithRows", rows, note)
+    return _table_of_cells("Captions", rows, note)
 
 
 def _caption_cells(captions: FieldCaptions) -> dict[str, Cell]:

@@ -45,7 +45,7 @@ def captions_table(total: LabelTally, captions_per_second: float) -> Table:
         "labels per caption": int(total.counts.sum()) / num_captions,
         "captions/s": round(captions_per_second) or None,
     }
-    return Table.from_dicts("CaptionsWithRows", [row], CAPTIONS_NOTE)
+    return Table.from_dicts("Captions", [row], CAPTIONS_NOTE)
 
 
 def frequent_labels_table(vocabulary: Vocabulary) -> Table:

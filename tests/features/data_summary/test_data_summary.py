@@ -113,7 +113,7 @@ def test_counts_are_those_of_a_slow_loop_over_what_was_written(tables: dict[str,
 def test_captions_are_counted_as_a_slow_loop_counts_them(tables: dict[str, Any]) -> None:
     texts = [text for _, text in planted().values() if text is not None]
     captions = [text for text in texts if text.strip()]
-    (row,) = tables["CaptionsWithRows"]["rows"]
+    (row,) = tables["Captions"]["rows"]
     assert row["without a caption"] == pytest.approx(EMPTY / len(texts))
     assert row["repeated"] == pytest.approx(1 - len(set(captions)) / len(captions))
     lengths = sorted(2 + len(get_clip_tokenizer().encode(text)) for text in captions)
@@ -163,7 +163,7 @@ def test_the_shipped_pack_is_summarised(tmp_path: Path) -> None:
     (data,), sizes = found["Data"]["rows"], rows(found, "Sizes of images")
     assert data["samples"] == 11_979
     assert sizes["width, px"]["least"] == sizes["height, px"]["most"] == 64
-    (captions,) = found["CaptionsWithRows"]["rows"]
+    (captions,) = found["Captions"]["rows"]
     assert (captions["tokens, median"], captions["tokens, 95 %"]) == (9, 17)
     assert page.read_text().count("data:image/webp") == NUM_SHOWN
 
@@ -184,7 +184,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("listed")
 def test_source_of_a_stranger_is_summarised(tmp_path: Path) -> None:
     found = summarize("a list", tmp_path, "--out", str(tmp_path / "page.html"))
-    (data,), (captions,) = found["Data"]["rows"], found["CaptionsWithRows"]["rows"]
+    (data,), (captions,) = found["Data"]["rows"], found["Captions"]["rows"]
     assert (data["read as"], data["samples"]) == ("lists", 3)
     assert captions["without a caption"] == pytest.approx(1 / 3)
     flaws = rows(found, "Samples that cannot be used")
@@ -221,7 +221,7 @@ def test_of_a_million_samples_only_random_ones_are_read(
     assert found["Sizes of images"]["note"].startswith(
         "Images of 100 of 1,000,000 samples, drawn at random"
     )
-    assert found["CaptionsWithRows"]["note"].startswith(
+    assert found["Captions"]["note"].startswith(
         "Captions of 50,000 of 1,000,000 samples, drawn at random"
     )
 
@@ -233,9 +233,7 @@ def test_captions_of_many_characters_are_counted_in_fewer_samples(
     monkeypatch.setattr("bench.data.sample_index.MAX_BATCH_BYTES", 1000)
     samples = {f"{n:02}": (encode_image(make_image(n)), "a dog " * 50) for n in range(20)}
     tables = summarize(write_shard(tmp_path / "s.tar", members(samples)), tmp_path)
-    assert tables["CaptionsWithRows"]["note"].startswith(
-        "CaptionsWithRows of 4 of 20 samples, drawn at random"
-    )
+    assert tables["Captions"]["note"].startswith("Captions of 4 of 20 samples, drawn at random")
 
 
 def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
@@ -251,7 +249,7 @@ def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
     tables = summarize(
         tmp_path / "s.tar", tmp_path, "--caption", "txt;json.llava", "--out", str(page)
     )
-    short, long = (rows(tables, "CaptionsWithRows")[field] for field in ("txt", "json.llava"))
+    short, long = (rows(tables, "Captions")[field] for field in ("txt", "json.llava"))
     assert (short["captions per sample"], long["captions per sample"]) == (1, 1)
     assert (short["without a caption"], long["without a caption"]) == (0, pytest.approx(1 / 3))
     assert (short["repeated"], long["repeated"]) == (pytest.approx(11 / 12), pytest.approx(10 / 12))
