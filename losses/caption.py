@@ -1,25 +1,77 @@
 """Loss of captioners: how well each token of a caption is predicted."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from losses.chunks import loss_dtype
+from losses import Scalar
+from losses.chunks import consecutive_slices, loss_dtype
+
+TOKENS_AT_ONCE = 512  # 100 MB of logits in fp32 with CLIP's vocabulary
 
 
-def caption_losses(
-    logits: Float[Tensor, "captions tokens vocabulary"],
+def summed_caption_loss(
+    features: Float[Tensor, "captions tokens width"],
+    weight: Float[Tensor, "vocabulary width"],
+    bias: Float[Tensor, " vocabulary"],
     token_ids: Int[Tensor, "captions tokens"],
     lengths: Int[Tensor, " captions"],
-) -> Float[Tensor, " captions"]:
-    """Return for each caption the mean cross-entropy of its first `lengths` tokens, in nats; later tokens are padding.
+) -> Scalar:
+    """Return the sum over captions of the mean cross-entropy of their first `lengths` tokens, in nats.
 
-    Computed in fp32 or better. The mean over a batch's captions has the weights of Tschannen et al. 2023 (CapPa, arXiv
-    2306.07915): google-research/big_vision at 3509c45, `weighted_softmax_xent` of `big_vision/utils.py`.
+    A token's logits are weight @ feature + bias, in autocast's dtype where it is enabled; all else is computed in fp32
+    or better. Later tokens are padding. The mean over a batch's captions has the weights of Tschannen et al. 2023
+    (CapPa, arXiv 2306.07915): google-research/big_vision at 3509c45, `weighted_softmax_xent` of `big_vision/utils.py`.
+
+    The logits of all tokens are never stored. If gradients are required, the forward computes them for each chunk of
+    tokens, and the backward scales them. Without gradients it has the FLOPs of the forward alone, which are counted.
     """
-    logits = logits.to(loss_dtype(logits.dtype))
-    losses = F.cross_entropy(logits.flatten(0, 1), token_ids.flatten(), reduction="none")
     place = torch.arange(token_ids.shape[1], device=token_ids.device)
     is_counted = place < lengths[:, None]
-    return (losses.view_as(token_ids) * is_counted).sum(1) / lengths
+    shares = is_counted / lengths[:, None].to(loss_dtype(features.dtype))
+    tokens = (features.flatten(0, 1), token_ids.flatten(), shares.flatten())
+    loss: Tensor = _Caption.apply(*tokens, weight, bias, torch.is_grad_enabled())  # type: ignore[no-untyped-call, unused-ignore]
+    return loss
+
+
+class _Caption(torch.autograd.Function):
+    """Sum of the tokens' cross-entropies, each times its share; the gradients are computed in the forward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        token_ids: Tensor,
+        shares: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        needs_grad: bool,
+    ) -> Tensor:
+        loss = shares.new_zeros(())
+        grad_features = torch.empty_like(features)
+        # In fp32 or better, so that sums over chunks are.
+        head = [
+            value.detach().to(shares.dtype).requires_grad_(needs_grad) for value in (weight, bias)
+        ]
+        for chunk in consecutive_slices(len(features), TOKENS_AT_ONCE):
+            inputs = features[chunk].detach().requires_grad_(needs_grad)
+            with torch.set_grad_enabled(needs_grad):
+                logits = F.linear(inputs, *head).to(shares.dtype)
+                losses = F.cross_entropy(logits, token_ids[chunk], reduction="none")
+                chunk_loss = (losses * shares[chunk]).sum()
+            if needs_grad:
+                chunk_loss.backward()  # type: ignore[no-untyped-call]
+                grad_features[chunk] = inputs.grad  # type: ignore[assignment]
+            loss += chunk_loss.detach()
+        ctx.save_for_backward(grad_features, *[value.grad for value in head])
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        grad_features, *grad_head = [saved * gradient for saved in ctx.saved_tensors]
+        return grad_features, None, None, *grad_head, None

@@ -11,16 +11,16 @@ SOFTPLUS_LINEAR_FROM = 40.0  # from here on softplus(x) equals x in float64
 
 def tile_slices(length: int) -> list[slice]:
     """Return slices of at most `TILE_SIDE` that cut one side of a similarity matrix into square tiles."""
-    return _consecutive_slices(length, TILE_SIDE)
+    return consecutive_slices(length, TILE_SIDE)
 
 
 def row_chunk_slices(num_rows: int, num_columns: int) -> list[slice]:
     """Return slices that cover the rows of a matrix, each of at most `LOGITS_AT_ONCE` logits or of one row."""
     rows_at_once = LOGITS_AT_ONCE // max(num_columns, 1)
-    return _consecutive_slices(num_rows, max(1, rows_at_once))
+    return consecutive_slices(num_rows, max(1, rows_at_once))
 
 
-def _consecutive_slices(length: int, size: int) -> list[slice]:
+def consecutive_slices(length: int, size: int) -> list[slice]:
     """Return slices of `size`, the last perhaps shorter, that cover 0 to `length`."""
     firsts = range(0, length, size)
     return [slice(first, min(first + size, length)) for first in firsts]

@@ -1,13 +1,13 @@
 """A text decoder that predicts a caption from the patch tokens of its image."""
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from losses import Scalar
+from losses.caption import summed_caption_loss
 from models.image_tower import ImageTower
 from models.patch_tokens import PatchTokens
 
@@ -16,14 +16,6 @@ MLP_RATIO = 4  # width of the hidden layer over the width
 
 TextFeatures = Float[Tensor, "captions tokens width"]
 AttentionMask = Bool[Tensor, "captions 1 tokens tokens"]  # True: may be attended to
-
-
-class Predictions(NamedTuple):
-    """Logits for the tokens of captions that are padded to one width, in the order of the decoder's groups."""
-
-    logits: Float[Tensor, "captions tokens vocabulary"]
-    token_ids: Int[Tensor, "captions tokens"]  # to be predicted; the start token is not
-    lengths: Int[Tensor, " captions"]  # number of tokens without padding, end token included
 
 
 class Attention(nn.Module):
@@ -126,21 +118,27 @@ class TextDecoder(nn.Module):
         groups: tuple[Int[Tensor, "_ _"], ...],
         ends: Int[Tensor, " batch"],
         inverse_permutation: Int[Tensor, " batch"],
-    ) -> list[Predictions]:
-        """Predict the captions of each group; the arguments after the patches are those of `TextTower`."""
+    ) -> Scalar:
+        """Return the mean loss of the captions; the arguments after the patches are those of `TextTower`.
+
+        A caption's loss is the mean cross-entropy of its tokens, in nats; see `summed_caption_loss`.
+        """
         sizes = [len(ids) for ids in groups]
         images = inverse_permutation.argsort()  # of the captions in the order of the groups
-        predictions = []
+        summed_losses = []
         tokens_before = 0
         for ids, rows, end in zip(
             groups, torch.split(images, sizes), torch.split(ends, sizes), strict=True
         ):
             count, width = ids.shape
             starts = tokens_before + width * torch.arange(count, device=ids.device)
-            logits = self._predict(patches[rows], ids[:, :-1], rows)
-            predictions.append(Predictions(logits, ids[:, 1:], end - starts))
+            features = self._decode(patches[rows], ids[:, :-1], rows)
+            loss = summed_caption_loss(
+                features, self.head.weight, self.head.bias, ids[:, 1:], end - starts
+            )
+            summed_losses.append(loss)
             tokens_before += count * width
-        return predictions
+        return torch.stack(summed_losses).sum() / len(ends)
 
     def _are_parallel(self, rows: Int[Tensor, " captions"]) -> Bool[Tensor, " captions"]:
         """Return for rows of the batch whether their captions are predicted from the image alone."""
@@ -148,13 +146,13 @@ class TextDecoder(nn.Module):
             rows * self.parallel_share
         )
 
-    def _predict(
+    def _decode(
         self,
         patches: PatchTokens,
         inputs: Int[Tensor, "captions tokens"],
         rows: Int[Tensor, " captions"],
-    ) -> Float[Tensor, "captions tokens vocabulary"]:
-        """Return logits of the tokens that follow the inputs, which are of these rows of the batch."""
+    ) -> TextFeatures:
+        """Return features of the tokens that follow the inputs, which are of these rows of the batch."""
         num_tokens = inputs.shape[1]
         mask = None
         if self.parallel_share > 0:
@@ -168,8 +166,8 @@ class TextDecoder(nn.Module):
                 x = checkpoint(block, x, patches, mask, use_reentrant=False)
             else:
                 x = block(x, patches, mask)
-        logits: Tensor = self.head(self.ln_final(x))
-        return logits
+        features: Tensor = self.ln_final(x)
+        return features
 
 
 class Captioner(nn.Module):

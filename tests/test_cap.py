@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+import losses.caption
 from bench.data.targets import CaptionsWithRows, CaptionTokens
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import METHODS, require_method_accepts
 from bench.measure.costs import build_tower_and_model_on_meta, count_step_flops, meta_captions
-from losses.caption import caption_losses
+from bench.profilers.counters import TensorByteCounter
 from models.text_decoder import Captioner, DecoderBlock, TextDecoder
 
 WIDTH, CONTEXT, VOCABULARY = 128, 12, 40
@@ -41,9 +42,7 @@ def build_decoder(parallel_share: float = 0.0) -> TextDecoder:
 
 
 def loss_of(decoder: TextDecoder, patches: Tensor, tokens: CaptionTokens) -> Tensor:
-    groups, ends, inverse_permutation, _ = tokens.text_tower_inputs
-    predictions = decoder(patches, groups, ends, inverse_permutation)
-    return torch.cat([caption_losses(*group) for group in predictions]).mean()
+    return decoder(patches, *tokens.text_tower_inputs[:3])
 
 
 def attend_in_a_loop(attention: torch.nn.Module, x: Tensor, attended: Tensor) -> Tensor:
@@ -97,16 +96,57 @@ def loss_in_a_loop(decoder: TextDecoder, patches: Tensor, captions: list[list[in
 
 
 @pytest.mark.parametrize("parallel_share", [0.0, 0.75, 1.0])
-def test_loss_equals_the_formula_in_a_loop(parallel_share: float) -> None:
+def test_loss_equals_the_formula_in_a_loop(
+    parallel_share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses.caption, "TOKENS_AT_ONCE", 7)
     decoder = build_decoder(parallel_share)
     captions = random_captions(8)
     patches = torch.randn(8, 5, WIDTH, dtype=torch.float64, requires_grad=True)
     loss = loss_of(decoder, patches, to_tokens(captions, "max_length"))
-    (gradient,) = torch.autograd.grad(loss, patches)
+    leaves = (patches, decoder.head.weight, decoder.head.bias, decoder.embedding.weight)
+    gradients = torch.autograd.grad(loss, leaves)
     expected = loss_in_a_loop(decoder, patches, captions)
-    (expected_gradient,) = torch.autograd.grad(expected, patches)
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-8, atol=1e-12)
+    for gradient, expected_gradient in zip(
+        gradients, torch.autograd.grad(expected, leaves), strict=True
+    ):
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-8, atol=1e-12)
+
+
+def test_logits_of_all_tokens_are_never_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses.caption, "TOKENS_AT_ONCE", 32)
+    width, vocabulary, tokens = 8, 1000, 640
+    leaves = [
+        torch.randn(64, 10, width, requires_grad=True),
+        torch.randn(vocabulary, width, requires_grad=True),
+        torch.randn(vocabulary, requires_grad=True),
+    ]
+    ids = torch.zeros(64, 10, dtype=torch.int64)
+    with TensorByteCounter(torch.device("cpu"), []) as counted:
+        loss = losses.caption.summed_caption_loss(*leaves, ids, torch.full((64,), 10))
+        torch.autograd.grad(loss, leaves)
+    assert counted.peak_bytes / 4 < tokens * vocabulary / 3
+
+
+def test_loss_in_autocast_has_the_precision_of_its_products() -> None:
+    """Its gradients are scaled as a gradient scaler does."""
+    gradients = []
+    for is_enabled in (False, True):
+        torch.manual_seed(0)
+        leaves = [
+            torch.randn(4, 30, 16, requires_grad=True),
+            torch.randn(50, 16, requires_grad=True),
+            torch.randn(50, requires_grad=True),
+        ]
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_enabled):
+            loss = losses.caption.summed_caption_loss(
+                *leaves, torch.zeros(4, 30, dtype=torch.int64), torch.tensor([30, 2, 9, 1])
+            )
+        gradients.append([loss, *torch.autograd.grad(2**16 * loss, leaves)])
+    for exact, rounded in zip(*gradients, strict=True):
+        assert rounded.dtype == torch.float32
+        assert 0 < (rounded - exact).norm() / exact.norm() < 2**-7
 
 
 @pytest.mark.parametrize("padding", ["bucketed", "longest"])

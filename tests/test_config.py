@@ -268,8 +268,8 @@ def test_invalid_value_is_refused_at_construction_with_field_and_value(field: st
             "accumulation must divide batch_size (128), got 3",
         ),
         (
-            {"method": "clip", "pooling": "both"},
-            "pooling must be own or mean, for clip has one loss, got both",
+            {"method": "siglip", "pooling": "both"},
+            "pooling must be own or mean, for siglip has one loss, got both",
         ),
         (
             {"method": "siglip", "contrastive_precision": "autocast"},

@@ -31,7 +31,7 @@ class SampleOrder:
     world_size: int = 1
 
     def batch_rows(self, k: int) -> Int[Tensor, " batch"]:
-        """Return the samples of batch k, equally many on every rank."""
+        """Return the samples of batch k, equally many on every rank, in a tensor that must not be changed."""
         positions = self._positions(k)
         return rows_of_shuffled_epochs(
             self.seed, self.num_samples, start=positions.start, size=len(positions)
@@ -62,7 +62,10 @@ class SampleOrder:
 def rows_of_shuffled_epochs(
     seed: int, num_rows: int, *, start: int, size: int
 ) -> Int[Tensor, " size"]:
-    """Return `size` rows of the endless sequence of shuffled epochs of `num_rows` rows, from position `start` on."""
+    """Return `size` rows of the endless sequence of shuffled epochs of `num_rows` rows, from position `start` on.
+
+    The tensor must not be changed: callers share it.
+    """
     rows = []
     while size:
         epoch, position = divmod(start, num_rows)
@@ -77,7 +80,7 @@ def rows_of_shuffled_epochs(
 
 
 def permute(values: Numbers, count: int, key: int) -> Numbers:
-    """Return the positions of values from 0 to `count` - 1 in a random permutation, without making the permutation.
+    """Return the positions of values from 0 to `count` - 1 in the random permutation of `key`, which is not made.
 
     It is a Feistel network on pairs of digits (left, right) with left below ceil(sqrt(count)), so that memory depends
     on the number of values alone. A result above `count` - 1 is permuted again until it is below (cycle walking).

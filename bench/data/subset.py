@@ -35,7 +35,8 @@ def is_key_file(subset: str | None) -> TypeGuard[str]:
 def subset_rows(subset: str | None, seed: int, keys: Keys) -> Sequence[int]:
     """Return the rows of the data set that a run with this `subset` and seed uses, ascending.
 
-    ValueError as `require_valid_subset`.
+    Of samples that share a listed key, such as the captions of an image, all are used. ValueError for a subset that
+    cannot be drawn; see `require_valid_subset`.
     """
     if subset is None:
         return range(len(keys))
@@ -81,27 +82,27 @@ def _read_key_file_of_known_keys(subset: str, keys: Keys) -> list[str]:
 
 
 def read_key_file(path: Path) -> list[str]:
-    """Return the keys that a csv file lists, sorted; ValueError if it has no key column or no keys."""
+    """Return the keys that a csv file lists, sorted; ValueError without a key column, or for a row without a key."""
     if not path.is_file():
         raise ValueError(
             f"subset={path}: no such file; expected a csv file of keys or {RANDOM_SUBSET}N"
         )
     with prefix_errors(path, UNREADABLE), open_text_table(path) as table:
         column = find_first_known_column(table.columns, KEY_COLUMNS)
-        keys = set()
-        if column is not None:
-            keys = {str(row.get(column, "")) for row in table.rows}
-        if not keys:
+        if column is None:
             expected = " or ".join(KEY_COLUMNS)
             columns = join_shortened_names(table.columns) or "none"
             raise ValueError(f"expected keys in a column named {expected} (there are {columns})")
-    return sorted(keys)
+        keys = {row.get(column) for row in table.rows}
+        if not keys or not keys.isdisjoint((None, "")):
+            raise ValueError("it lists no keys, or has a row without a key")
+    return sorted(map(str, keys))
 
 
 def write_key_file(path: Path, keys: Keys, excluded_keys: Sequence[str]) -> None:
-    """Write keys of samples, but the excluded ones, into a csv file that `subset` takes; OSError if it cannot."""
+    """Write the distinct keys of samples, but the excluded ones, into a csv file for `subset`; OSError if it cannot."""
     is_kept = pc.invert(_is_in(keys, excluded_keys))
-    kept_keys = _to_array(keys).filter(is_kept)
+    kept_keys = _to_array(keys).filter(is_kept).unique()
     table = pa.table({KEY_COLUMNS[0]: kept_keys})
     with atomic_write(path) as temporary:
         pa.csv.write_csv(table, temporary)

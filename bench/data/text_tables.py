@@ -26,6 +26,7 @@ TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
 COMPRESSED = (".gz", ".tgz")
 # Bytes; a longer line means another format or an unclosed quotation mark.
 MAX_LINE_BYTES = 16 * 2**20
+csv.field_size_limit(MAX_LINE_BYTES)  # a setting of the whole process
 UTF8_MARK = b"\xef\xbb\xbf"  # with which a text may begin
 UTF8_REMEDY = (
     "convert the files to UTF-8, where they are Latin-1 with iconv -f latin1 -t utf-8 FILE > NEW"
@@ -47,7 +48,7 @@ class TextTable:
         return self.columns
 
     def read_rows(self, _columns: list[str]) -> Iterator[Row]:
-        """Yield the rows with all columns; a row that cannot be read has none."""
+        """Yield the rows once, with all columns, whichever are named; a row that cannot be read has none."""
         return self.rows
 
 
@@ -78,7 +79,7 @@ def open_text_table(path: Path) -> Iterator[TextTable]:
             first_object = next(objects, {})
             if not first_object:
                 raise ValueError(
-                    "its first line is no JSON object, nested too deep or has too long a number"
+                    "it is empty, or its first line is no JSON object, nested too deep or has too long a number"
                 )
             columns = list(first_object)
             rows = chain([first_object], objects)
@@ -120,7 +121,6 @@ def _read_csv_lines(lines: Iterator[bytes], suffix: str) -> Iterator[list[str]]:
     The delimiter is a tab if the header has one, as open_clip's default is, else a comma, a semicolon or a bar. Values
     between bars have no quotation marks, as in Flickr30k's table.
     """
-    csv.field_size_limit(MAX_LINE_BYTES)
     texts = (line.decode("utf-8", "replace") + "\n" for line in lines)
     header = next(texts, "\n")
     delimiter = max(",;|", key=header.count)
@@ -131,7 +131,17 @@ def _read_csv_lines(lines: Iterator[bytes], suffix: str) -> Iterator[list[str]]:
         return csv.reader(
             lines_of_table, delimiter="|", quoting=csv.QUOTE_NONE, skipinitialspace=True
         )
-    return csv.reader(lines_of_table, delimiter=delimiter, strict=True)
+    # An additional empty line is an empty row, unless it is within quotation marks.
+    return _require_closed_quotes(csv.reader(chain(lines_of_table, ["\n"]), delimiter=delimiter))
+
+
+def _require_closed_quotes(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Yield rows; csv.Error if the last one, of the end of the file, is not empty."""
+    row: list[str] = []
+    for row in rows:
+        yield row
+    if row:
+        raise csv.Error("a quotation mark is not closed")
 
 
 def decode_json_object(content: bytes) -> dict[str, object] | None:

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from bench.data.decoding import Box, Pixels
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # bounds of a crop's width / height, torchvision's default
-LOG_ASPECT_RATIOS = (math.log(3 / 4), math.log(4 / 3))
+LOG_ASPECT_RATIOS = tuple(map(math.log, ASPECT_RATIOS))
 MAX_TRIES = 10  # boxes drawn before the fallback, as in torchvision
 MAX_ASPECT_RATIO = 16  # largest aspect ratio of an image that is scaled; of a longer one the middle is cut out first
 WHITE = 255.0  # the largest value of a channel
@@ -25,7 +25,10 @@ SquarePixels = UInt8[Tensor, "3 side side"]
 
 
 def draw_crop_numbers(num_images: int, generator: torch.Generator) -> Float[Tensor, "images draws"]:
-    """Draw all numbers that an image's crop may need, so that no image's size affects the draws of others."""
+    """Draw all numbers that an image's crop may need, so that no image's size affects the draws of others.
+
+    They are area, ratio, top and left of each of MAX_TRIES boxes, then one number for the mirroring.
+    """
     return torch.rand(num_images, 4 * MAX_TRIES + 1, generator=generator)
 
 

@@ -27,15 +27,16 @@ class BusyProcess:
 
 
 def find_busy_processes(seconds: int = WATCH_SECONDS) -> list[BusyProcess]:
-    """Return the other processes that kept at least MIN_BUSY_CORES busy in each of `seconds` seconds.
+    """Return the processes on cores of this one that kept MIN_BUSY_CORES busy in each of `seconds` seconds.
 
     It returns as soon as no process qualifies, after one second on a quiet machine. Bursts of other work do not count.
     Where psutil lists no process, none is known.
     """
     try:
-        busy = [process for process in psutil.process_iter() if process.pid != os.getpid()]
-    except (IndexError, OSError):
+        processes = [process for process in psutil.process_iter() if process.pid != os.getpid()]
+    except (IndexError, OSError):  # of a host that hides /proc/stat, or other processes
         return []
+    busy = [process for process in processes if _shares_a_core(process)]
     for process in busy:
         _busy_cores_since_last_call(process)
     cores = defaultdict[psutil.Process, list[float]](list)
@@ -53,9 +54,16 @@ def find_busy_processes(seconds: int = WATCH_SECONDS) -> list[BusyProcess]:
     return named
 
 
-def count_undisturbed_threads(num_cores: int, processes: Sequence[BusyProcess]) -> int:
+def count_undisturbed_threads(num_usable_cores: int, processes: Sequence[BusyProcess]) -> int:
     """Return the number of threads for the cores that busy processes leave, at least 1."""
-    return max(1, num_cores - sum(round(process.busy_cores) for process in processes))
+    return max(1, num_usable_cores - sum(round(process.busy_cores) for process in processes))
+
+
+def _shares_a_core(process: psutil.Process) -> bool:
+    """Return whether a process may run on a core of this one; one that is not bound to cores may."""
+    with suppress(psutil.Error, AttributeError):  # it has ended; this system binds no processes
+        return not os.sched_getaffinity(0).isdisjoint(process.cpu_affinity())
+    return True
 
 
 def _busy_cores_since_last_call(process: psutil.Process) -> float:

@@ -402,7 +402,8 @@ class OptimizerSettings(SettingsGroup, frozen=True, kw_only=True):
     optimizer_kernel: Annotated[
         OptimizerKernel,
         field_metadata(
-            "AdamW's form in torch; on a GPU torch's default is \"foreach\".", "same values"
+            'Kernel of AdamW: "fused", "foreach" (torch\'s default on a GPU) or "for_loop", one parameter at a time.',
+            "same values",
         ),
     ] = "fused"
     clip_norm: Annotated[
@@ -474,7 +475,7 @@ class RuntimeSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             'Over several processes, "ddp" replicates the weights, "fsdp2" shards them, "zero2" does so and '
             "keeps the gathered blocks from the forward to the backward (`reshard_after_forward=False`), and "
-            '"hsdp" shards them within a node.',
+            '"hsdp" shards them within a node and replicates them over nodes.',
             "same values",
         ),
     ] = "ddp"

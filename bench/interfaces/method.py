@@ -85,6 +85,13 @@ class Method(Named):
     # of the samples in the data set; `step` is the number of the batch, from 0.
     reads_rows_and_step: ClassVar[bool] = False
     reads_patch_tokens: ClassVar[bool] = False  # whether the loss calls `tower.tokens`
+    # The attribute of the model whose forwards are the phase "text forward", a text tower or a decoder. A model without
+    # it has no such phase.
+    text_module: ClassVar[str] = "text"
+    packs_captions: ClassVar[bool] = (
+        True  # whether text_padding=packed puts several captions into a row
+    )
+    accepts_both_poolings: ClassVar[bool] = False  # whether `pooling` may be "both"
     has_teacher: ClassVar[bool] = False  # whether it learns from the experiment's teacher
     # Fields of experiments that the method declares, each with a default and metadata (bench/experiment/fields.py).
     settings: ClassVar[type[SettingsGroup]] = SettingsGroup
@@ -132,8 +139,7 @@ class Method(Named):
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
         """Yield the reasons why an experiment cannot be run, in addition to those checked for all methods."""
-        if experiment.image.pooling == "both":
-            yield f"pooling must be own or mean, for {self.name} has one loss, got both"
+        return iter(())
 
     def reads_captions(self, experiment: Experiment) -> bool:
         """Return whether a training reads captions."""
@@ -143,7 +149,11 @@ class Method(Named):
         """Return whether a text tower or decoder computes the captions' tokens in each step."""
         return False
 
-    def check_inputs(self, experiment: Experiment) -> None:
+    def text_inputs(self, model: Any, images: "Tensor", captions: Any) -> tuple[Any, ...]:
+        """Return the arguments of `text_module` for images and their `CaptionTokens`, with which FLOPs are counted."""
+        return tuple(captions.text_tower_inputs)
+
+    def require_inputs(self, experiment: Experiment) -> None:
         """Raise ValueError or OSError if a file or package that every run needs is missing."""
 
     def text(self) -> MethodDescription:
@@ -211,9 +221,10 @@ def require_method_accepts(experiment: Experiment) -> None:
     method = get_method(experiment.method)
     look_up(experiment.optimizer.optimizer, OPTIMIZERS, "optimizer")
     look_up(experiment.training.schedule, SCHEDULES, "schedule")
-    for reason in _method_errors(experiment, method):
+    reason = next(_method_errors(experiment, method), None)
+    if reason is not None:
         raise ValueError(f"{experiment.name}: {reason}")
-    method.own_settings(experiment)
+    method.own_settings(experiment)  # raises for a value of the wrong kind
 
 
 def _method_errors(experiment: Experiment, method: Method) -> Iterator[str]:
@@ -226,6 +237,8 @@ def _method_errors(experiment: Experiment, method: Method) -> Iterator[str]:
             yield f"accumulation must be 1, for {method.name} compares all images of a batch"
     elif experiment.training.accumulation > 1 and method.embeds_captions(experiment):
         yield f"accumulation must be 1, for {method.name} reads the captions of a batch sorted by length"
+    if experiment.image.pooling == "both" and not method.accepts_both_poolings:
+        yield f"pooling must be own or mean, for {method.name} has one loss, got both"
     if method.views > 1 and experiment.image.embedding_channels is not None:
         yield f"embedding_channels must be None, for {method.name} needs augmented views of images"
     for name in experiment.own:

@@ -16,11 +16,12 @@ from bench.data.stream import Batch
 from bench.data.targets import CaptionTokens, Target
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import ImageSettings
-from bench.interfaces.method import get_method
+from bench.interfaces.method import Method, get_method
 from bench.profilers.counters import (
     count_flops_of_one_image,
     count_forward_flops,
     count_matmul_flops,
+    count_step_matmul_flops,
 )
 from bench.records.record import StepFlops
 from bench.tables.groups import group_by
@@ -31,9 +32,8 @@ from bench.train.build import (
     count_trained_parameters,
 )
 from bench.train.step import make_simulated_group
-from models.heads import DualEncoder, Student
+from models.heads import Student
 from models.image_tower import PIXEL_CHANNELS
-from models.text_decoder import Captioner
 from models.tower_blocks import enable_activation_checkpointing
 
 T = TypeVar("T", bound=Target)
@@ -73,12 +73,15 @@ def count_costs(experiment: Experiment) -> Costs:
     view_flops = _mean_image_forward_flops(
         experiment.image, batch_sizes, keep_patch_tokens=method.reads_patch_tokens
     )
+    teacher_flops = 0
+    if isinstance(model, Student):
+        teacher_flops = count_matmul_flops(lambda: model.compute_teacher_features(image))
     return Costs(
         trained_parameters=count_trained_parameters(model),
         tower_parameters=sum(parameter.numel() for parameter in tower.parameters()),
         image_flops=method.views * view_flops,
-        text_flops=count_text_forward_flops(model, caption),
-        teacher_flops=_count_teacher_forward_flops(model, image),
+        text_flops=count_text_forward_flops(method, model, caption),
+        teacher_flops=teacher_flops,
     )
 
 
@@ -112,6 +115,7 @@ def _count_step_flops_at_size(
 ) -> StepFlops:
     """Count a step at one image side, the mean over batches with these targets."""
     method = get_method_with_augmentation(experiment)
+    captioning_method = get_method(experiment.method)
     simulated = make_simulated_group(
         experiment.method, experiment.runtime, experiment.training.batch_size
     )
@@ -119,7 +123,6 @@ def _count_step_flops_at_size(
     batch = make_meta_batch(experiment, image_size, target)
     all_views = batch.images.flatten(0, -4)  # of all images, in one dimension
     image_forward = count_forward_flops(tower, all_views)
-    teacher_forward = _count_teacher_forward_flops(model, all_views)
 
     def count(target: Target) -> StepFlops:
         def compute_loss() -> Tensor:
@@ -127,12 +130,13 @@ def _count_step_flops_at_size(
 
         with torch.no_grad():  # a loss may compute its gradient in its forward
             forward = count_matmul_flops(compute_loss)
+        step = count_step_matmul_flops(compute_loss)
         return StepFlops(
             image_forward=image_forward,
-            text_forward=count_text_forward_flops(model, target.captions),
+            text_forward=count_text_forward_flops(captioning_method, model, target.captions),
             forward=forward,
-            step=count_matmul_flops(lambda: compute_loss().backward()),  # type: ignore[no-untyped-call]
-            teacher_forward=teacher_forward,
+            step=step.total,
+            teacher_forward=step.without_backward,
         )
 
     texts = [target.captions for target in targets if target.captions]
@@ -186,27 +190,15 @@ def _mean_flops_over_caption_widths(
     return _array_to_flops(total // num_captions.total())
 
 
-def count_text_forward_flops(model: nn.Module, captions: CaptionTokens | None) -> int:
+def count_text_forward_flops(method: Method, model: Any, captions: CaptionTokens | None) -> int:
     """Count a forward of the text tower or decoder over a batch of captions on the `meta` device; 0 without one."""
-    if captions is None:
+    text_module = getattr(model, method.text_module, None)
+    if captions is None or text_module is None:
         return 0
-    if isinstance(model, Captioner):
-        tower = model.tower
-        images = meta_images(len(captions.lengths), tower.image_size, tower.channels)
-        with torch.no_grad():
-            patches = tower.tokens(images)
-        groups, ends, inverse_permutation, _ = captions.text_tower_inputs
-        return count_forward_flops(model.decoder, patches, groups, ends, inverse_permutation)
-    if isinstance(model, DualEncoder):
-        return count_forward_flops(model.text, *captions.text_tower_inputs)
-    return 0
-
-
-def _count_teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
-    """Count a forward of the teacher over a batch of images on the `meta` device; 0 without one."""
-    if not isinstance(model, Student):
-        return 0
-    return count_matmul_flops(lambda: model.compute_teacher_features(images))
+    images = meta_images(len(captions.lengths), model.tower.image_size, model.tower.channels)
+    with torch.no_grad():  # a decoder may compute gradients in its forward
+        inputs = method.text_inputs(model, images, captions)
+        return count_forward_flops(text_module, *inputs)
 
 
 def _mean_image_forward_flops(

@@ -18,6 +18,7 @@ from bench.environment.slots import yield_and_wait_for_slot
 from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment
 from bench.experiment.fields import TimingSettings
+from bench.interfaces.method import get_method
 from bench.measure.costs import count_step_flops
 from bench.measure.heating import until_device_is_hot
 from bench.measure.windows import MAX_WINDOWS_FACTOR, Windows
@@ -54,7 +55,6 @@ from bench.train.distributed import (
     world_group,
 )
 from models.heads import DualEncoder
-from models.text_decoder import Captioner
 
 NOT_READ = -1.0  # stands for a missing reading in a maximum over ranks
 
@@ -116,6 +116,12 @@ def measure_speed(
         has_several_sizes=bool(experiment.image.image_sizes),
     )
     phases = time_phases(run, phase_steps, may_prolong=not is_disturbed)
+    phase_seconds = {}
+    for name, seconds in phases.seconds.items():
+        if min(seconds) > 0:
+            phase_seconds[name] = tuple(seconds)
+        else:
+            readings.not_measured[f"phase {name}"] = "a step did not call its module"
     if isinstance(run.model, DualEncoder) and run.model.text.padding_reason:
         readings.not_measured["captions without padding"] = run.model.text.padding_reason
     targets = [run.stream.target(k) for k in planned_steps]
@@ -134,7 +140,7 @@ def measure_speed(
             [window.throttled_percent for window in windows]
         ),
         window_images=_count_images_if_sizes_vary(experiment, [window.steps for window in windows]),
-        phase_seconds={name: tuple(seconds) for name, seconds in phases.seconds.items()},
+        phase_seconds=phase_seconds,
         planned_phase_steps=len(phase_steps),
         phase_core_waits=_empty_if_any_nan([step.waiting_cores for step in phases.steps]),
         phase_images=_count_images_if_sizes_vary(experiment, [step.steps for step in phases.steps]),
@@ -349,10 +355,9 @@ def time_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True
     augmentor = getattr(run.model, "augmentor", None)
     if isinstance(augmentor, nn.Module):
         modules["augmentation"] = augmentor
-    if isinstance(run.model, DualEncoder):
-        modules["text forward"] = run.model.text
-    if isinstance(run.model, Captioner):
-        modules["text forward"] = run.model.decoder
+    text_name = get_method(run.stream.experiment.method).text_module
+    if hasattr(run.model, text_name):
+        modules["text forward"] = getattr(run.model, text_name)
     reader = DeviceGauges(interval_gauges=make_cpu_busy_gauges())
     phases = PhaseTimes()
     num_planned = len(planned_steps)

@@ -83,8 +83,8 @@ class TimedRun(NamedTuple):
     def model_flops_utilisation(self, peak_flops_per_second: float) -> float:
         """Return the MFU: the matrix products of forward and backward (3 x forward FLOPs) over the devices' peak.
 
-        The peak is of one device. A teacher's forward counts once: it has no backward. Source: Chowdhery et al. 2022,
-        arXiv:2204.02311, appendix B.
+        The peak is of one device. The forward of a teacher or another frozen encoder counts once: it has no backward.
+        Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
         """
         flops = self.speed.flops
         image_flops = (3 * flops.forward - 2 * flops.teacher_forward) / self.images_per_step()

@@ -1,7 +1,7 @@
 """Cap predicts the caption of an image token by token."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.experiment.config import Experiment
 from bench.interfaces.method import Communication, Method
@@ -31,9 +31,10 @@ class Cap(Method):
     no_ladder_reason = "predicts captions token by token"
     vocabulary_field = "subword_vocabulary"
     reads_patch_tokens = True
+    text_module = "decoder"
+    packs_captions = False
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
-        yield from super().config_errors(experiment)
         if experiment.text.text_features == "stored":
             yield "text_features must be computed, for cap predicts captions, got stored"
         text = experiment.text
@@ -75,10 +76,13 @@ class Cap(Method):
     def loss(
         self, model: "Captioner", images: "Images", target: "CaptionTokens", _: "ProcessGroupLike"
     ) -> "Tensor":
-        import torch
+        loss: Tensor = model.decoder(*self.text_inputs(model, images, target))
+        return loss
 
-        from losses.caption import caption_losses
-
-        groups, ends, inverse_permutation, _no_positions = target.text_tower_inputs
-        predictions = model.decoder(model.tower.tokens(images), groups, ends, inverse_permutation)
-        return torch.cat([caption_losses(*group) for group in predictions]).mean()
+    def text_inputs(
+        self, model: "Captioner", images: "Images", captions: "CaptionTokens"
+    ) -> tuple[Any, ...]:
+        groups_ends_and_permutation = captions.text_tower_inputs[
+            :3
+        ]  # no positions: one caption to a row
+        return model.tower.tokens(images), *groups_ends_and_permutation

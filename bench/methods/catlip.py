@@ -33,7 +33,7 @@ class CatLip(LabelMethod):
     ladder_role = "classifier"
     vocabulary_field = "synset_vocabulary"
 
-    def check_inputs(self, experiment: Experiment) -> None:
+    def require_inputs(self, experiment: Experiment) -> None:
         get_labeller("corenet", replace_unshipped_vocabulary(experiment.targets.synset_vocabulary))
         if experiment.targets.labels == NLTK_LABELS:
             NltkLabeller([])

@@ -27,7 +27,6 @@ class Distillation(Method):
     has_teacher = True
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
-        yield from super().config_errors(experiment)
         if experiment.image.embedding_channels is not None:
             given = f"embedding_channels={experiment.image.embedding_channels}"
             yield f"{given} is not for distill, whose teacher looks at images"

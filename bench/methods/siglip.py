@@ -32,7 +32,6 @@ class SigLip(ContrastiveMethod):
     communication = Communication(loss_products=3)
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
-        yield from super().config_errors(experiment)
         if experiment.runtime.contrastive_precision == "autocast":
             yield "contrastive_precision must be fp32, for siglip's loss has no other, got autocast"
         if experiment.runtime.gather == "both":

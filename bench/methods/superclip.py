@@ -28,6 +28,7 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
     )
     loss_description = "the sum of CLIP's contrastive loss and SuperClass's softmax cross-entropy, with equal weights"
     no_ladder_reason = "adds to a pair of towers"
+    accepts_both_poolings = True
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
         if experiment.text.text_features == "stored":

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import structs
 
-from bench.console.console import log
+from bench.console.console import UserError, log
 from bench.environment.busy_processes import (
     BUSY_PROCESSES,
     count_undisturbed_threads,
@@ -28,6 +28,7 @@ from bench.orchestration.scope import Scope
 from bench.orchestration.scoring import make_scoring_run
 from bench.orchestration.stages import FirstRoundTimes, read_first_round_times
 from bench.records.record import (
+    Failure,
     Record,
     Speed,
     StepFlops,
@@ -89,8 +90,12 @@ class Comparison:
         )
 
     def measure_speed(self, num_rounds: int, *, first_round: int = 0) -> None:
-        """Time every experiment once in each round from `first_round` to `num_rounds` - 1, each in a fresh process."""
+        """Time every experiment once in each round from `first_round` to `num_rounds` - 1, each in a fresh process.
+
+        UserError if the runs of an experiment would fail again.
+        """
         for round_ in range(first_round, num_rounds):
+            self._require_no_repeated_failure()
             self.run_round(self.make_speed_runs(round_, num_rounds))
             if not first_round:
                 self.show_remaining_time(num_rounds - round_ - 1)
@@ -114,6 +119,18 @@ class Comparison:
             self.runner.run_interleaved(runs, threads=self.choose_timing_threads())
         if is_new:
             self.round_seconds = time.monotonic() - start
+
+    def _require_no_repeated_failure(self) -> None:
+        """Raise UserError if runs of an experiment failed twice for one reason, and none was timed."""
+        records = self.records()
+        timed = timed_runs_by_experiment(records)
+        reasons = set[tuple[str, str]]()
+        for record in records:
+            if isinstance(record.measured, Failure) and record.experiment_name not in timed:
+                reason = (record.experiment_name, record.measured.reason)
+                if reason in reasons:
+                    raise UserError(f"no further round, every run would fail: {': '.join(reason)}")
+                reasons.add(reason)
 
     def choose_timing_threads(self) -> int:
         """Return the threads of timed runs on a CPU: as in recorded runs, else OMP_NUM_THREADS, else one a core.

@@ -187,7 +187,11 @@ def _require_model_and_files(experiment: Experiment) -> None:
         except Exception as error:  # noqa: BLE001 - open_clip, timm and torch document no exceptions for bad sizes
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(f"{experiment.name}: the model cannot be built: {reason}") from None
-        get_method(experiment.method).check_inputs(experiment)
+        get_method(experiment.method).require_inputs(experiment)
+    if not METHODS.is_built_in(experiment.method):
+        from bench.measure.method_checks import require_working_method
+
+        require_working_method(experiment)
 
 
 def require_writable(results: Path) -> None:

@@ -5,10 +5,11 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,6 +22,37 @@ def count_matmul_flops(work: Callable[[], object]) -> int:
     with _make_flop_counter() as counter:
         work()
     return int(counter.get_total_flops())
+
+
+class ForwardBackwardFlops(NamedTuple):
+    """FLOPs of the matrix products of a forward and its backward."""
+
+    total: int
+    without_backward: int  # of forwards of modules whose outputs need no gradient, as a teacher's
+
+
+def count_step_matmul_flops(compute_loss: Callable[[], Tensor]) -> ForwardBackwardFlops:
+    """Return the FLOPs of a loss, whose tensors are on the `meta` device, and of its backward."""
+    without_backward = 0
+    counts_at_start: list[
+        tuple[int, int]
+    ] = []  # both counts, of each module that is being computed
+
+    def start(*_: object) -> None:
+        counts_at_start.append((counter.get_total_flops(), without_backward))
+
+    def stop(_module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal without_backward
+        total_before, without_backward_before = counts_at_start.pop()
+        if not any(leaf.requires_grad for leaf in tree_leaves(output) if isinstance(leaf, Tensor)):
+            flops_of_module = counter.get_total_flops() - total_before
+            without_backward = without_backward_before + flops_of_module
+
+    with _make_flop_counter() as counter:
+        with register_module_forward_pre_hook(start), register_module_forward_hook(stop):
+            loss = compute_loss()
+        loss.backward()  # type: ignore[no-untyped-call]
+    return ForwardBackwardFlops(counter.get_total_flops(), without_backward)
 
 
 def count_forward_flops(meta_tower: nn.Module, *meta_inputs: Any) -> int:

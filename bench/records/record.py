@@ -76,7 +76,9 @@ class StepFlops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     text_forward: Count
     forward: Count  # towers, projections, head and loss
     step: PositiveCount  # forward and backward, with what it computes again
-    teacher_forward: Count = 0  # part of the forward that no backward follows
+    teacher_forward: Count = (
+        0  # part of the forward that no backward follows, also of other frozen encoders
+    )
 
 
 class RunOnSamples(RecordContent, frozen=True, kw_only=True):

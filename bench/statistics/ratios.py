@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Any, Literal
 
 from bench.statistics.p_values import (
     ROUNDING,
@@ -18,8 +18,8 @@ from bench.statistics.p_values import (
 )
 
 Verdict = Literal["faster", "slower", "no difference", "inconclusive"]
-RateByRound = Mapping[int, float]  # the rate of one run per round, by the round's number
-LogRateByRound = Mapping[int, float]  # natural logarithms of these
+RateByRound = Mapping[Any, float]  # the rate of one run per round, by the round's number or name
+LogRateByRound = Mapping[Any, float]  # natural logarithms of these
 ALPHA = 0.01  # a verdict of "faster", "slower", "better" or "worse" needs an adjusted p at or under this
 SMALLEST_EFFECT = 0.02  # and one on speed a ratio at least this far from 1
 MIN_RUNS = 5  # of each group for a verdict: with fewer, Student's t leans on a normal distribution
@@ -149,7 +149,7 @@ def log_standard_deviation(rates: RateByRound) -> float | None:
 
 
 def _log_rates(rates: RateByRound) -> LogRateByRound:
-    """Return the natural logarithms of rates by round; ValueError for a rate that is not positive and finite."""
+    """Return the natural logarithms by round; ValueError for a rate that is not positive and finite."""
     log_rates = {}
     for number, rate in rates.items():
         if not 0 < rate < math.inf:

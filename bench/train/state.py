@@ -114,7 +114,10 @@ def _load_moments(run: TrainRun, state: NamedTensors) -> None:
     optimizer = run.step.optimizer
     optimizer.state.clear()
     parameters = dict(run.model.named_parameters())
-    counts_on_device = any(group.get("fused") for group in optimizer.param_groups)
+    counting_on_device = set[Tensor]()
+    for group in optimizer.param_groups:
+        if group.get("fused") or group.get("capturable"):
+            counting_on_device.update(group["params"])
     moments: dict[str, Any] = select_and_strip_prefix("optimizer.", state)
     for name, number in select_and_strip_prefix("number.", state).items():
         moments[name] = number.item()
@@ -129,7 +132,7 @@ def _load_moments(run: TrainRun, state: NamedTensors) -> None:
         if isinstance(value, Tensor):
             if value.shape == parameter.shape:
                 loaded = shard_like(value, parameter)
-            is_on_host = moment == "step" and not counts_on_device
+            is_on_host = moment == "step" and parameter not in counting_on_device
             loaded = loaded.to("cpu" if is_on_host else parameter.device, copy=True)
         optimizer.state[parameter][moment] = loaded
 
@@ -146,7 +149,7 @@ def shard_like(value: Tensor, target: Tensor) -> Tensor:
 
 
 def split_weights_to_score(run: TrainRun) -> tuple[NamedTensors, NamedTensors]:
-    """Return the tower's weights and those of the head, without frozen ones and RangeAugment's, as they are scored.
+    """Return all weights of the tower, and the trained weights of the head without RangeAugment's, for scoring.
 
     They are the run's own tensors, or the moving average of the weights if there is one.
     """

@@ -33,7 +33,6 @@ from bench.train.weight_average import make_ema
 from losses import Scalar
 from losses.collectives import Group, SimulatedGroup
 from models.image_tower import ImageTower
-from models.text_decoder import Captioner
 from models.tower_blocks import TOWER_TYPES, get_all_tower_blocks
 
 T = TypeVar("T", bound=Target)
@@ -112,10 +111,10 @@ def make_train_step(
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     overflows = torch.zeros((), dtype=torch.int64, device=device)
     grad_norms: list[float] = []
-    # Equal for all methods of a comparison, whether they read captions or not, but for decoders: they pack no captions.
+    # Equal for all methods of a comparison, whether they read captions or not, but for those that pack no captions.
     padding = resolve_text_padding(experiment.text, experiment.runtime, device)
-    packs_captions = padding == "packed" and not isinstance(model, Captioner)
-    has_fixed_shapes = packs_captions or padding == "max_length"
+    packs_captions = get_method(experiment.method).packs_captions
+    has_fixed_shapes = padding == "max_length" or (padding == "packed" and packs_captions)
     select_kernel = partial(
         use_attention_kernel, experiment.runtime.attention, has_fixed_shapes=has_fixed_shapes
     )

@@ -14,13 +14,18 @@ class Sgd(OptimizerBuilder):
     def build(self, model, groups, settings):
         import torch
 
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             groups,
             lr=settings.learning_rate,
             momentum=settings.betas[0],
             weight_decay=settings.weight_decay,
             fused=True,  # skips an update that is not finite on the device
         )
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                # torch leaves the momentum without values if it skips the first update
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
 
 
 class Constant(Schedule):

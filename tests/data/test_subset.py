@@ -55,7 +55,8 @@ def test_random_subset_has_its_size_and_depends_on_the_seed(size: int, seed: int
             r"column named key or __key__ or uid or sample_id \(there are name, url\)",
         ),
         ("", r"\(there are none\)"),
-        ("key\n", r"\(there are key\)"),
+        ("key\n", "it lists no keys"),
+        ("key,url\na,x\n,y\n", "a row without a key"),
     ],
 )
 def test_unknown_keys_are_refused(content: str, text: str, tmp_path: Path) -> None:

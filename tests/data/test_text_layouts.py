@@ -16,6 +16,7 @@ from bench.experiment.auto_fields import resolve_text_padding
 from bench.experiment.config import Experiment
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
+from bench.interfaces.method import METHODS
 from bench.measure.costs import (
     META,
     build_tower_and_model_on_meta,
@@ -89,7 +90,7 @@ def test_flops_of_packed_batches_are_those_of_their_rows(results: Path) -> None:
     batches = [stream.target(k) for k in range(3)]
     _, model = build_tower_and_model_on_meta(experiment)
     assert count_step_flops(experiment, batches).text_forward == count_text_forward_flops(
-        model, batches[0].to(META)
+        METHODS[experiment.method], model, batches[0].to(META)
     )
 
 

@@ -13,6 +13,7 @@ from bench.data.text_tables import open_text_table
         ("an image with text on it\na dog, running\n", ["caption"], 2),
         ("image,caption\na.png,a dog\n", ["image", "caption"], 1),
         ('"image";"caption"\na.png;a dog\n', ["image", "caption"], 1),
+        ('image,caption\na.png,"Stop" sign\nb.png,"a, ""b"""\n', ["image", "caption"], 2),
     ],
 )
 def test_words_of_a_first_caption_are_no_header(

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.data.targets import CaptionsWithRows
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import get_experiment
-from bench.interfaces.method import METHODS
+from bench.interfaces.method import METHODS, Method
 from bench.measure.costs import (
     META,
     build_tower_and_model_on_meta,
@@ -100,6 +101,27 @@ def test_parameters_and_flops_of_clip_are_those_that_open_clip_publishes(
 def of_one_token_alone(tokens: int, width: int) -> int:
     """FLOPs that a block saves whose other tokens give keys and values only: query, projection, MLP, attention."""
     return (tokens - 1) * (2 * (1 + 1 + 8) * width**2 + 2 * 2 * tokens * width)
+
+
+@pytest.mark.parametrize("frozen", ["tower", "text"])
+def test_forward_of_a_frozen_encoder_is_counted_without_a_backward(
+    frozen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_model = type(METHODS["clip"]).build_model
+
+    def build_frozen(self: Method, *arguments: Any) -> nn.Module:
+        model = build_model(self, *arguments)
+        getattr(model, frozen).requires_grad_(False)
+        return model
+
+    experiment = small("clip", **TWO_BLOCKS)
+    targets = [targets_of(experiment)]
+    assert count_step_flops(experiment, targets).teacher_forward == 0
+    monkeypatch.setattr(type(METHODS["clip"]), "build_model", build_frozen)
+    flops = count_step_flops(experiment, targets)
+    forward = flops.image_forward if frozen == "tower" else flops.text_forward
+    assert flops.teacher_forward == forward
+    assert flops.step == pytest.approx(3 * flops.forward - 2 * forward, rel=0.1)
 
 
 def test_flops_at_widths_between_the_counted_ones_are_exact() -> None:

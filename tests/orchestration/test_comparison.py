@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.console.console import UserError
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.orchestration.budgets import image_budgets, with_training_images
@@ -11,7 +12,15 @@ from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run
 from bench.orchestration.scope import Scope
-from bench.records.record import CooledDownTower, Record, Speed, Training, record_path, write_record
+from bench.records.record import (
+    CooledDownTower,
+    Failure,
+    Record,
+    Speed,
+    Training,
+    record_path,
+    write_record,
+)
 from tests.processes import InProcess
 from tests.small import circumstances, few_images
 from tests.speeds import speed
@@ -108,6 +117,30 @@ def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) 
     assert all(sorted(names) == list("abcd") for names in rounds)
     followers = {names[at : at + 2] for names in rounds for at in range(3)}
     assert all(sum(pair[0] == name for pair in followers) > 1 for name in "abcd")
+
+
+def failed(kind: str, reason: str) -> Record:
+    experiment = EXPERIMENTS["catlip-tiny"]
+    measured = Failure(what=f"{kind} of {experiment.name}", reason=reason)
+    return Record(comparison="c", experiment=experiment, circumstances=WHERE, measured=measured)
+
+
+def test_failure_that_comes_again_ends_a_comparison_unless_the_experiment_was_timed(
+    tmp_path: Path,
+) -> None:
+    runner = RecordingRunner()
+    comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
+    for kind, reason in (("memory", "no tokens"), ("round 1", "killed")):
+        write_record(failed(kind, reason), record_path(tmp_path, "c", "failure", kind))
+    comparison.measure_speed(2)
+    write_record(failed("round 2", "no tokens"), record_path(tmp_path, "c", "failure", "round 2"))
+    with pytest.raises(UserError, match=r"every run would fail: catlip-tiny: no tokens$"):
+        comparison.measure_speed(3, first_round=2)
+    write_record(
+        timed(EXPERIMENTS["catlip-tiny"], 1000.0, 2), record_path(tmp_path, "c", "speed", "x")
+    )
+    comparison.measure_speed(3, first_round=2)
+    assert len(runner.calls) == 3
 
 
 def test_later_rounds_on_a_cpu_have_the_flops_of_the_first(

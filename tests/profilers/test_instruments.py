@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -28,6 +29,7 @@ from bench.measure.memory import (
 )
 from bench.measure.speed import measure_speed, time_until_enough_windows, windows_of_one_image
 from bench.measure.timed_run import TimedRun
+from bench.methods.clip import Clip
 from bench.profilers.clock import Elapsed, time_synchronized_block
 from bench.profilers.core_waits import read_core_wait_seconds
 from bench.profilers.counters import TensorByteCounter
@@ -220,6 +222,29 @@ def test_tensor_bytes_of_a_step_are_those_of_torchs_tracker() -> None:
     with tracker:
         step()
     assert counted.peak_bytes == tracker.get_tracker_snapshot("peak")[CPU]["Total"]
+
+
+class Unused(nn.Module):
+    def forward(self, *_: object) -> torch.Tensor:
+        return torch.zeros(())
+
+
+def test_phase_that_no_step_runs_is_not_measured(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_model = Clip.build_model
+
+    def build_with_unused_module(*arguments: Any) -> nn.Module:
+        model = build_model(*arguments)
+        model.unused = Unused()
+        return model
+
+    monkeypatch.setattr(Clip, "text_module", "unused")
+    monkeypatch.setattr(Clip, "build_model", build_with_unused_module)
+    speed = measure_speed(few_images("clip", **TWO_BLOCKS), CPU, results, 0)
+    assert "text forward" not in speed.phase_seconds
+    assert speed.not_measured["phase text forward"] == "a step did not call its module"
+    assert speed.flops.text_forward == 0
 
 
 def test_a_speed_run_records_every_window_and_phase(results: Path) -> None:

@@ -1,5 +1,6 @@
 """Muon is its formula, groups have the parameters that the docs name, and a loaded state goes on to the last bit."""
 
+import runpy
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -16,12 +17,13 @@ from bench.interfaces.optimizer import OPTIMIZERS, OptimizerBuilder, weight_deca
 from bench.interfaces.schedule import SCHEDULES
 from bench.methods.catlip import CatLip
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
-from bench.train.state import collect_state, copy_state_to_cpu, load_state
+from bench.train.state import _load_moments, collect_state, copy_state_to_cpu, load_state
 from tests.small import TWO_BLOCKS, few_images, two_blocks
 from tests.tensors import differing
 
 CPU, RATE = torch.device("cpu"), 1e-2
 SETTINGS = two_blocks("clip").optimizer
+EXTENSIONS = Path(__file__).parents[2] / "docs" / "extensions"
 MUON_MOMENTUM, MUON_EPS = 0.95, 1e-7  # torch's defaults
 
 
@@ -184,6 +186,37 @@ def test_state_with_numbers_and_steps_of_groups_goes_on_to_the_last_bit(
         for run in (whole, resumed):
             run.step(run.stream.batch(k), RATE)
     assert not differing(collect_state(resumed), collect_state(whole))
+
+
+def test_steps_are_counted_where_the_group_of_their_parameter_counts_them(results: Path) -> None:
+    run = assembled(results)
+    run.step(run.stream.batch(0), RATE)
+    state = copy_state_to_cpu(collect_state(run))
+    groups = run.step.optimizer.param_groups
+    names = {value: name for name, value in run.model.named_parameters()}
+    on_meta = dict(run.model.to("meta").named_parameters())  # other objects
+    for group, setting in zip(groups, ("capturable", "foreach"), strict=True):
+        group |= {"fused": False, setting: True}
+        group["params"] = [on_meta[names[value]] for value in group["params"]]
+    _load_moments(run, state)
+    states = run.step.optimizer.state
+    devices = [{states[value]["step"].device.type for value in group["params"]} for group in groups]
+    assert devices == [{"meta"}, {"cpu"}]
+
+
+def test_momentum_of_the_docs_is_whole_after_a_skipped_first_update() -> None:
+    builder = runpy.run_path(str(EXTENSIONS / "sgd.py"))["EXTENSION"].optimizers[0]
+    values = [nn.Parameter(torch.ones(1000)) for _ in range(2)]
+    skipping, other = (builder.build(None, [{"params": [value]}], SETTINGS) for value in values)
+    skipping.found_inf = torch.ones(())
+    for value in values:
+        value.grad = torch.full_like(value, 0.5)
+    skipping.step()
+    del skipping.found_inf
+    for _ in range(2):
+        skipping.step()
+        other.step()
+    assert torch.equal(*values)
 
 
 def test_state_that_is_no_tensor_and_no_number_is_refused(results: Path) -> None:

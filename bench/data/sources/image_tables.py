@@ -5,6 +5,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
+from heapq import nsmallest
 from itertools import chain, filterfalse, islice
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from bench.interfaces.data_source import SampleRequest
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 TEXT_SUFFIXES = (".json", ".txt")  # of tables, and of captions of single images
-CHECKED_TEXTS = 100  # the first ones of these
+CHECKED_TEXTS = 100  # the first ones of these by suffix and name
 CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
 
 
@@ -30,6 +31,7 @@ class ImageTableLayout:
     text_columns: list[str]  # that may hold texts
     image_column: str  # of paths
     folder: Path  # to which these paths are relative
+    image_folders: list[Path]  # of the images that the first rows name
 
 
 class TablesOfImageFiles(IndexingSource):
@@ -49,21 +51,23 @@ class TablesOfImageFiles(IndexingSource):
         return tables
 
     def fingerprint(self, path: Path, request: SampleRequest) -> str:
-        folder = read_image_table_layout(path, request.image_column).folder
-        return f"{digest_file_excerpts(path)} {folder} {folder.stat().st_mtime_ns}"
+        """Return a text that changes with the table, and with the files beside the images of its first rows."""
+        layout = read_image_table_layout(path, request.image_column)
+        times = [folder.stat().st_mtime_ns for folder in layout.image_folders]
+        return f"{digest_file_excerpts(path)} {layout.folder} {max(times)}"
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         layout = read_image_table_layout(path, builder.image_column)
-        image = layout.image_column
-        key = find_first_known_column(layout.columns, KEY_COLUMNS) or image
-        text_columns = [name for name in layout.text_columns if name != image]
+        image_column = layout.image_column
+        key_column = find_first_known_column(layout.columns, KEY_COLUMNS) or image_column
+        text_columns = [name for name in layout.text_columns if name != image_column]
         first_rows = read_first_rows(path, text_columns)
         captions = builder.find_caption_columns(layout.columns, text_columns, first_rows)
-        columns = list(dict.fromkeys([image, key, *captions]))
+        columns = list(dict.fromkeys([image_column, key_column, *captions]))
         with open_table(path) as table:
             for row in table.read_rows(columns):
-                image_name = str(row.get(image) or "")
-                key_value = row.get(key)
+                image_name = str(row.get(image_column) or "")
+                key_value = row.get(key_column)
                 row_key = image_name if key_value is None else str(key_value)
                 file = find_image_file(layout.folder, image_name)
                 if file is None:
@@ -81,7 +85,7 @@ def find_possible_image_tables(data: str) -> list[Path]:
         patterns = [f"{folder}/*", f"{folder}/*/*"]
     tables = chain.from_iterable(iterate_files(name, SUFFIXES) for name in patterns)
     texts = chain.from_iterable(iterate_files(name, TEXT_SUFFIXES) for name in patterns)
-    first_texts = sorted(islice(texts, CHECKED_TEXTS), key=lambda path: (path.suffix, path))
+    first_texts = nsmallest(CHECKED_TEXTS, texts, key=lambda path: (path.suffix, path))
     paths = chain(sorted(tables), first_texts)
     return list(islice(filterfalse(_has_image_of_same_stem, paths), CHECKED_TABLES))
 
@@ -127,7 +131,9 @@ def read_image_table_layout(path: Path, image_column: str | None) -> ImageTableL
             names = [name for name in names if name.lower().endswith(IMAGE_ENDINGS)]
         folder = _find_image_folder(path, names)
         if folder is not None:
-            return ImageTableLayout(columns, text_columns, column, folder)
+            image_folders = {(folder / name).parent for name in names}
+            existing = sorted(filter(Path.is_dir, image_folders))
+            return ImageTableLayout(columns, text_columns, column, folder, existing)
         if names and not missing:
             missing = (
                 f"the images of its column {column!r}, such as {join_shortened_names(names[:1])}"

@@ -5,6 +5,7 @@ import tempfile
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,9 +14,9 @@ from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 from bench.data.stream import Batch, PackStream
 from bench.experiment.config import Experiment
-from bench.features.check.outcomes import CheckError
 from bench.interfaces.extensions import load_extensions
-from bench.train.build import build_train_run, open_batch_stream
+from bench.measure.method_checks import CheckError
+from bench.train.build import TrainRun, build_train_run, open_batch_stream
 
 PROCESSES = 2
 SEED = 1
@@ -45,13 +46,9 @@ def compare_with_two_processes(experiment: Experiment, results: Path) -> None:
 def _compare_on_rank(rank: int, experiment: Experiment, results: Path, folder: Path) -> None:
     """Compare on a process, and write the first difference to a file; nothing without one."""
     load_extensions()
-    stream = open_batch_stream(experiment, torch.device("cpu"), results)
-    assert isinstance(stream, PackStream)
-    run = build_train_run(stream)
-    batch = stream.batch(0)
-    batch = replace(batch, images=batch.images.double())
-    whole = run.model.double()
-    add_noise(whole)
+    run = build_float64_run(experiment, results)
+    batch = load_float64_batch(run)
+    whole = run.model
     half = copy.deepcopy(whole)
     torch.manual_seed(SEED)
     whole_loss = batch.compute_loss(run.method.loss, whole)
@@ -64,9 +61,10 @@ def _compare_on_rank(rank: int, experiment: Experiment, results: Path, folder: P
         world_size=PROCESSES,
         timeout=TIMEOUT,
     )
+    assert isinstance(run.stream, PackStream)
     half_batch = Batch(
         batch.images.chunk(PROCESSES)[rank],
-        stream.targets.select(stream.order.batch_rows(0).chunk(PROCESSES)[rank]),
+        run.stream.targets.select(run.stream.order.batch_rows(0).chunk(PROCESSES)[rank]),
         batch.number,
         None if batch.rows is None else batch.rows.chunk(PROCESSES)[rank],
     )
@@ -80,14 +78,34 @@ def _compare_on_rank(rank: int, experiment: Experiment, results: Path, folder: P
     dist.destroy_process_group()
 
 
+def build_run(experiment: Experiment, results: Path) -> TrainRun:
+    """Return a training on the CPU."""
+    return build_train_run(open_batch_stream(experiment, torch.device("cpu"), results))
+
+
+def build_float64_run(experiment: Experiment, results: Path) -> TrainRun:
+    """Return a training whose model is float64; its weights have noise, equal on all processes."""
+    run = build_run(experiment, results)
+    _add_noise(run.model.double())
+    return run
+
+
+def load_float64_batch(run: TrainRun) -> Batch[Any]:
+    """Return the first batch with images in float64."""
+    batch = run.stream.batch(0)
+    return replace(batch, images=batch.images.double())
+
+
 def _describe_difference(
     whole: nn.Module, whole_loss: Tensor, half: nn.Module, half_loss: Tensor
 ) -> str:
     """Return how the means over the processes differ from the loss and gradients of the whole batch; empty if not."""
     mean_loss = _mean_over_processes(half_loss)
+    if not whole_loss.isfinite():
+        return f"the loss is {whole_loss}"
     tolerance = LOSS_TOLERANCE[whole_loss.dtype]
     is_close = (mean_loss - whole_loss).abs() <= tolerance * whole_loss.abs()
-    if not is_close:  # also where one is not a number
+    if not is_close:  # also where a loss is not a number
         return f"the mean loss of two processes is {mean_loss:.9g}, that of one with all images {whole_loss:.9g}"
     gradients = {
         name: parameter.grad
@@ -115,7 +133,7 @@ def _describe_difference(
 
 
 @torch.no_grad()
-def add_noise(model: nn.Module) -> None:
+def _add_noise(model: nn.Module) -> None:
     """Add equal noise on all processes to the trained parameters, because heads that begin at 0 hide what is before."""
     generator = torch.Generator().manual_seed(SEED)
     for parameter in model.parameters():

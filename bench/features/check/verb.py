@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 from bench.cli.options import FOLDER, Json
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import print_tables
-from bench.experiment.config import Experiment, change
+from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.extensions import get_loaded_extension, load_extensions
 from bench.tables.tables import Table
@@ -53,19 +53,10 @@ class Check:
         tables = []
         has_failed = False
         for method in added:
-            outcomes = run_checks(small_experiment(method), self.results)
-            rows = [{"check": outcome.name, "outcome": outcome.text} for outcome in outcomes]
+            experiment = change(EXPERIMENTS[f"{method}-tiny"], **SMALL_SETTINGS)
+            outcomes = run_checks(experiment, self.results)
+            rows = [{"check": name, "outcome": outcome} for name, outcome in outcomes.items()]
             tables.append(Table.from_dicts(f"Method {method}", rows))
-            has_failed = has_failed or any(outcome.has_failed for outcome in outcomes)
+            has_failed = has_failed or {*outcomes.values()} != {"ok"}
         print_tables(tables, self.json)
         return DISAGREEMENT if has_failed else OK
-
-
-def small_experiment(method: str) -> Experiment:
-    """Return the first tiny experiment of a method, with a batch of 8 images."""
-    experiment = next(
-        experiment
-        for name, experiment in EXPERIMENTS.items()
-        if experiment.method == method and name.endswith("-tiny")
-    )
-    return change(experiment, **SMALL_SETTINGS)

@@ -109,7 +109,8 @@ def plan_ladder(
     """Return the ladder from a baseline to a target experiment, and the experiments of its rungs.
 
     Factors are the settings in which both differ and that a step's work depends on, and `factor_settings`, each
-    FIELD=VALUE with the value at the beginning. Raises ValueError for a pair without a ladder, and for a setting that
+    FIELD=VALUE with the value at the beginning. Where a stage drops the text tower, the first rung is the baseline with
+    captions padded to the full length. Raises ValueError for a pair without a ladder, and for a setting that
     is no factor.
     """
     differences = differing_field_values([baseline, target])
@@ -166,7 +167,11 @@ def _parse_chosen_factors(
 ) -> FieldValues:
     """Return the fields of FIELD=VALUE settings with their values; ValueError for one that is no factor."""
     factors = {}
-    possible = {name: None for name in FIELDS if name not in NEVER_FACTORS}
+    possible = {
+        name: None
+        for name in FIELDS
+        if name not in NEVER_FACTORS and name not in FIELDS_WITHOUT_WORK
+    }
     for setting in factor_settings:
         field = setting.partition("=")[0]
         look_up(field, possible, "factor")
@@ -229,12 +234,12 @@ def _with_as_many_timed_images(experiment: Experiment, reference: Experiment) ->
     training = experiment.training
     num_sizes = len(experiment.image.all_image_sizes)
     relative_batch = reference.training.batch_size / training.batch_size / num_sizes
-    warmup_rounds = max(1, round(timing.warmup_steps * relative_batch))  # of all image sizes
-    window_rounds = max(1, round(2 * timing.steps_per_window * relative_batch))
+    warmup_passes = max(1, round(timing.warmup_steps * relative_batch))  # of all image sizes
+    window_passes = max(1, round(2 * timing.steps_per_window * relative_batch))
     return change(
         experiment,
         images=max(training.images, training.batch_size),
-        warmup_steps=max(2, num_sizes * warmup_rounds),
+        warmup_steps=max(2, num_sizes * warmup_passes),
         windows=max(2, timing.windows // 2),
-        steps_per_window=num_sizes * window_rounds,
+        steps_per_window=num_sizes * window_passes,
     )

@@ -8,7 +8,14 @@ from typing import Literal
 
 from bench.console.console import DISAGREEMENT, INCONCLUSIVE, OK
 from bench.measure.observations import BenchmarkId, Metric, Observation
-from bench.statistics.ratios import RateByRound, RateRatio, compare_rate_pairs
+from bench.statistics.ratios import (
+    ALPHA,
+    MIN_RUNS,
+    SMALLEST_EFFECT,
+    RateByRound,
+    RateRatio,
+    compare_rate_pairs,
+)
 from bench.tables.formats import format_quantity
 from bench.tables.tables import Table
 
@@ -17,7 +24,8 @@ Verdict = Literal["worse", "better", "equal", "no difference", "inconclusive"]
 NOTE = (
     "old, new: median of the processes' medians. low, high: 95 % interval of new/old, over pairs of processes.\n"
     "p: Student's, of paired differences, adjusted for all times of the table (Holm).\n"
-    "Worse or better: p at most 0.01 and a change of 2 % or more; a counter is exact."
+    f"Worse or better: p at most {ALPHA:g} and a change of {SMALLEST_EFFECT:.0%} or more, in at least {MIN_RUNS} "
+    "rounds; a counter is exact."
 )
 
 
@@ -45,7 +53,8 @@ def compare_observations(
     """Compare every metric that both sides have; ValueError if there is none.
 
     Counters are compared exactly, the others by the medians of the processes. The processes of both sides were
-    interleaved and are in that order: p is Student's on the differences of pairs, adjusted for their number.
+    interleaved, in pairs of one turn; without turns they are paired in their order. p is Student's on the differences
+    of pairs, adjusted for their number.
     """
     old_values = _values_by_metric(old)
     new_values = _values_by_metric(new)
@@ -56,32 +65,31 @@ def compare_observations(
     for key in common:
         _, metric = key
         if not metric.is_counter:
-            old_rounds = dict(enumerate(old_values[key]))
-            new_rounds = dict(enumerate(new_values[key]))
-            rates[str(key)] = (old_rounds, new_rounds)
+            rates[str(key)] = (old_values[key], new_values[key])
     ratios = compare_rate_pairs(rates)
     diffs = []
     for key in common:
         ratio = ratios.get(str(key))
-        sides = (old_values[key], new_values[key])
+        sides = (list(old_values[key].values()), list(new_values[key].values()))
         benchmark, metric = key
         verdict = _judge_metric(metric, *sides, ratio)
         diffs.append(MetricDiff(benchmark, metric, *sides, verdict, ratio))
     return diffs
 
 
-def _values_by_metric(observations: Sequence[Observation]) -> dict[BenchmarkMetric, list[float]]:
-    """Return the values by benchmark and metric, in the order of the processes."""
-    values = defaultdict[BenchmarkMetric, list[float]](list)
+def _values_by_metric(observations: Sequence[Observation]) -> dict[BenchmarkMetric, RateByRound]:
+    """Return the values by benchmark and metric, each by its turn, or without turns by the number of its process."""
+    values = defaultdict[BenchmarkMetric, dict[str | int, float]](dict)
     for observation in observations:
-        values[observation.benchmark, observation.metric].append(observation.value)
-    return values
+        rounds = values[observation.benchmark, observation.metric]
+        rounds[observation.turn or len(rounds)] = observation.value
+    return {**values}
 
 
 def _judge_metric(
     metric: Metric, old: Sequence[float], new: Sequence[float], ratio: RateRatio | None
 ) -> Verdict:
-    """Return the verdict on the ratio of new over old; with None on a counter, which must not vary within a side."""
+    """Return the verdict on new against old. `ratio` is None for a counter, inconclusive if it varies within a side."""
     if ratio is None:
         if len(set(old)) > 1 or len(set(new)) > 1:
             return "inconclusive"
@@ -102,7 +110,7 @@ def describe_unmatched_metrics(old: Sequence[Observation], new: Sequence[Observa
     lines = []
     for key in old_values.keys() ^ new_values.keys():
         benchmark, metric = key
-        side = "before" if key in old_values else "after"
+        side = "old" if key in old_values else "new"
         lines.append(f"{benchmark.name}, {metric.name} (only {side})")
     return sorted(lines)
 

@@ -1,9 +1,9 @@
 """Tokens per caption, FLOPs and communicated parameters of an experiment, whose model is on the `meta` device."""
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,13 +12,12 @@ from bench.data.targets import CaptionTokens
 from bench.experiment.config import Experiment, change
 from bench.features.plan.collectives import ParameterCounts
 from bench.features.plan.model import FlopsPerImage
-from bench.interfaces.method import get_method
+from bench.interfaces.method import Method, get_method
 from bench.measure.costs import (
     META,
     build_tower_and_model_on_meta,
     count_costs,
     count_text_forward_flops,
-    meta_captions,
 )
 from bench.train.build import count_trained_parameters, open_batch_stream
 from models.heads import DualEncoder, TokenCounts
@@ -54,14 +53,12 @@ def count_flops_per_image(
     costs = count_costs(experiment)
     _, model = build_tower_and_model_on_meta(change(experiment, image_sizes=()))
     forward = float(costs.image_flops)
-    views = get_method(experiment.method).views
+    method = get_method(experiment.method)
     for name, parameter in model.named_parameters():
         if name.split(".")[0] in LAST_LAYERS and parameter.ndim == MATRIX_DIMENSIONS:
-            forward += 2 * views * parameter.numel()
+            forward += 2 * method.views * parameter.numel()
     if caption_batches:
-        text_flops = count_text_flops_by_batch(model, caption_batches)
-        counts = zip(text_flops, caption_batches, strict=True)
-        forward += fmean(flops / len(batch.lengths) for flops, batch in counts)
+        forward += count_text_flops_per_caption(method, model, caption_batches)
     return FlopsPerImage(
         forward=forward,
         teacher=float(costs.teacher_flops),
@@ -69,25 +66,19 @@ def count_flops_per_image(
     )
 
 
-def count_text_flops_by_batch(model: nn.Module, batches: Sequence[CaptionTokens]) -> list[int]:
-    """Return the FLOPs of the text tower's forward over each batch.
-
-    Each width, and each size of packed batches, is counted once: a caption has the FLOPs of its width, whatever lies
-    beside it.
-    """
-    count_caption = cache(lambda width: count_text_forward_flops(model, meta_captions(1, width)))
-    packed_counts: dict[tuple[int, int], int] = {}
-    counts = []
+def count_text_flops_per_caption(
+    method: Method, model: nn.Module, batches: Sequence[CaptionTokens]
+) -> float:
+    """Return the FLOPs of the text forward per caption, the mean over batches; equal shapes are counted once."""
+    flops_by_shapes: dict[Any, float] = {}
+    flops = []
     for batch in batches:
-        if batch.positions is None:
-            widths = batch.num_rows_by_width.items()
-            counts.append(sum(rows * count_caption(width) for width, rows in widths))
-            continue
-        size = (len(batch.groups[0]), len(batch.lengths))
-        if size not in packed_counts:
-            packed_counts[size] = count_text_forward_flops(model, batch.to(META))
-        counts.append(packed_counts[size])
-    return counts
+        shapes = (len(batch.lengths), *[ids.shape for ids in batch.groups])
+        if shapes not in flops_by_shapes:
+            flops_of_batch = count_text_forward_flops(method, model, batch.to(META))
+            flops_by_shapes[shapes] = flops_of_batch / len(batch.lengths)
+        flops.append(flops_by_shapes[shapes])
+    return fmean(flops)
 
 
 def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:

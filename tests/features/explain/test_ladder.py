@@ -134,6 +134,7 @@ def test_pair_without_a_ladder_is_refused_with_the_reason(
     [
         ("batch_sise=4", "'batch_sise'; did you mean 'batch_size'"),
         ("windows=3", "no factor named 'windows'"),
+        ("seed=1", "no factor named 'seed'"),
         ("attention=fused", "catlip-tiny has attention=fused already"),
         ("label_format=dense", "label_format is a factor between experiments of one method"),
     ],

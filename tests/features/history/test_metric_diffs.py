@@ -1,5 +1,6 @@
 """Figures of two sides, and their verdicts."""
 
+import dataclasses
 import random
 from pathlib import Path
 
@@ -96,10 +97,23 @@ def test_counters_are_compared_exactly_and_variation_is_inconclusive(
     assert len(diff_table([diff]).rows) == (verdict != "equal")
 
 
+def test_processes_of_one_turn_are_a_pair_although_one_side_lacks_others() -> None:
+    old = [
+        dataclasses.replace(observation, turn=f"turn {number}")
+        for number, observation in enumerate(observations(TIME, *(1.5**n for n in range(6))))
+    ]
+    new = [dataclasses.replace(value, value=1.1 * value.value) for value in old]
+    (diff,) = compare_observations(old, new[1:])
+    assert diff.ratio is not None
+    assert diff.ratio.value == pytest.approx(1.1)
+    assert diff.ratio.runs == (5, 5)
+    assert diff.verdict == "worse"
+
+
 def test_no_common_benchmark_is_an_error() -> None:
     old = observations(TIME, 1, name="a")
     new = observations(TIME, 1, name="b")
-    assert describe_unmatched_metrics(old, new) == ["a, time (only before)", "b, time (only after)"]
+    assert describe_unmatched_metrics(old, new) == ["a, time (only old)", "b, time (only new)"]
     with pytest.raises(ValueError, match="nothing was compared"):
         compare_observations(old, new)
 
