@@ -143,12 +143,18 @@ def choose_page_results(
     page, *others = sorted(groups, key=_page_priority, reverse=True)
     apart = []
     for group in others:
-        reason = _reason_not_joined(page.records, group.records) or REPEATED
-        apart.append(OtherResults(group.comparisons, group.records, reason))
+        if _has_joined_kind(group):
+            reason = _reason_not_joined(page.records, group.records) or REPEATED
+            apart.append(OtherResults(group.comparisons, group.records, reason))
     return page, apart
 
 
-def _page_priority(group: ComparableResults) -> tuple[bool, int, int, bool, str]:
+def _has_joined_kind(group: ComparableResults) -> bool:
+    """Return whether a group has results that sections compare; others have sections that read the folder."""
+    return any(isinstance(record.measured, JOINED_KINDS) for record in group.records)
+
+
+def _page_priority(group: ComparableResults) -> tuple[bool, bool, int, int, bool, str]:
     """Return the key by which groups are sorted; that with the largest begins the page."""
     names_by_kind: dict[type, set[str]] = defaultdict(set)
     for record in group.records:
@@ -158,7 +164,14 @@ def _page_priority(group: ComparableResults) -> tuple[bool, int, int, bool, str]
     newest = group.comparisons[0].rpartition("/")[2]
     is_smoke_test = newest.endswith("-smoke")
     has_speeds = Speed in names_by_kind
-    return not is_smoke_test, num_compared, len(names_by_kind), has_speeds, newest
+    return (
+        not is_smoke_test,
+        _has_joined_kind(group),
+        num_compared,
+        len(names_by_kind),
+        has_speeds,
+        newest,
+    )
 
 
 def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str:

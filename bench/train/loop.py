@@ -56,19 +56,20 @@ def train(
     budgets: Mapping[str, int],
     tower_path: Callable[[int], Path],
     manager: CheckpointManager | None = None,
+    run: TrainRun | None = None,
 ) -> Training:
     """Train an experiment once, write a tower for each budget, and return the losses and the towers' names.
 
     `budgets` are numbers of images, over all ranks, by the name of the budget; equal numbers share a tower.
     `tower_path` returns the file of a tower by its number of images. A `manager` saves checkpoints and may resume from
-    one. Rank 0 writes.
+    one. Without a `run`, it is built on the experiment's data. Rank 0 writes.
     """
     names_of_budgets = group_by(sorted(budgets, key=budgets.__getitem__), budgets.__getitem__)
     batch_shapes = make_batch_shape_schedule(experiment)
     steps_by_budget = {}
     for images in names_of_budgets:
         steps_by_budget[images] = batch_shapes.nearest_step_count(round(images / world_size()))
-    run = build_train_run(open_batch_stream(experiment, device, results))
+    run = run or build_train_run(open_batch_stream(experiment, device, results))
     segments = plan_segments(experiment.training, steps_by_budget)
     log_loader_workers(run.stream)
     with ExitStack() as stack:
@@ -207,7 +208,8 @@ def _save_tower(run: TrainRun, images: int, budgets: tuple[str, ...], path: Path
     whole_head = gather_on_rank0(head)
     if world_rank() == 0:
         save_head(whole_head, path, provenance, row_labels)
-        save_weights(whole_tower, path, provenance.to_metadata())
+        if whole_tower:  # stored features have none
+            save_weights(whole_tower, path, provenance.to_metadata())
 
 
 def _loss_fields(losses: list[float], segments: list[ScheduleSegment]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class LabelCurve:
     subject: str
     is_reference: bool
     images_seen: int  # in pre-training
-    # By number of labels, fewest first, and training. 0 labels: a head before any training.
+    # By number of labels, fewest first, and training.
     correct: Mapping[float, Mapping[TrainingKey, CorrectByDraw]]
 
     @property
@@ -125,10 +125,10 @@ def _make_curve(scores: Sequence[SubjectScore]) -> LabelCurve:
 
 
 def _format_label_number(unit: str, labels: float) -> str:
-    """Return a number of labels as text: 5, or 25 % for a share; "none" for a head before any training."""
+    """Return a number of labels as text: 5, or 25 % for a share."""
     if unit == SHARE:
         return f"{100 * labels:g}{NBSP}%"
-    return f"{labels:g}" if labels else "none"
+    return f"{labels:g}"
 
 
 def curve_table(comparison: ComparisonRecords, curves: Sequence[LabelCurve]) -> Table:

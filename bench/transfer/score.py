@@ -14,7 +14,7 @@ from bench.interfaces.catalog import PROTOCOLS, RANDOM_INIT, REFERENCE_TOWER
 from bench.measure.memory import is_out_of_memory_error
 from bench.records.record import TransferScores
 from bench.records.scores import AccuracyScore, MetricScore
-from bench.towers.tower_from import build_random_init_tower, load_tower
+from bench.towers.tower_from import build_random_init_tower, load_reference_tower, load_tower
 from bench.train.build import build_untrained_tower
 from bench.transfer.feature_extractor import (
     UNTRAINED_FEATURES,
@@ -23,7 +23,6 @@ from bench.transfer.feature_extractor import (
     make_tower_embedder,
 )
 from bench.transfer.leaked_test_images import count_leaked_test_images
-from bench.transfer.reference_tower import load_reference_tower
 from models.image_tower import ImageTower
 
 
@@ -39,7 +38,7 @@ def open_extractor(
         embed = cast("Embed", cache(UNTRAINED_FEATURES[extractor_name]))
         return FeatureExtractor(name=extractor_name, embed=embed, device=device)
     if extractor_name == REFERENCE_TOWER:
-        return _make_caching_extractor(extractor_name, load_reference_tower(), device)
+        return _make_caching_extractor(extractor_name, load_reference_tower().tower, device)
     if extractor_name == RANDOM_INIT:
         tower = build_untrained_tower(experiment)
         return _make_caching_extractor(RANDOM_INIT, tower, device, experiment=experiment)

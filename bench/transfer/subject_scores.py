@@ -256,14 +256,14 @@ def _make_subject_accuracy(
         images_seen=first.images_seen,
         budgets=tuple(budgets),
         seed_scores=tuple(seed_scores),
-        accuracy=_estimate_mean(
+        accuracy=estimate_mean(
             [scored.correct for scored in seed_scores], accuracy_with_wilson_interval
         ),
-        gain=_estimate_mean(gains, mean_with_interval) if gains else None,
+        gain=estimate_mean(gains, mean_with_interval) if gains else None,
     )
 
 
-def _estimate_mean(
+def estimate_mean(
     rows: Sequence[CorrectItems],
     interval_over_items: Callable[[Sequence[float]], ValueWithInterval],
 ) -> MeanEstimate:

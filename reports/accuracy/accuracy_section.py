@@ -54,9 +54,8 @@ HEADLINE_NOTE = "The steps are the Pareto front. Dashed lines are references."
 LABELS_NOTE = "Linear probe on frozen features, on the same labels for all rows of a table."
 HEADS_NOTE = (
     "A new head on the frozen tower is initialised with the classifier’s rows of the nearest labels (copied rows), "
-    "with the mean text embedding of several prompts per class (prompt templates), or at random; “none” is the head "
-    "before any training. All heads are trained on the same labelled images. The rows of classes without a noun in "
-    "WordNet are random in a copied head."
+    "with the mean text embedding of several prompts per class (prompt templates), or at random. All heads are trained "
+    "on the same labelled images. The rows of classes without a noun in WordNet are random in a copied head."
 )
 
 

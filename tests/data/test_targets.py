@@ -75,7 +75,7 @@ def test_targets_of_a_worker_never_ask_for_a_device(
 
     for name in ("is_available", "device_count", "current_device", "init", "_lazy_init"):
         monkeypatch.setattr(torch.cuda, name, refuse)
-    loaded = pickle.loads(pickle.dumps(stream._loader))[0]
+    loaded = pickle.loads(pickle.dumps(stream.loader))[0]
     assert isinstance(loaded, LoadedBatch)
     captions = loaded.target.captions
     assert (captions is not None) == METHODS[method].embeds_captions(small(method))

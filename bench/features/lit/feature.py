@@ -2,6 +2,7 @@
 
 from bench.features.lit.records import ZeroShot
 from bench.interfaces.extensions import Extension
+from bench.interfaces.sections import Section
 from bench.interfaces.verb import Verb
 
 EXTENSION = Extension(
@@ -12,5 +13,13 @@ EXTENSION = Extension(
             "Learn text towers for locked image towers, and score them zero-shot.",
             "bench.features.lit.verb:LockedImageTuning",
         ),
+    ],
+    sections=[
+        Section(
+            "zero-shot",
+            "Zero-shot and what it cost",
+            "Zero-shot",
+            "bench.features.lit.tables:build_zero_shot",
+        )
     ],
 )

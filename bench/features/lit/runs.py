@@ -3,30 +3,26 @@
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import torch
 
+from bench.console.console import StopRequest
 from bench.data.manifest import user_cache_folder
 from bench.data.pack import load_pack_images
 from bench.environment.circumstances import RunCircumstances
 from bench.experiment.config import Experiment
 from bench.features.lit.costs import count_devices, find_pretraining_seconds
 from bench.features.lit.records import SecondPhase, ZeroShot
-from bench.features.lit.stored_features import load_or_compute_features
-from bench.features.lit.text_phase import build_run_on_features, train_on_features
+from bench.features.lit.stored_features import digest_json, load_or_compute_features
+from bench.features.lit.text_phase import TEXT_TOWER, TextPhase
 from bench.features.lit.zero_shot import make_prompts, score_classification, score_retrieval
-from bench.labels.subwords import SubwordEncoder
-from bench.profilers.clock import time_synchronized_block
-from bench.towers.head_file import TextEncoder
+from bench.towers.head_file import read_text_encoder
+from bench.towers.provenance import Provenance
 from bench.towers.tower_from import load_tower
 from bench.train.build import open_batch_stream
 from bench.transfer.feature_extractor import make_tower_embedder
 from bench.transfer.named_tasks import load_task
 from bench.transfer.tasks.image_sources import composite_on_white
-
-if TYPE_CHECKING:
-    from models.heads import DualEncoder
 
 CAPTIONED = "twemoji"  # part of the pack that no training reads
 
@@ -36,36 +32,48 @@ def score_zero_shot(
     device: torch.device,
     results: Path,
     circumstances: RunCircumstances,
-    tower: Path,
+    comparison: str,
+    stop: StopRequest | None,
+    tower: str,
     templates: tuple[str, ...],
     tasks: tuple[str, ...],
     root: str,
     retrieves_captions: bool,
+    total_seconds: float | None,
+    price: float | None,
 ) -> ZeroShot:
-    """Score a tower by the text tower that was trained with it, else by one that learns on the experiment's data."""
-    loaded = load_tower(str(tower))
-    assert loaded.provenance is not None
+    """Score a tower by the text tower that was trained with it, else by one that learns on the experiment's data.
+
+    A text tower that learns is kept in `results`, in a folder that names what it depends on, and found there again.
+    """
+    loaded = load_tower(tower)
     loaded_tasks = [load_task(name, results, root) for name in tasks]
     prompts = [make_prompts(task, templates) for task in loaded_tasks]
+    pretraining_seconds = find_pretraining_seconds(Path(tower), circumstances)
     phase: SecondPhase | None = None
+    skipped: dict[str, int] = {}
     texts = loaded.read_text_encoder()
     if texts is None:
-        features = load_or_compute_features(loaded, experiment, device, results, circumstances)
         stream = open_batch_stream(experiment, device, results)
-        run = build_run_on_features(stream, loaded.tower.width)
-        with time_synchronized_block(device) as elapsed:
-            losses = train_on_features(run, features.values)
-        phase = SecondPhase(
-            loss=experiment.method,
-            images=len(losses) * experiment.training.batch_size,
-            stored_features=len(features.values),
-            feature_seconds=features.seconds,
-            text_seconds=elapsed.seconds * count_devices(circumstances),
-            last_loss=losses[-1],
+        features = load_or_compute_features(loaded, stream, results, circumstances)
+        seconds = None
+        if total_seconds is not None:
+            seconds = total_seconds - (pretraining_seconds or 0.0) - features.cost.seconds
+        text_phase = TextPhase(
+            experiment=experiment,
+            device=device,
+            results=results,
+            comparison=comparison,
+            folder=results / f"text-{digest_json((features.digest, experiment, total_seconds))}",
+            features=features,
+            num_devices=count_devices(circumstances),
+            seconds=seconds,
         )
-        pair = cast("DualEncoder", run.model.eval())
-        subwords = SubwordEncoder(experiment.targets.subword_vocabulary)
-        texts = TextEncoder(pair, subwords, experiment.text.context_length)
+        phase = text_phase.load_or_train(stop or StopRequest())
+        skipped = features.cost.unusable
+        trained = Provenance(experiment=experiment, images=phase.images, budgets=())
+        texts = read_text_encoder(loaded.tower, text_phase.folder / TEXT_TOWER, trained)
+        assert texts is not None
     texts.pair.to(device)
     embed = make_tower_embedder(loaded.tower, device)
     # Prompts have other shapes than the captions for which a text tower may be compiled.
@@ -80,10 +88,12 @@ def score_zero_shot(
             images = composite_on_white(drawings.pixels)
             scores += score_retrieval(texts, embed, images, drawings.captions)
     return ZeroShot(
-        tower=tower.name,
-        method=loaded.provenance.experiment.method,
-        pretraining_images=loaded.provenance.images,
-        pretraining_seconds=find_pretraining_seconds(tower, circumstances),
+        skipped=skipped,
+        tower=loaded.name,
+        pretraining_images=loaded.provenance.images if loaded.provenance else None,
+        pretraining_seconds=pretraining_seconds,
         second_phase=phase,
+        total_seconds=total_seconds if phase else None,
+        price=price,
         scores=tuple(scores),
     )

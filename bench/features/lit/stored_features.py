@@ -1,113 +1,147 @@
 """The features of a locked image tower for all images of a data set, computed once and stored in a file."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from threading import Lock
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from bench.console.console import UserError, log
-from bench.data.decoding import UnusableImageError, decode_image
-from bench.data.manifest import CACHE
-from bench.data.samples import open_samples, training_files_digest
-from bench.data.subset import subset_rows
+from bench.data.decoding import decode_image
+from bench.data.sample_stream import SampleLoader, SampleStream, require_few_unusable
+from bench.data.samples import training_files_digest
+from bench.data.stream import BatchStream, DecodeStats, PackStream
 from bench.environment.circumstances import RunCircumstances
-from bench.environment.files import atomic_write
+from bench.environment.files import atomic_write, decode_json
 from bench.experiment.config import Experiment
+from bench.experiment.fields import PACK_DATA
 from bench.features.lit.costs import count_devices
-from bench.interfaces.data_source import Samples
 from bench.profilers.clock import time_synchronized_block
 from bench.towers.tower_from import LoadedTower
 from bench.train.distributed import AUTOCAST_DTYPES
 from bench.transfer.feature_extractor import make_tower_embedder
-from bench.transfer.tasks.image_sources import composite_on_white
+from bench.transfer.tasks.image_sources import ArrayImageSource, composite_on_white
+
+
+class FeatureCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What the features took, and which images could not be decoded."""
+
+    seconds: float  # device seconds
+    # The sample whose features stand in for a sample's, by the number of the sample.
+    replacements: dict[int, int]
+    unusable: dict[str, int]  # number of images by what is wrong with them
 
 
 class StoredFeatures(NamedTuple):
-    """Features in the order of an experiment's samples, and the device seconds that they took."""
+    """Features in the order of an experiment's samples, with their cost."""
 
     values: Float[np.ndarray, "samples width"]
-    seconds: float
+    cost: FeatureCost
+    digest: str = ""  # of what they depend on
+
+    def shown_samples(self) -> Int[Tensor, " samples"]:
+        """Return for each sample the sample whose image, and caption, stand in its place."""
+        shown = torch.arange(len(self.values))
+        for sample, replacement in self.cost.replacements.items():
+            shown[sample] = replacement
+        return shown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TrainingImages:
-    """The whole images of training samples, without augmentation; transparent pixels are white."""
+class EncodedTrainingImages:
+    """The whole images of training samples, without augmentation; transparent pixels are white.
 
-    samples: Samples
-    rows: Sequence[int]  # the samples that the experiment uses
+    An image that cannot be decoded is replaced, as in a training. ValueError for too many of them.
+    """
+
+    loader: SampleLoader[Any]
+    replacements: dict[int, int] = field(default_factory=dict)  # as in `FeatureCost`
+    stats: DecodeStats = field(default_factory=DecodeStats)
+    _lock: Lock = field(default_factory=Lock)  # images are read by several threads
     resize_over_crop = 1.0
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.loader.rows)
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        """Return an image; UserError with the key of a sample that cannot be decoded."""
-        sample = self.rows[row]
-        if self.samples.is_decoded:
-            return composite_on_white(self.samples.pixels[sample : sample + 1]).rgb(0)
-        try:
-            return decode_image(self.samples.image(sample))
-        except UnusableImageError as error:
-            flaw = f"the image of {self.samples.key(sample)} cannot be decoded ({error})"
-            raise UserError(f"{flaw}: leave it out by --set subset=FILE.csv") from None
+        """Return the image of a sample, or of the one that replaces it."""
+        stats = DecodeStats()
+        image, shown = self.loader.load_usable(row, decode_image, stats)
+        with self._lock:
+            self.stats.add(stats)
+            if shown != row:
+                self.replacements[row] = shown
+            require_few_unusable(self.stats, self.loader.experiment.input.data)
+        return image
+
+
+def open_training_images(
+    stream: BatchStream[Any],
+) -> ArrayImageSource | EncodedTrainingImages:
+    """Return the whole images of a stream's samples, in their order."""
+    if isinstance(stream, PackStream):
+        return composite_on_white(stream.pixels.cpu())
+    assert isinstance(stream, SampleStream)
+    return EncodedTrainingImages(stream.loader)
 
 
 def load_or_compute_features(
-    loaded: LoadedTower,
-    experiment: Experiment,
-    device: torch.device,
-    results: Path,
-    circumstances: RunCircumstances,
+    loaded: LoadedTower, stream: BatchStream[Any], results: Path, circumstances: RunCircumstances
 ) -> StoredFeatures:
-    """Return a locked tower's features of an experiment's samples.
+    """Return a locked tower's features of all samples of a stream.
 
     Images are prepared as for scoring: scaled, and cropped at the centre. The features are computed once, in the
-    precision of training, and stored in `results`, in a file that a digest of tower, data, precision and machine names.
-    It is mapped, not read into memory.
+    precision of training, and stored in `results`, in a file that `digest_tower_and_data` names. It is mapped, not read
+    into memory.
     """
-    path = results / f"features-{digest_tower_and_data(loaded, experiment, circumstances)}.npy"
-    seconds_path = path.with_suffix(".seconds")  # written last
-    if seconds_path.is_file():
-        log(f"features of {loaded.name}: read from {path}")
-    else:
-        samples = open_samples(experiment, results / CACHE)
-        images = TrainingImages(
-            samples, subset_rows(experiment.input.subset, experiment.seed, samples.keys)
-        )
-        if samples.is_decoded:
-            len(samples.pixels)  # reads them, before threads ask for them
+    digest = digest_tower_and_data(loaded, stream.experiment, circumstances)
+    path = results / f"features-{digest}.npy"
+    cost_path = path.with_suffix(".json")  # written last
+    if not cost_path.is_file():
         dtype = AUTOCAST_DTYPES.get(circumstances.precision)
-        embed = make_tower_embedder(loaded.tower, device)
+        embed = make_tower_embedder(loaded.tower, stream.device)
+        images = open_training_images(stream)
         with (
             atomic_write(path) as temporary,
-            time_synchronized_block(device) as elapsed,
-            torch.autocast(device.type, dtype, enabled=dtype is not None),
+            time_synchronized_block(stream.device) as elapsed,
+            torch.autocast(stream.device.type, dtype, enabled=dtype is not None),
             temporary.open("wb") as file,
         ):
             np.save(file, embed(images))
-        with atomic_write(seconds_path) as temporary:
-            temporary.write_text(str(elapsed.seconds * count_devices(circumstances)))
-    return StoredFeatures(np.load(path, mmap_mode="r"), float(seconds_path.read_text()))
+        encoded = images if isinstance(images, EncodedTrainingImages) else None
+        cost = FeatureCost(
+            seconds=elapsed.seconds * count_devices(circumstances),
+            replacements=encoded.replacements if encoded else {},
+            unusable=dict(encoded.stats.unusable) if encoded else {},
+        )
+        with atomic_write(cost_path) as temporary:
+            temporary.write_bytes(msgspec.json.encode(cost))
+    cost = decode_json(cost_path.read_bytes(), FeatureCost)
+    return StoredFeatures(np.load(path, mmap_mode="r"), cost, digest)
 
 
 def digest_tower_and_data(
     loaded: LoadedTower, experiment: Experiment, circumstances: RunCircumstances
 ) -> str:
     """Return a digest of what a tower's features of an experiment's samples, and their cost, depend on."""
-    assert loaded.file is not None
+    # The seed draws a random subset, and replacements of images that cannot be decoded.
+    is_whole_pack = experiment.input.data == PACK_DATA and experiment.input.subset is None
     parts = (
-        hashlib.sha256(loaded.file.read_bytes()).hexdigest(),
+        hashlib.sha256(loaded.file.read_bytes()).hexdigest() if loaded.file else loaded.name,
         training_files_digest(experiment.input, experiment.targets),
         experiment.input,
-        experiment.seed,  # draws a random subset
+        None if is_whole_pack else experiment.seed,
         circumstances.precision,
         circumstances.machine_and_gpu,
     )
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+    return digest_json(parts)
+
+
+def digest_json(value: object) -> str:
+    """Return 16 hex digits of a value's digest."""
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:16]

@@ -1,61 +1,141 @@
 """The table of zero-shot scores, each beside what both phases cost. No torch here."""
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
+import numpy as np
+
+from bench.experiment.experiments import HEADLINE_METHODS
 from bench.features.lit.records import ZeroShot
 from bench.interfaces.catalog import describe_concept_overlap
+from bench.interfaces.sections import Block, PageContext
 from bench.records.record import Record
 from bench.statistics.intervals import accuracy_with_wilson_interval
+from bench.tables.formats import format_percent, format_ratio
 from bench.tables.tables import Table
+from bench.transfer.subject_scores import estimate_mean
 
-UNKNOWN = "not known here"
-NOTE = (
-    "Device seconds are seconds times GPUs, or times the share of the CPU's cores in use. They are known if the "
-    "record of the training lies beside the tower, from this machine. The second phase computes the features of its "
-    "images once, and trains the text tower on them. Intervals are over the test items, for this one tower; one tower "
-    "does not rank methods."
+EQUAL_WITHIN = (
+    0.1  # largest difference from CLIP's device seconds that is called equal, as a share of them
 )
+UNKNOWN = "not known"
+SECONDS_PER_HOUR = 3600
+CLIP, _ = HEADLINE_METHODS
+NOTE = (
+    "Device seconds are seconds times GPUs, or times the share of the CPU's cores in use. Those of the image tower are "
+    "known if the record of its training lies beside it, from this machine. The second phase computes the features of "
+    "its images once, and trains a text tower on them. Totals that differ by more than "
+    f"{format_percent(EQUAL_WITHIN, 0)} from CLIP's are not called equal. Costs are means over seeds. With one seed, "
+    "intervals are over test items and do not cover another training; two seeds give means without intervals; with "
+    "three or more, intervals are over seeds and test items."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TowerResults:
+    """The newest result of each seed of a tower, with its own text tower or one that learned in a second phase."""
+
+    results: Sequence[ZeroShot]  # of one tower, kind of text tower and tasks
+    machine: str
+    is_clip: bool  # with the text tower that it was trained with
+    # Device seconds, means over seeds; NaN: not known of all.
+    pretraining_seconds: float
+    second_seconds: float
+
+    @property
+    def total_seconds(self) -> float:
+        """Device seconds of both phases; NaN: not known."""
+        return self.pretraining_seconds + self.second_seconds
 
 
 def make_zero_shot_table(records: Sequence[Record]) -> Table:
     """Return a table with a row for each tower: the costs of both phases, and the accuracy on each task."""
-    rows = []
-    tasks = dict[str, None]()
-    data = set[str]()
-    for record in records:
-        result = record.measured
-        if not isinstance(result, ZeroShot):
-            continue
-        assert record.experiment is not None
-        data.add(record.experiment.input.data)
-        row = {"tower": result.tower, "method": result.method, **_list_costs(result)}
-        for score in result.scores:
-            tasks[score.task] = None
-            share = accuracy_with_wilson_interval([int(bit) for bit in score.correct])
-            row[f"{score.task}, of {score.num_candidates:,}"] = (share.value, share.low, share.high)
-        rows.append(row)
+    towers = _group_by_tower(records)
+    clips = [tower for tower in towers if tower.is_clip]
+    tasks = [score.task for tower in towers for score in tower.results[0].scores]
+    data = {record.experiment.input.data for record in records if record.experiment is not None}
+    rows = [_list_costs(tower, clips) | _list_accuracies(tower) for tower in towers]
     note = f"{NOTE} {describe_concept_overlap(tasks, data)}"
     return Table.from_dicts("Zero-shot, with its cost", rows, note, is_transposed=True)
 
 
-def _list_costs(result: ZeroShot) -> dict[str, Any]:
-    """Return images and device seconds of pre-training, of the second phase and of both, by column."""
-    phase = result.second_phase
-    text_tower = "trained with the tower"
-    images = 0
-    seconds = 0.0
-    if phase is not None:
-        text_tower = f"LiT, by the loss of {phase.loss}"
-        images = phase.images
-        seconds = phase.feature_seconds + phase.text_seconds
-    before = result.pretraining_seconds
-    return {
-        "text tower": text_tower,
-        "images, pre-training": result.pretraining_images,
-        "device seconds, pre-training": UNKNOWN if before is None else before,
-        "images, second phase": images,
-        "device seconds, second phase": seconds,
-        "images, both": result.pretraining_images + images,
-        "device seconds, both": UNKNOWN if before is None else before + seconds,
+def build_zero_shot(page: PageContext) -> Sequence[Block] | None:
+    """Return the table of all zero-shot scores of the page's folder; None without any."""
+    table = make_zero_shot_table(page.folder)
+    return [table] if table.all_rows else None
+
+
+def _group_by_tower(records: Sequence[Record]) -> list[TowerResults]:
+    """Return the results by tower, CLIP's own first; of a seed that was scored again the newest."""
+    groups: dict[tuple[Any, ...], dict[int, ZeroShot]] = defaultdict(dict)
+    for record in sorted(records, key=lambda record: record.circumstances.started_at):
+        result = record.measured
+        if not isinstance(result, ZeroShot):
+            continue
+        experiment = record.experiment
+        assert experiment is not None
+        key = (
+            record.circumstances.machine_and_gpu,
+            experiment.method == CLIP and result.second_phase is None,
+            experiment.name,
+            result.pretraining_images,
+            result.total_seconds or result.second_images,
+            tuple(score.task for score in result.scores),
+        )
+        groups[key][experiment.seed] = result
+    towers = []
+    for (machine, is_clip, *_), result_by_seed in groups.items():
+        results = list(result_by_seed.values())
+        before = fmean(_nan_if_none(result.pretraining_seconds) for result in results)
+        second = fmean(result.second_seconds for result in results)
+        towers.append(TowerResults(results, machine, is_clip, before, second))
+    return sorted(towers, key=lambda tower: not tower.is_clip)
+
+
+def _list_costs(tower: TowerResults, clips: Sequence[TowerResults]) -> dict[str, Any]:
+    """Return what names a tower, and the costs of both phases, by column; `clips` are CLIP's own rows."""
+    first = tower.results[0]
+    phase = first.second_phase
+    second_images = fmean(result.second_images for result in tower.results)
+    total = tower.total_seconds
+    costs = {
+        "images, both phases": _nan_if_none(first.pretraining_images) + second_images,
+        "device seconds, image tower": tower.pretraining_seconds,
+        "device seconds, second phase": tower.second_seconds,
+        "device seconds, both phases": total,
     }
+    if first.price is not None:
+        costs["price, both phases"] = first.price * total / SECONDS_PER_HOUR
+    clip_seconds = [clip.total_seconds for clip in clips if clip.machine == tower.machine]
+    ratios = [total / seconds for seconds in clip_seconds if not math.isnan(total / seconds)]
+    comparison = UNKNOWN
+    if ratios:
+        ratio = min(ratios, key=lambda ratio: abs(ratio - 1))
+        verdict = "equal" if abs(ratio - 1) <= EQUAL_WITHIN else "not equal"
+        comparison = f"{verdict} ({format_ratio(ratio)} times)"
+    return {
+        "tower": first.tower,
+        "text tower": f"LiT, loss of {phase.loss}" if phase else "trained with it",
+        "seeds": len(tower.results),
+        **{name: UNKNOWN if math.isnan(cost) else cost for name, cost in costs.items()},
+        "device seconds against CLIP": comparison,
+    }
+
+
+def _list_accuracies(tower: TowerResults) -> dict[str, Any]:
+    """Return the mean accuracy on each task, with its interval, by column."""
+    columns = {}
+    for number, score in enumerate(tower.results[0].scores):
+        correct = [np.array([*result.scores[number].correct], float) for result in tower.results]
+        estimate = estimate_mean(correct, accuracy_with_wilson_interval)
+        column = f"{score.task}, of {score.num_candidates:,}"
+        columns[column] = (estimate.value, estimate.low, estimate.high)
+    return columns
+
+
+def _nan_if_none(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from msgspec import structs
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Json, Repeated, Results, Root, Settings, Tasks, print_results
@@ -15,11 +16,12 @@ from bench.cli.transfer import (
     resolve_tower_arguments,
 )
 from bench.console.console import PROGRAM
+from bench.console.options import require_option_in_range
 from bench.experiment.config import Experiment, change, look_up
-from bench.experiment.experiments import LOCKED_IMAGE_LOSS, LockedImageLoss
+from bench.experiment.experiments import EXPERIMENTS, LOCKED_IMAGE_LOSS, LockedImageLoss
 from bench.experiment.settings import renamed_with_settings
 from bench.features.lit.tables import make_zero_shot_table
-from bench.interfaces.catalog import SINGLE_LABEL, TASKS
+from bench.interfaces.catalog import REFERENCE_TOWER_EXTRA, SINGLE_LABEL, TASKS
 from bench.labels.vocabulary import explain_vocabulary_mismatch
 from bench.orchestration.budgets import with_training_images
 from bench.orchestration.preflight import begin_comparison, check_and_prepare
@@ -27,6 +29,9 @@ from bench.towers.provenance import has_text_tower, is_catlip_bench_tower, read_
 
 PLACE = "{}"  # of a class's name in a template
 LEARNING_RATE = 5e-4  # CLIP's at every scale
+# Range of seconds and prices.
+LEAST = 1e-6
+MOST = 1e12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +39,23 @@ class LockedImageTuning:
     """Learn text towers for locked image towers (LiT), and score them zero-shot, beside the cost of both phases.
 
     The features of the training images are computed once, without augmentation, and stored in RESULTS; a text tower and
-    a projection learn on them. A tower that was trained with a text tower is scored with that one, without a second
-    phase. Without --task and --root, images and captions of the pack's Twemoji are retrieved, too.
+    a projection learn on them, and are stored there, too. The same command goes on where it was stopped. A tower that
+    was trained with a text tower is scored with that one, without a second phase. Without --task and --root, images and
+    captions of the pack's Twemoji are retrieved, too.
     """
 
-    # tower files that `train` wrote, or experiments whose newest towers in RESULTS are meant
+    # tower files that `train` wrote, experiments whose newest towers in RESULTS are meant, or reference-tower:
+    # EfficientNet-Lite0 of the extra with this name, which learns with the settings of clip-tiny
     towers: Positional[Annotated[tuple[str, ...], arg(metavar="TOWER ...")]]
     loss: LockedImageLoss = LOCKED_IMAGE_LOSS  # method whose loss the second phase has
     # number of image-caption pairs in the second phase (80000, 80k or 12.8M); default: as many as the tower has seen
     images: Annotated[str | None, arg(metavar="N")] = None
+    # device seconds of both phases together, in place of --images: the second phase takes what the tower's training,
+    # if its cost is known, has left of them
+    total_seconds: Annotated[float | None, arg(metavar="S")] = None
+    price: float | None = (
+        None  # price of one device-hour, in any currency; the price of both phases is then shown
+    )
     # text with {} in place of a class's name; repeatable, and the features of all are averaged; default: CLIP's 80
     # templates for ImageNet
     templates: Annotated[Repeated, arg(name="template", metavar="TEXT")] = ()
@@ -54,35 +67,43 @@ class LockedImageTuning:
 
     def run(self) -> int:
         """Score the towers one after the other, and print the table."""
-        tasks, root = self._choose_tasks()
-        experiments = {path: self._make_experiment(path) for path in self._find_towers()}
-        for path, experiment in experiments.items():
-            learns = not has_text_tower(path)
+        self._require_valid_options()
+        tasks, root, _ = choose_tasks_and_protocols(self.tasks, self.root, ["k-nn"])
+        experiments = {tower: self._make_experiment(tower) for tower in self._find_towers()}
+        for tower, experiment in experiments.items():
+            learns = not has_text_tower(Path(tower))
             check_and_prepare(
                 self.results, [experiment], will_train=learns, tasks=tasks, reads_data=learns
             )
-        require_openable_tasks(self.results, root, tasks, [str(path) for path in experiments])
+        require_openable_tasks(self.results, root, tasks, list(experiments))
         comparison = begin_comparison(self.results, "lit", list(experiments.values()))
         runs = [
             comparison.new_run(
                 "bench.features.lit.runs:score_zero_shot",
                 "zero-shot",
                 experiment,
-                f"zero-shot scores of {path.name}",
-                hashlib.sha256(str(path).encode()).hexdigest()[:8],
-                tower=str(path),
+                f"zero-shot scores of {Path(tower).name}",
+                hashlib.sha256(tower.encode()).hexdigest()[:8],
+                tower=tower,
                 templates=self.templates,
                 tasks=tasks,
                 root=root,
                 retrieves_captions=not self.tasks and self.root is None,
+                total_seconds=self.total_seconds,
+                price=self.price,
             )
-            for path, experiment in experiments.items()
+            for tower, experiment in experiments.items()
         ]
+        runs = [structs.replace(run, saves_checkpoints=True) for run in runs]
         comparison.runner.run(runs, threads=comparison.cores)
         return print_results(comparison, [make_zero_shot_table(comparison.records())], self.json)
 
-    def _choose_tasks(self) -> tuple[list[str], str]:
-        """Return the names of the tasks and the folder of those on disk; ValueError for one that has no prompts."""
+    def _require_valid_options(self) -> None:
+        """Raise ValueError for a number out of range, two lengths, a template without a place, or an unfit task."""
+        for name in ("total_seconds", "price"):
+            require_option_in_range(name.replace("_", "-"), getattr(self, name), LEAST, MOST)
+        if self.images and self.total_seconds is not None:
+            raise ValueError("--total-seconds decides how many images are seen: leave out --images")
         for template in self.templates:
             if PLACE not in template:
                 raise ValueError(f"--template {template!r} has no {PLACE} for the name of a class")
@@ -90,26 +111,29 @@ class LockedImageTuning:
             kind = look_up(name, TASKS, "task").label_kind
             if kind != SINGLE_LABEL:
                 raise ValueError(f"{name} has {kind}: zero-shot needs {SINGLE_LABEL}")
-        tasks, root, _ = choose_tasks_and_protocols(self.tasks, self.root, ["k-nn"])
-        return tasks, root
 
-    def _find_towers(self) -> list[Path]:
-        """Return the tower files; ValueError for what `train` did not write."""
-        paths = list[Path]()
+    def _find_towers(self) -> list[str]:
+        """Return the paths of the tower files; ValueError for what `train` did not write."""
+        towers = list[str]()
         for name in self.towers:
-            paths += map(Path, resolve_tower_arguments(name, self.results))
-        if not paths:
+            towers += resolve_tower_arguments(name, self.results)
+        if not towers:
             raise ValueError(f"name a tower file that `{PROGRAM} train` wrote")
-        for path in paths:
-            if not is_catlip_bench_tower(path):
-                raise ValueError(f"{path} is no tower file that `{PROGRAM} train` wrote")
-        return paths
+        for tower in towers:
+            if tower != REFERENCE_TOWER_EXTRA and not is_catlip_bench_tower(Path(tower)):
+                raise ValueError(f"{tower} is no tower file that `{PROGRAM} train` wrote")
+        return towers
 
-    def _make_experiment(self, tower: Path) -> Experiment:
+    def _make_experiment(self, tower: str) -> Experiment:
         """Return the experiment of a tower's second phase; the tower's own if it has a text tower."""
-        provenance = read_provenance(tower)
-        trained = provenance.experiment
-        if has_text_tower(tower):
+        if tower == REFERENCE_TOWER_EXTRA:
+            trained = _make_reference_experiment()
+            images = trained.training.images
+        else:
+            provenance = read_provenance(Path(tower))
+            trained = provenance.experiment
+            images = provenance.images
+        if has_text_tower(Path(tower)):
             return trained
         experiment = change(
             trained,
@@ -125,8 +149,22 @@ class LockedImageTuning:
             learning_rate=LEARNING_RATE,
             ema_decay=None,
         )
-        images = parse_image_count(self.images) if self.images else provenance.images
+        if self.images:
+            images = parse_image_count(self.images)
         experiment = renamed_with_settings(with_training_images(experiment, images), self.settings)
         if explain_vocabulary_mismatch(experiment):
             return change(experiment, subword_vocabulary="all")
         return experiment
+
+
+def _make_reference_experiment() -> Experiment:
+    """Return CLIP's tiny experiment with the reference tower; ValueError where the tower is not installed."""
+    from bench.towers.tower_from import load_reference_tower  # with torch
+
+    loaded = load_reference_tower()
+    return change(
+        EXPERIMENTS["clip-tiny"],
+        name=REFERENCE_TOWER_EXTRA,
+        tower=loaded.architecture,
+        image_size=loaded.tower.image_size,
+    )

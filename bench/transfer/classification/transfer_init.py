@@ -79,7 +79,7 @@ class LabelSubset(NamedTuple):
 
 
 def score_transfer_init(extractor: FeatureExtractor, task: SingleLabelTask) -> list[AccuracyScore]:
-    """Score every initial head of a tower on a task, untrained and trained on few labels.
+    """Score every initial head of a tower on a task after training on few labels; `lit` scores texts without any.
 
     A rate is chosen for each head, number of labels and draw on validation images of that draw: as many per class as
     for training but at most four, or the same share.
@@ -88,9 +88,6 @@ def score_transfer_init(extractor: FeatureExtractor, task: SingleLabelTask) -> l
     subsets = list(_iterate_label_subsets(shuffle_rows_for_draws(embedded)))
     scores = list[AccuracyScore]()
     for name, start in _make_initial_heads(extractor.loaded, embedded).items():
-        accuracies = start.compute_accuracies(embedded.validation).tolist()
-        untrained = [ChosenLearningRate(0.0, accuracy, 0) for accuracy in accuracies]
-        scores += _make_scores_by_draw(name, start, untrained, embedded, per_class=0)
         for subset in subsets:
             heads, chosen = fit_heads_at_best_rate(
                 start, embedded, subset.train_rows, subset.validation_rows

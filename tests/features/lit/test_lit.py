@@ -1,31 +1,45 @@
 """A text tower learns as beside the locked tower; scores are those of a loop; each stands beside its cost."""
 
 import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.__main__ import main
-from bench.console.console import UserError
-from bench.data.manifest import CACHE
-from bench.data.samples import open_samples
-from bench.data.stream import Batch
-from bench.data.subset import subset_rows
+from bench.console.console import StopRequest, UserError, handle_stop_signals
+from bench.data.stream import Batch, BatchStream
 from bench.data.transforms import WHITE, normalise
 from bench.environment.circumstances import RunCircumstances
 from bench.experiment.config import Experiment, change
-from bench.features.lit import costs, stored_features
+from bench.features.lit import costs, stored_features, text_phase
 from bench.features.lit.costs import find_pretraining_seconds
-from bench.features.lit.records import ZeroShot
-from bench.features.lit.stored_features import TrainingImages, load_or_compute_features
-from bench.features.lit.text_phase import build_run_on_features, train_on_features
+from bench.features.lit.records import SecondPhase, ZeroShot, ZeroShotScore
+from bench.features.lit.stored_features import (
+    FeatureCost,
+    StoredFeatures,
+    load_or_compute_features,
+    open_training_images,
+)
+from bench.features.lit.tables import make_zero_shot_table
+from bench.features.lit.text_phase import FeatureStream, TextPhase, build_run_on_features
 from bench.features.lit.zero_shot import make_prompts, score_classification, score_retrieval
 from bench.labels.subwords import SubwordEncoder
+from bench.profilers.clock import Elapsed
 from bench.records.record import CooledDownTower, Record, Training, read_records, write_record
+from bench.statistics.accuracies import estimate_mean_over_seeds
+from bench.towers import tower_from
 from bench.towers.head_file import TextEncoder, save_head, save_weights
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import load_tower
@@ -42,6 +56,7 @@ from tests.transfer.trees import encode, folders
 CPU = torch.device("cpu")
 COMPARISON = "20260101T000000-train"
 STEPS = 3
+NO_COST = FeatureCost(seconds=0.0, replacements={}, unusable={})
 
 
 def save_tower(folder: Path, experiment: Experiment, *, has_head: bool = False) -> Path:
@@ -54,13 +69,6 @@ def save_tower(folder: Path, experiment: Experiment, *, has_head: bool = False) 
         save_head(head, path, provenance, ())
     save_weights(tower, path, provenance.to_metadata())
     return path
-
-
-def training_images(experiment: Experiment, results: Path) -> TrainingImages:
-    samples = open_samples(experiment, results / CACHE)
-    return TrainingImages(
-        samples, subset_rows(experiment.input.subset, experiment.seed, samples.keys)
-    )
 
 
 def text_encoder(results: Path) -> TextEncoder:
@@ -77,10 +85,10 @@ def test_loss_on_stored_features_is_the_loss_with_the_locked_tower_in_each_step(
 ) -> None:
     experiment = few_images(method)
     tower = build_untrained_tower(experiment).double().requires_grad_(requires_grad=False)
-    images = training_images(experiment, decoded)
-    features = make_tower_embedder(tower, CPU)(images)
     stream = open_batch_stream(experiment, CPU, decoded)
-    on_features = build_run_on_features(stream, tower.width)
+    images = open_training_images(stream)
+    features = StoredFeatures(make_tower_embedder(tower, CPU)(images), NO_COST)
+    on_features = build_run_on_features(stream, features)
     on_features.model.double()
     with_tower = build_train_run(stream, tower)
     with_tower.model.double()
@@ -88,59 +96,121 @@ def test_loss_on_stored_features_is_the_loss_with_the_locked_tower_in_each_step(
     pixels = normalise(shown.double() / WHITE)
     for k in range(STEPS):
         rows = stream.order.batch_rows(k)
-        target = stream.target(k)
-        grids = torch.from_numpy(features[rows.numpy()])[:, :, None, None]
-        loss = on_features.step(Batch(grids, target), 1e-3)
-        expected = with_tower.step(Batch(pixels[rows], target), 1e-3)
+        loss = on_features.step(on_features.stream.batch(k), 1e-3)
+        expected = with_tower.step(Batch(pixels[rows], stream.target(k)), 1e-3)
         assert loss.dtype == torch.float64
         assert abs(loss - expected) < 1e-9
 
 
-def test_equal_seeds_give_equal_losses_to_the_last_bit(decoded: Path) -> None:
-    experiment = few_images("clip")
-    tower = build_untrained_tower(experiment)
-    features = make_tower_embedder(tower, CPU)(training_images(experiment, decoded))
-    losses = [
-        train_on_features(
-            build_run_on_features(open_batch_stream(experiment, CPU, decoded), tower.width),
-            features,
-        )
-        for _ in range(2)
-    ]
-    assert losses[0] == losses[1]
-    assert len(losses[0]) == experiment.training.images // experiment.training.batch_size
+def make_phase(folder: Path, experiment: Experiment, **changes: Any) -> TextPhase:
+    """The phase of an untrained tower, with its features at hand."""
+    stream = open_batch_stream(experiment, CPU, folder)
+    images = open_training_images(stream)
+    values = make_tower_embedder(build_untrained_tower(experiment), CPU)(images)
+    fields = {
+        "experiment": experiment,
+        "device": CPU,
+        "results": folder,
+        "comparison": COMPARISON,
+        "folder": folder / "text",
+        "features": StoredFeatures(values, NO_COST),
+        "num_devices": 0.5,
+        "seconds": None,
+    }
+    return TextPhase(**fields | changes)
+
+
+def test_phase_that_is_stopped_again_and_again_equals_an_unstopped_one(
+    own_results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps 2 and 4 are the last of a process; a phase that has ended is not run again."""
+    phase = make_phase(own_results, few_images("clip"))
+    whole = replace(phase, folder=own_results / "whole").load_or_train(StopRequest())
+    taken = {"batches": 0}
+    plain = BatchStream.batch
+
+    def batch(stream: BatchStream[Any], k: int) -> Batch[Any]:
+        taken["batches"] += 1
+        if taken["batches"] in (2, 4):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(stream, k)
+
+    monkeypatch.setattr(BatchStream, "batch", batch)
+    for _ in range(2):
+        with handle_stop_signals() as stop, pytest.raises(SystemExit):
+            phase.load_or_train(stop)
+    resumed = phase.load_or_train(StopRequest())
+    assert taken["batches"] == 6
+    assert (resumed.images, resumed.last_loss) == (whole.images, whole.last_loss)
+    head, whole_head = (load_file(own_results / name / "text.head") for name in ("text", "whole"))
+    assert head.keys() == whole_head.keys()
+    assert all(value.equal(whole_head[name]) for name, value in head.items())
+    assert phase.load_or_train(StopRequest()) == resumed
+    assert taken["batches"] == 6
+
+
+def test_phase_takes_as_many_steps_as_its_seconds_allow(
+    own_results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """30 steps take 3 s and the trial takes 4, of 19 device seconds at half a device: 34 s are left for 340 steps."""
+    phase = make_phase(own_results, few_images("clip"), seconds=19.0)
+    readings = iter((3.0, 4.0) * 2)
+
+    @contextmanager
+    def clock(_: torch.device) -> Iterator[Elapsed]:
+        elapsed = Elapsed()
+        yield elapsed
+        elapsed.seconds = next(readings)
+
+    monkeypatch.setattr(text_phase, "time_synchronized_block", clock)
+    monkeypatch.setattr(text_phase, "take_steps_at_full_learning_rate", lambda *_: None)
+    assert phase._count_images(19.0) == 340 * phase.experiment.training.batch_size
+    with pytest.raises(UserError, match=r"--total-seconds leaves 2\.0 device seconds"):
+        phase._count_images(2.0)
 
 
 def test_features_are_computed_once_for_a_tower_and_its_data(
     own_results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = few_images("catlip")
+    stream = open_batch_stream(experiment, CPU, own_results)
     loaded = load_tower(str(save_tower(own_results, experiment)))
     where = circumstances(threads=2)
-    first = load_or_compute_features(loaded, experiment, CPU, own_results, where)
-    expected = make_tower_embedder(loaded.tower, CPU)(training_images(experiment, own_results))
+    first = load_or_compute_features(loaded, stream, own_results, where)
+    expected = make_tower_embedder(loaded.tower, CPU)(open_training_images(stream))
     assert (first.values == expected).all()
-    others = (
-        (loaded, change(experiment, subset="random:64"), where),
-        (load_tower(str(save_tower(own_results, change(experiment, seed=1)))), experiment, where),
-    )
-    for other in others:
-        load_or_compute_features(other[0], other[1], CPU, own_results, other[2])
-    assert len(list(own_results.glob("features-*.npy"))) == 1 + len(others)
+    subset = open_batch_stream(change(experiment, subset="random:64"), CPU, own_results)
+    load_or_compute_features(loaded, subset, own_results, where)
+    other = load_tower(str(save_tower(own_results, change(experiment, seed=1))))
+    load_or_compute_features(other, stream, own_results, where)
+    assert len(list(own_results.glob("features-*.npy"))) == 3
     monkeypatch.setattr(stored_features, "make_tower_embedder", None)
-    again = load_or_compute_features(loaded, experiment, CPU, own_results, where)
+    again = load_or_compute_features(loaded, stream, own_results, where)
     assert (again.values == first.values).all()
-    assert again.seconds == first.seconds > 0
+    assert again.cost == first.cost
+    assert again.cost.seconds > 0
 
 
-def test_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
-    members = {"a.png": encode("red"), "a.txt": b"red", "b.png": b"no image", "b.txt": b"none"}
+def test_images_that_cannot_be_decoded_are_replaced_as_in_a_training(tmp_path: Path) -> None:
+    """Features are of the sample whose caption stands beside them, which is the one that a training shows."""
+    members: dict[str, bytes] = {}
+    for number in range(20):
+        members[f"{number}.png"] = encode("red") if number % 10 else b"no image"
+        members[f"{number}.txt"] = f"{number} cats".encode()
     write_shard(tmp_path / "data" / "0.tar", members)
     experiment = small("clip", data=str(tmp_path / "data"), subword_vocabulary="all")
-    images = training_images(experiment, tmp_path)
-    assert images.rgb(0).shape == (3, 30, 40)
-    with pytest.raises(UserError, match=r"the image of .*b cannot be decoded.*subset=FILE\.csv"):
-        images.rgb(1)
+    loaded = load_tower(str(save_tower(tmp_path, experiment)))
+    stream = open_batch_stream(experiment, CPU, tmp_path)
+    features = load_or_compute_features(loaded, stream, tmp_path, circumstances())
+    assert features.cost.replacements.keys() == {0, 10}
+    assert sum(features.cost.unusable.values()) >= 2
+    expected = [stream.load_batch_parts(k).target for k in range(STEPS)]
+    on_features = FeatureStream(stream, features)
+    for k in range(STEPS):
+        target = on_features.batch(k).target
+        assert target.inverse_permutation.equal(expected[k].inverse_permutation)
+        pairs = zip(target.groups, expected[k].groups, strict=True)
+        assert all(ids.equal(other) for ids, other in pairs)
 
 
 def test_classification_is_a_loop_over_cosines(decoded: Path) -> None:
@@ -238,26 +308,79 @@ def test_every_score_stands_beside_its_cost(
     words += ["--template", "a {} image", "--results", str(out), "--json", "-"]
     assert main(words) == 0
     tables = json.loads(capsys.readouterr().out)
-    learned, own = tables["Zero-shot, with its cost"]["rows"]
-    assert learned["text tower"] == "LiT, by the loss of clip"
-    assert own["text tower"] == "trained with the tower"
-    assert learned["images, both"] == 512 + 64
-    assert own["images, both"] == 512
+    own, learned = tables["Zero-shot, with its cost"]["rows"]
+    assert learned["text tower"] == "LiT, loss of clip"
+    assert own["text tower"] == "trained with it"
+    assert learned["images, both phases"] == 512 + 64
+    assert own["images, both phases"] == 512
     for row in (learned, own):
-        assert (
-            row["device seconds, pre-training"] == row["device seconds, both"] == "not known here"
-        )
+        assert row["device seconds, both phases"] == "not known"
+        assert row["device seconds against CLIP"] == "not known"
         share, low, high = row["colours, of 3"]
         assert 0 <= low <= share <= high <= 1
     assert learned["device seconds, second phase"] > 0
     assert own["device seconds, second phase"] == 0
-    stored = {path: path.stat().st_mtime_ns for path in out.glob("features-*")}
+    stored = {path: path.stat().st_mtime_ns for path in out.glob("*-*/*")}
+    assert any(path.name == "text.head" for path in stored)
     assert main(words) == 0
-    assert {path: path.stat().st_mtime_ns for path in out.glob("features-*")} == stored
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*-*/*")} == stored
     results = [record.measured for record in read_records(out)]
-    scores = [result.scores for result in results if isinstance(result, ZeroShot)]
-    assert len(scores) == 4
-    assert scores[:2] == scores[2:]
+    phases = [
+        (result.scores, result.second_phase) for result in results if isinstance(result, ZeroShot)
+    ]
+    assert len(phases) == 4
+    assert phases[:2] == phases[2:]
+    assert main(["report", "build", str(out)]) == 0
+    page = (out / "index.html").read_text()
+    assert "Zero-shot and what it cost" in page
+    assert "Only timed runs, trainings" not in page
+
+
+def make_zero_shot_record(
+    seed: int, seconds: float | None, phase_seconds: float, bits: str, **changes: Any
+) -> Record:
+    """A result of CLIP, or of a tower with a second phase that took some seconds."""
+    phase = SecondPhase(
+        loss="clip",
+        images=64,
+        feature_seconds=phase_seconds,
+        text_seconds=0.0,
+        last_loss=1.0,
+    )
+    measured = ZeroShot(
+        tower="t",
+        pretraining_images=512,
+        pretraining_seconds=seconds,
+        second_phase=phase if phase_seconds else None,
+        total_seconds=None,
+        price=2.0,
+        scores=(ZeroShotScore(task="toy", correct=bits, num_candidates=2),),
+    )
+    experiment = small("clip", seed=seed, **changes)
+    return Record(
+        comparison="c", experiment=experiment, circumstances=circumstances(), measured=measured
+    )
+
+
+def test_row_is_called_equal_only_within_a_tenth_of_the_device_seconds_of_clip() -> None:
+    bits = ("1100", "1110", "1000")
+    records = [make_zero_shot_record(seed, 3600.0, 0.0, bits[seed]) for seed in range(3)]
+    totals = {"near": 3900.0, "far": 4000.0, "foreign": None}
+    for name, seconds in totals.items():
+        records.append(make_zero_shot_record(0, seconds, 30.0, "1000", name=name))
+    again = make_zero_shot_record(0, 3900.0, 30.0, "1111", name="near")
+    later = circumstances(started_at="2026-01-02")
+    records.insert(0, msgspec.structs.replace(again, circumstances=later))
+    clip, near, far, foreign = make_zero_shot_table(records).rows
+    assert clip["seeds"] == 3
+    expected = estimate_mean_over_seeds([np.array([*map(float, text)]) for text in bits])
+    assert clip["toy, of 2"] == (expected.value, expected.low, expected.high)
+    assert near["toy, of 2"][0] == 1  # the newest
+    assert near["device seconds against CLIP"] == "equal (1.09 times)"
+    assert far["device seconds against CLIP"] == "not equal (1.12 times)"
+    assert far["device seconds, both phases"] == 4030
+    assert clip["price, both phases"] == 2
+    assert foreign["device seconds, image tower"] == foreign["price, both phases"] == "not known"
 
 
 @pytest.fixture
@@ -275,6 +398,9 @@ def tower(own_results: Path) -> Path:
         (["TOWER", "--task", "unseen emoji retrieval"], "zero-shot needs one class per image"),
         (["TOWER", "--set", "data=pictures"], "no sample has a caption"),
         (["OTHER"], "does not hold this tower's weights"),
+        (["reference-tower"], "pip install catlip-bench[reference-tower]"),
+        (["TOWER", "--images", "64", "--total-seconds", "9"], "leave out --images"),
+        (["TOWER", "--total-seconds", "nan"], "--total-seconds must be"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(
@@ -286,6 +412,7 @@ def test_wrong_input_is_refused_in_one_line(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tower_from, "REFERENCE_TOWER_PACKAGE", "no_package")
     (tmp_path / "text.txt").write_text("text")
     (tmp_path / "text.safetensors").write_text("text")
     pictures = {f"{name}.png": encode("red") for name in ("a", "b")}

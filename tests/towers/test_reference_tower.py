@@ -14,13 +14,17 @@ from bench.interfaces.catalog import (
     REFERENCES,
     list_reference_features,
 )
-from bench.transfer.reference_tower import TIMM_NAME, WEIGHTS, load_reference_tower
+from bench.towers.tower_from import (
+    REFERENCE_TOWER_TIMM_NAME,
+    REFERENCE_TOWER_WEIGHTS,
+    load_tower,
+)
 
 
 def write_package(folder: Path) -> timm.models.EfficientNet:
     """Write a package as the published one, with random weights under its names, and return timm's model of them."""
-    model = timm.create_model(TIMM_NAME)
-    file = folder / REFERENCE_TOWER_PACKAGE / WEIGHTS
+    model = timm.create_model(REFERENCE_TOWER_TIMM_NAME)
+    file = folder / REFERENCE_TOWER_PACKAGE / REFERENCE_TOWER_WEIGHTS
     file.parent.mkdir(parents=True)
     (folder / REFERENCE_TOWER_PACKAGE / "__init__.py").touch()
     torch.save(
@@ -39,7 +43,7 @@ def test_without_its_package_the_reference_tower_is_left_out(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert list_reference_features() == LOWER_BOUNDS
     with pytest.raises(ValueError, match=r"pip install catlip-bench\[reference-tower\]"):
-        load_reference_tower()
+        load_tower("reference-tower")
 
 
 def test_reference_tower_has_the_features_of_the_package(
@@ -49,7 +53,7 @@ def test_reference_tower_has_the_features_of_the_package(
     monkeypatch.syspath_prepend(tmp_path)
     sys.modules.pop(REFERENCE_TOWER_PACKAGE, None)
     assert list_reference_features() == REFERENCES
-    tower = load_reference_tower().eval()
+    tower = load_tower("reference-tower").tower.eval()
     images = torch.rand(2, 3, 224, 224)
     mean, std = (
         torch.tensor(values).view(3, 1, 1) for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
