@@ -16,6 +16,7 @@ from bench.cli.options import (
     Results,
     Rounds,
     Settings,
+    SettingsFile,
     experiments_from,
     print_results,
 )
@@ -65,6 +66,7 @@ class Measure(LabelOptions):
     # not repeated, failed ones are; default: begin a new one
     resume: bool = False
     launch: Launch = ""
+    settings_file: SettingsFile = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -101,7 +103,8 @@ class Measure(LabelOptions):
         require_option_in_range("rounds", self.rounds, *ROUNDS_RANGE)
         for name in self.measurements:
             get_measurement(name)  # refuses a name that no extension adds
-        return experiments_from(self.names, [*self.settings, *self.data_settings()])
+        settings = [*self.settings, *self.data_settings()]
+        return experiments_from(self.names, settings, self.settings_file)
 
 
 def format_report_command(results: Path) -> str:

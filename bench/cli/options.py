@@ -1,6 +1,6 @@
 """Options and the ending that verbs of the command line share. Little is imported here: every command line reads it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +24,14 @@ Settings = Annotated[
         name="set",
         metavar="FIELD=VALUE",
         help="give a field of the experiments another value, such as batch_size=64 (see `list --fields`); repeatable",
+    ),
+]
+SettingsFile = Annotated[
+    Path | None,
+    arg(
+        name="settings",
+        metavar="FILE",
+        help="file with settings of experiments, as `tune` writes it; --set comes after them",
     ),
 ]
 Tasks = Annotated[
@@ -169,11 +177,20 @@ def experiment_from(name: str, settings: Sequence[str]) -> "Experiment":
     return experiment
 
 
-def experiments_from(names: Iterable[str], settings: Sequence[str]) -> "list[Experiment]":
-    """Return the named experiments with settings, each once; a method's own field is set only where it exists."""
+def experiments_from(
+    names: Sequence[str], settings: Sequence[str], settings_file: Path | None = None
+) -> "list[Experiment]":
+    """Return the named experiments with settings, each once; a method's own field is set only where it exists.
+
+    The file has settings of one of them or more, which come first.
+    """
     from bench.experiment.config import get_declared_method_fields
     from bench.experiment.experiments import get_experiment
+    from bench.experiment.tuned_settings import read_tuned_settings
 
+    tuned = {} if settings_file is None else read_tuned_settings(settings_file)
+    if settings_file is not None and not tuned.keys() & {*names}:
+        raise ValueError(f"{settings_file} has settings of {', '.join(tuned)}, not of {names[0]}")
     declared_fields = {
         name: get_declared_method_fields(get_experiment(name).method).keys()
         for name in dict.fromkeys(names)
@@ -183,6 +200,8 @@ def experiments_from(names: Iterable[str], settings: Sequence[str]) -> "list[Exp
     for name, fields in declared_fields.items():
         others = all_declared - fields
         accepted = [setting for setting in settings if setting.partition("=")[0] not in others]
+        if name in tuned:
+            accepted = [*tuned[name].settings, *accepted]
         experiments.append(experiment_from(name, accepted))
     return experiments
 

@@ -15,8 +15,9 @@ from bench.cli.options import (
     LabelOptions,
     Root,
     Settings,
+    SettingsFile,
     Tasks,
-    experiment_from,
+    experiments_from,
     print_results,
 )
 from bench.cli.own_vocabulary import (
@@ -87,12 +88,14 @@ class Train(LabelOptions):
     score: bool = True  # score the tower on transfer tasks after the training
     tasks: Tasks = ()
     root: Root = None
+    settings_file: SettingsFile = None
     settings: Settings = ()
     json: Json = None
 
     def run(self) -> int:
         """Train, then score the tower and its random-init baseline."""
-        named = experiment_from(self.name, [*self.settings, *self.data_settings()])
+        settings = [*self.settings, *self.data_settings()]
+        (named,) = experiments_from([self.name], settings, self.settings_file)
         out = self.out or Path("results") / f"train-{to_safe_file_name(named.name)}"
         experiment = self._training_experiment(named, out)
         tasks: list[str] = []

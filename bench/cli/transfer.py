@@ -17,6 +17,7 @@ from bench.interfaces.catalog import (
     DEFAULT_TASKS,
     PROTOCOLS,
     REFERENCE_TOWER_EXTRA,
+    SINGLE_LABEL,
     TASKS,
     ScoringSubject,
     default_protocol_names,
@@ -97,6 +98,18 @@ def require_openable_tasks(
     with imports_without_gc():  # of torch, too
         from bench.transfer.named_tasks import require_openable
     require_openable(results, root, towers, [task for task in tasks if TASKS[task].layout])
+
+
+def choose_single_label_tasks(
+    task_names: Sequence[str], root: Path | None, purpose: str
+) -> tuple[list[str], str]:
+    """Return tasks with one class per image, and the folder of those on disk; ValueError for another kind of task."""
+    for name in task_names:
+        kind = look_up(name, TASKS, "task").label_kind
+        if kind != SINGLE_LABEL:
+            raise ValueError(f"{name} has {kind}: {purpose} needs {SINGLE_LABEL}")
+    tasks, folder, _ = choose_tasks_and_protocols(task_names, root, ["linear-probe"])
+    return tasks, folder
 
 
 class ScoringChoice(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from bench.environment.cores import count_available_cores
 from bench.environment.gpu_settings import format_gpu_settings
 from bench.environment.variables import COMMIT
 
@@ -57,6 +58,13 @@ class RunCircumstances(
         if not self.gpu:
             return self.machine
         return f"{self.machine}; {format_gpu_settings(self.gpu)}"
+
+
+def count_devices(circumstances: RunCircumstances) -> float:
+    """Return the number of GPUs of a run, or the share of this CPU's cores that its threads may keep busy."""
+    if circumstances.device == "cuda":
+        return circumstances.processes
+    return circumstances.processes * circumstances.threads / count_available_cores()
 
 
 def summarize_machine_and_software(circumstances: RunCircumstances) -> str:

@@ -170,15 +170,14 @@ class FieldDeclaration(NamedTuple):
     default: Any  # NODEFAULT: it has none
     description: str
     roles: tuple[Role, ...]
+    tuned_over: tuple[bool | float | str, ...]  # values that `tune` tries
 
 
 def _read_field_declaration(group: str, field: Any) -> FieldDeclaration:
     """Return the declaration of a field of a struct, whose annotation ends with its `field_metadata`."""
     *bounds, metadata = field.type.__metadata__
     kind = Annotated[field.type.__origin__, *bounds] if bounds else field.type.__origin__
-    return FieldDeclaration(
-        group, kind, field.default, metadata.description, metadata.extra["roles"]
-    )
+    return FieldDeclaration(group, kind, field.default, metadata.description, **metadata.extra)
 
 
 OWN = "own"  # field of `Experiment` that holds the method's own fields

@@ -21,7 +21,8 @@ from bench.experiment.fields import (
     TrainingSettings,
 )
 from bench.experiment.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_in_catlip_recipe
-from bench.experiment.settings import strip_bracketed_settings
+from bench.experiment.settings import renamed_with_settings, strip_bracketed_settings
+from bench.experiment.tuned_settings import KEPT_SETTINGS
 
 
 def clip_tiny() -> Experiment:
@@ -210,10 +211,13 @@ DEFAULT_METHODS = (
 
 
 def _make_experiment(name_prefix: str, scale: str) -> Experiment:
-    """Return the experiment PREFIX-SCALE of `METHOD_SETTINGS[name_prefix]`."""
+    """Return the experiment PREFIX-SCALE of `METHOD_SETTINGS[name_prefix]`, with the settings that `tune` chose."""
+    name = f"{name_prefix}-{scale}"
     settings = METHOD_SETTINGS[name_prefix]
     changes = {**settings.fields, **settings.by_scale.get(scale, {})}
-    return change(SCALES[scale], name=f"{name_prefix}-{scale}", method=settings.method, **changes)
+    experiment = change(SCALES[scale], name=name, method=settings.method, **changes)
+    tuned = KEPT_SETTINGS[name].settings if name in KEPT_SETTINGS else []
+    return change(renamed_with_settings(experiment, tuned), name=name)
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -254,6 +258,8 @@ def find_tuning_origin(experiment: Experiment) -> TuningOrigin:
         return UNTUNED
     if name in TUNED_RECIPES:
         return TuningOrigin("released", "a published recipe")
+    if name in KEPT_SETTINGS:
+        return TuningOrigin("searched", KEPT_SETTINGS[name].source)
     for scale in SCALES:
         settings = METHOD_SETTINGS.get(name.removesuffix(f"-{scale}"))
         if settings is not None and name.endswith(f"-{scale}"):

@@ -43,9 +43,14 @@ Role = Literal[
 ]
 
 
-def field_metadata(description: str, *roles: Role) -> Meta:
-    """Return the metadata of a field for its type annotation: a sentence that says what it is, and its roles."""
-    return Meta(description=description, extra={"roles": roles})
+def field_metadata(
+    description: str, *roles: Role, tuned_over: tuple[bool | float | str, ...] = ()
+) -> Meta:
+    """Return the metadata of a field for its type annotation: a sentence that says what it is, and its roles.
+
+    Of a field that a method declares, `tune` tries the values in `tuned_over`; without any it keeps the experiment's.
+    """
+    return Meta(description=description, extra={"roles": roles, "tuned_over": tuned_over})
 
 
 class SettingsGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -352,7 +357,9 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
     ]
     warmup_images: Annotated[
         Annotated[int, Meta(ge=0)],
-        field_metadata("Number of these images in the warm-up of the learning rate.", "budget"),
+        field_metadata(
+            "Number of these images in the warm-up of the learning rate.", "tuned", "budget"
+        ),
     ]
     schedule: Annotated[
         NonEmptyStr,
@@ -397,7 +404,7 @@ class OptimizerSettings(SettingsGroup, frozen=True, kw_only=True):
     ] = 1e-6
     weight_decay: Annotated[
         NonNegativeFloat,
-        field_metadata("Weight decay of matrices; vectors and scalars have none."),
+        field_metadata("Weight decay of matrices; vectors and scalars have none.", "tuned"),
     ] = 0.2
     optimizer_kernel: Annotated[
         OptimizerKernel,

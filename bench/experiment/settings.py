@@ -65,6 +65,15 @@ def renamed_with_settings(experiment: Experiment, settings: Iterable[str]) -> Ex
     return change(experiment, name=name, **changes)
 
 
+def format_settings(values: Mapping[str, Any]) -> list[str]:
+    """Return values of fields as FIELD=VALUE settings, as `renamed_with_settings` reads them."""
+    settings = []
+    for field, value in values.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        settings.append(f"{field}={text}")
+    return settings
+
+
 def _parse_field_equals_value(
     setting: str, known_fields: Mapping[str, FieldDeclaration]
 ) -> tuple[str, Any]:

@@ -15,8 +15,13 @@ MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budg
 
 
 def with_training_images(experiment: Experiment, images: int) -> Experiment:
-    """Return the experiment trained on so many images, with a warm-up of at most a tenth of them."""
-    warmup_images = min(experiment.training.warmup_images, images // 10)
+    """Return the experiment trained on so many images.
+
+    Its warm-up has at most a tenth of them, or the experiment's share if that is larger.
+    """
+    training = experiment.training
+    as_in_training = images * training.warmup_images // training.images
+    warmup_images = min(training.warmup_images, max(images // 10, as_in_training))
     return change(experiment, images=images, warmup_images=warmup_images)
 
 

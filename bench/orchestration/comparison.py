@@ -219,7 +219,7 @@ class Comparison:
             )
             for experiment in self.experiments
         ]
-        self._run_parallel(runs)
+        self.run_parallel(runs)
 
     def train(self, scope: Scope, checkpoint_config: CheckpointConfig | None = None) -> None:
         """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
@@ -246,7 +246,7 @@ class Comparison:
                 checkpoint_config=checkpoint_config,
             )
             runs.append(structs.replace(run, saves_checkpoints=checkpoint_config is not None))
-        self._run_parallel(runs)
+        self.run_parallel(runs)
 
     def score_trained_towers(self, scope: Scope) -> None:
         """Score every tower trained here, each seed's random-init baseline, and the reference features."""
@@ -294,9 +294,9 @@ class Comparison:
             for group, seed in groups
             if group
         ]
-        self._run_parallel(runs)
+        self.run_parallel(runs)
 
-    def _run_parallel(self, runs: Sequence[Run]) -> None:
+    def run_parallel(self, runs: Sequence[Run]) -> None:
         """Execute untimed runs in parallel, which share the cores."""
         max_parallel = max(1, min(self.max_parallel, len(runs)))
         self.runner.run(runs, max_parallel=max_parallel, threads=max(1, self.cores // max_parallel))

@@ -5,7 +5,6 @@ work of a step, then the objective, stage by stage. The last causes therefore me
 the end.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from bench.experiment.config import (
     look_up,
 )
 from bench.experiment.fields import TextSettings
-from bench.experiment.settings import renamed_with_settings
+from bench.experiment.settings import format_settings, renamed_with_settings
 from bench.interfaces.method import Method, get_method
 from bench.records.record_kind import RecordContent
 
@@ -137,11 +136,11 @@ def plan_ladder(
     values = factors | {field: get_field(baseline, field) for field in rest_fields}
     if any(stage.cause == HEAD for stage in objective_stages):
         values["text_padding"] = "max_length"
-    experiments = [renamed_with_settings(base, _format_settings(values))]
+    experiments = [renamed_with_settings(base, format_settings(values))]
     rungs = [Rung(experiment=experiments[0].name)]
     for cause, changes in stages:
         values |= changes
-        experiment = renamed_with_settings(base, _format_settings(values)) if changes else target
+        experiment = renamed_with_settings(base, format_settings(values)) if changes else target
         experiments.append(experiment)
         changed = f"{factors[cause]} -> {changes[cause]}" if cause in factors else ""
         rungs.append(Rung(experiment=experiment.name, cause=cause, change=changed))
@@ -214,15 +213,6 @@ def _list_objective_stages(
         return stages, f"{PADDING} is not measured: {padding_reason}"
     padding = "auto" if text.text_padding == "max_length" else text.text_padding
     return [Stage(PADDING, {"text_padding": padding}), *stages], ""
-
-
-def _format_settings(values: FieldValues) -> list[str]:
-    """Return values of fields as FIELD=VALUE settings, which the name of an experiment lists."""
-    settings = []
-    for field, value in values.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        settings.append(f"{field}={text}")
-    return settings
 
 
 def _with_as_many_timed_images(experiment: Experiment, reference: Experiment) -> Experiment:

@@ -2,17 +2,9 @@
 
 from pathlib import Path
 
-from bench.environment.circumstances import RunCircumstances
-from bench.environment.cores import count_available_cores
+from bench.environment.circumstances import RunCircumstances, count_devices
 from bench.interfaces.schedule import SCHEDULES
 from bench.records.record import Training, comparison_name_from_filename, read_record
-
-
-def count_devices(circumstances: RunCircumstances) -> float:
-    """Return the number of GPUs of a run, or the share of this CPU's cores that its threads may keep busy."""
-    if circumstances.device == "cuda":
-        return circumstances.processes
-    return circumstances.processes * circumstances.threads / count_available_cores()
 
 
 def find_pretraining_seconds(tower: Path, here: RunCircumstances) -> float | None:

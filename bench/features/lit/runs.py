@@ -9,9 +9,9 @@ import torch
 from bench.console.console import StopRequest
 from bench.data.manifest import user_cache_folder
 from bench.data.pack import load_pack_images
-from bench.environment.circumstances import RunCircumstances
+from bench.environment.circumstances import RunCircumstances, count_devices
 from bench.experiment.config import Experiment
-from bench.features.lit.costs import count_devices, find_pretraining_seconds
+from bench.features.lit.costs import find_pretraining_seconds
 from bench.features.lit.records import SecondPhase, ZeroShot
 from bench.features.lit.stored_features import digest_json, load_or_compute_features
 from bench.features.lit.text_phase import TEXT_TOWER, TextPhase

@@ -16,11 +16,10 @@ from bench.data.decoding import decode_image
 from bench.data.sample_stream import SampleLoader, SampleStream, require_few_unusable
 from bench.data.samples import training_files_digest
 from bench.data.stream import BatchStream, DecodeStats, PackStream
-from bench.environment.circumstances import RunCircumstances
+from bench.environment.circumstances import RunCircumstances, count_devices
 from bench.environment.files import atomic_write, decode_json
 from bench.experiment.config import Experiment
 from bench.experiment.fields import PACK_DATA
-from bench.features.lit.costs import count_devices
 from bench.profilers.clock import time_synchronized_block
 from bench.towers.tower_from import LoadedTower
 from bench.train.distributed import AUTOCAST_DTYPES

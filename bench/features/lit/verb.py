@@ -11,17 +11,17 @@ from tyro.conf import Positional, arg
 from bench.cli.options import Json, Repeated, Results, Root, Settings, Tasks, print_results
 from bench.cli.train import parse_image_count
 from bench.cli.transfer import (
-    choose_tasks_and_protocols,
+    choose_single_label_tasks,
     require_openable_tasks,
     resolve_tower_arguments,
 )
 from bench.console.console import PROGRAM
 from bench.console.options import require_option_in_range
-from bench.experiment.config import Experiment, change, look_up
+from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS, LOCKED_IMAGE_LOSS, LockedImageLoss
 from bench.experiment.settings import renamed_with_settings
 from bench.features.lit.tables import make_zero_shot_table
-from bench.interfaces.catalog import REFERENCE_TOWER_EXTRA, SINGLE_LABEL, TASKS
+from bench.interfaces.catalog import REFERENCE_TOWER_EXTRA
 from bench.labels.vocabulary import explain_vocabulary_mismatch
 from bench.orchestration.budgets import with_training_images
 from bench.orchestration.preflight import begin_comparison, check_and_prepare
@@ -68,7 +68,7 @@ class LockedImageTuning:
     def run(self) -> int:
         """Score the towers one after the other, and print the table."""
         self._require_valid_options()
-        tasks, root, _ = choose_tasks_and_protocols(self.tasks, self.root, ["k-nn"])
+        tasks, root = choose_single_label_tasks(self.tasks, self.root, "zero-shot")
         experiments = {tower: self._make_experiment(tower) for tower in self._find_towers()}
         for tower, experiment in experiments.items():
             learns = not has_text_tower(Path(tower))
@@ -99,7 +99,7 @@ class LockedImageTuning:
         return print_results(comparison, [make_zero_shot_table(comparison.records())], self.json)
 
     def _require_valid_options(self) -> None:
-        """Raise ValueError for a number out of range, two lengths, a template without a place, or an unfit task."""
+        """Raise ValueError for a number out of range, two lengths, or a template without a place."""
         for name in ("total_seconds", "price"):
             require_option_in_range(name.replace("_", "-"), getattr(self, name), LEAST, MOST)
         if self.images and self.total_seconds is not None:
@@ -107,10 +107,6 @@ class LockedImageTuning:
         for template in self.templates:
             if PLACE not in template:
                 raise ValueError(f"--template {template!r} has no {PLACE} for the name of a class")
-        for name in self.tasks:
-            kind = look_up(name, TASKS, "task").label_kind
-            if kind != SINGLE_LABEL:
-                raise ValueError(f"{name} has {kind}: zero-shot needs {SINGLE_LABEL}")
 
     def _find_towers(self) -> list[str]:
         """Return the paths of the tower files; ValueError for what `train` did not write."""

@@ -187,6 +187,14 @@ def score_retrieval(extractor: FeatureExtractor, task: SingleLabelTask) -> list[
     return [score_without_refit(RETRIEVAL, embed_task(extractor, task))]
 
 
+def validate_linear_probe(extractor: FeatureExtractor, task: SingleLabelTask) -> float:
+    """Return a linear probe's accuracy on the validation part, at the best penalty; the test part is not read."""
+    embedded = embed_task(extractor, replace(task, test=task.validation))
+    tuned = embedded.train.sample_to_fit_memory()
+    search, _ = _search_best_setting(LINEAR_PROBE, embedded, tuned, embedded.validation.features)
+    return max(search.qualities)
+
+
 def embed_task(
     extractor: FeatureExtractor,
     task: SingleLabelTask,

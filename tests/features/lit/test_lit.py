@@ -23,7 +23,7 @@ from bench.data.stream import Batch, BatchStream
 from bench.data.transforms import WHITE, normalise
 from bench.environment.circumstances import RunCircumstances
 from bench.experiment.config import Experiment, change
-from bench.features.lit import costs, stored_features, text_phase
+from bench.features.lit import stored_features, text_phase
 from bench.features.lit.costs import find_pretraining_seconds
 from bench.features.lit.records import SecondPhase, ZeroShot, ZeroShotScore
 from bench.features.lit.stored_features import (
@@ -282,7 +282,7 @@ def test_tower_costs_its_share_of_the_seconds_of_its_training(
     device: str, devices: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The half-way tower's cool-down of a fifth of its images is of no use to the other."""
-    monkeypatch.setattr(costs, "count_available_cores", lambda: 8)
+    monkeypatch.setattr("bench.environment.circumstances.count_available_cores", lambda: 8)
     where = circumstances(device=device, threads=2, processes=2)
     write_training(tmp_path, small("catlip", cooldown_share=0.2), where)
     towers = [tmp_path / f"{COMPARISON}.tower.{images}.safetensors" for images in (500, 1000)]

@@ -1,0 +1,83 @@
+"""The search for the settings of one experiment. No torch here."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from bench.experiment.config import Experiment, differing_field_values, get_field
+from bench.experiment.settings import format_settings
+from bench.experiment.tuned_settings import TunedSettings
+from bench.features.tune.halving import RUNG_SHARES, find_best_trial
+from bench.features.tune.records import Trial
+from bench.orchestration.budgets import with_training_images
+from bench.orchestration.comparison import Comparison
+from bench.orchestration.runs import Run
+from bench.records.record import Record, read_record
+
+
+def search_settings(
+    comparison: Comparison,
+    trials: Sequence[Experiment],
+    images: int,
+    tasks: Sequence[str],
+    root: str,
+) -> TunedSettings | None:
+    """Run the trials that have no record; return the settings of the best one, or None if no trial ended.
+
+    The first trial is the experiment with its own settings. `images` are those of the longest trials.
+    """
+    name = trials[0].name
+    runs = dict[int, Run]()  # by trial, at the last rung that it reached
+
+    def score_trials(rung: int, numbers: Sequence[int]) -> list[float]:
+        num_images = round(images * RUNG_SHARES[rung])
+        for number in numbers:
+            runs[number] = comparison.new_run(
+                "bench.features.tune.runs:run_trial",
+                "trial",
+                with_training_images(trials[number], num_images),
+                f"trial {number + 1} of {name}, {num_images:,} images",
+                f"{num_images}images",
+                tasks=tasks,
+                root=root,
+            )
+        comparison.run_parallel([runs[number] for number in numbers])
+        return [read_accuracy(runs[number]) for number in numbers]
+
+    best = find_best_trial(len(trials), score_trials)
+    if math.isnan(read_accuracy(runs[best])):
+        return None
+    settings = {field: get_field(trials[best], field) for field in differing_field_values(trials)}
+    results = [row for row in list_trials(comparison.records()) if row["trial"].startswith(name)]
+    num_images = sum(row["images"] for row in results)
+    seconds = sum(row["device seconds"] for row in results)
+    return TunedSettings(
+        settings=format_settings(settings),
+        source=f"the best of {len(trials)} trials, which took {num_images:,} images and {seconds:,.0f} device seconds; "
+        f"record {runs[best].path.name}",
+    )
+
+
+def list_trials(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Return a row of a table for each recorded trial."""
+    rows = []
+    for record in records:
+        trial = record.measured
+        if isinstance(trial, Trial):
+            row = {
+                "trial": record.experiment_name,
+                "images": trial.images,
+                "accuracy": trial.accuracy,
+                "device seconds": trial.device_seconds,
+            }
+            rows.append(row)
+    return rows
+
+
+def read_accuracy(run: Run) -> float:
+    """Return the accuracy of a trial; NaN if its run failed, or its loss was not finite."""
+    if not run.is_done:
+        return math.nan
+    trial = read_record(run.path).measured
+    assert isinstance(trial, Trial)
+    return trial.accuracy

@@ -1,0 +1,104 @@
+"""The verb `tune`. No torch here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from bench.cli.options import (
+    DataOptions,
+    Json,
+    Results,
+    Root,
+    Settings,
+    Tasks,
+    experiments_from,
+    print_results,
+)
+from bench.cli.train import parse_image_count
+from bench.cli.transfer import choose_single_label_tasks
+from bench.console.console import log
+from bench.console.options import require_option_in_range
+from bench.environment.files import atomic_write
+from bench.experiment.config import change
+from bench.experiment.fields import PACK_DATA
+from bench.experiment.settings import strip_bracketed_settings
+from bench.experiment.tuned_settings import format_tuned_settings
+from bench.features.tune.halving import MIN_TRIALS
+from bench.features.tune.search import list_trials, search_settings
+from bench.features.tune.space import draw_trials
+from bench.orchestration.preflight import begin_comparison, check_and_prepare, resume_comparison
+from bench.tables.tables import Table
+
+PURPOSE = "tune"
+MAX_TRIALS = 999
+NOTE = (
+    "accuracy: of a linear probe on the validation part, mean over the tasks. A trial without settings in brackets has "
+    "the experiment's own. device seconds: of training and scoring, times GPUs, or times the share of the cores in use."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tune(DataOptions):
+    """Search the settings of methods, with as many trials for each, on the validation parts of tasks.
+
+    Trials differ in learning rate, weight decay, warm-up, and the fields for which the method declares values to try.
+    All trials see a ninth of the images, the best third of them a third, and the best third of these all images. No
+    test part is read. The chosen settings are written to a file in RESULTS, with what all trials cost.
+    """
+
+    # methods whose settings are searched: experiments without their scale, such as flip (see `list`)
+    methods: Positional[Annotated[tuple[str, ...], arg(metavar="METHOD ...")]]
+    trials: int = MIN_TRIALS  # number of trials of each method
+    scale: Annotated[str, arg(metavar="SCALE")] = "tiny"  # scale of the experiments
+    # number of images of the longest trials (80000, 80k or 12.8M); default: the experiment's
+    images: Annotated[str | None, arg(metavar="N")] = None
+    # continue the newest search in RESULTS, which must have the same options and commit: recorded trials are not
+    # repeated; default: begin a new one
+    resume: bool = False
+    tasks: Tasks = ()
+    root: Root = None
+    settings: Settings = ()
+    results: Results = Path("results")
+    json: Json = None
+
+    def run(self) -> int:
+        """Search method by method, print the trials, and write the chosen settings."""
+        if not self.methods:
+            raise ValueError("name the methods to tune, such as flip")
+        require_option_in_range("trials", self.trials, MIN_TRIALS, MAX_TRIALS)
+        tasks, root = choose_single_label_tasks(self.tasks, self.root, PURPOSE)
+        names = [f"{method}-{self.scale}" for method in self.methods]
+        named = experiments_from(names, [*self.settings, *self.data_settings()])
+        experiments = [change(experiment, caption_lengths=PACK_DATA) for experiment in named]
+        all_trials = [draw_trials(experiment, self.trials) for experiment in experiments]
+        check_and_prepare(self.results, experiments, will_train=True, tasks=tasks)
+        require_validation_parts(self.results, root, tasks)
+        start = resume_comparison if self.resume else begin_comparison
+        comparison = start(self.results, PURPOSE, list(chain(*all_trials)))
+        tuned = {}
+        for trials in all_trials:
+            images = parse_image_count(self.images) if self.images else trials[0].training.images
+            chosen = search_settings(comparison, trials, images, tasks, root)
+            if chosen is not None:
+                tuned[strip_bracketed_settings(trials[0].name)] = chosen
+        text = format_tuned_settings(tuned)
+        path = comparison.results / f"{comparison.name}.settings.toml"
+        with atomic_write(path) as temporary:
+            temporary.write_text(text)
+        table = Table.from_dicts("Trials", list_trials(comparison.records()), NOTE)
+        code = print_results(comparison, [table], self.json)
+        log(f"{path}, for --settings of train and measure:\n{text}")
+        return code
+
+
+def require_validation_parts(results: Path, root: str, tasks: Sequence[str]) -> None:
+    """Raise ValueError for a task whose validation part has no images, or that cannot be opened."""
+    from bench.transfer.named_tasks import load_task  # imports torch
+
+    for name in tasks:
+        if not len(load_task(name, results, root).validation.labels):
+            raise ValueError(f"{name} has no validation part, on which trials are scored")
