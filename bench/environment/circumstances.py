@@ -63,7 +63,7 @@ class RunCircumstances(
 def count_devices(circumstances: RunCircumstances) -> float:
     """Return the number of GPUs of a run, or the share of this CPU's cores that its threads may keep busy."""
     if circumstances.device == "cuda":
-        return circumstances.processes
+        return float(circumstances.processes)
     return circumstances.processes * circumstances.threads / count_available_cores()
 
 
