@@ -30,8 +30,8 @@ class SimulatedGroup:
     world_size: int
 
 
-Group = dist.ProcessGroup | None
-ProcessGroupLike = Group | SimulatedGroup
+ProcessGroupOrNone = dist.ProcessGroup | None
+ProcessGroupLike = ProcessGroupOrNone | SimulatedGroup
 
 
 def rank_and_world_size(group: ProcessGroupLike) -> tuple[int, int]:

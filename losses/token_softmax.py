@@ -32,11 +32,11 @@ def token_softmax_loss(
     total_by_row = zeros.index_add(0, rows, weight)
     smallest = torch.finfo(dtype).tiny  # where all weights of an image are 0
     share = weight / total_by_row[rows].clamp_min(smallest)
-    loss: Tensor = _Softmax.apply(logits, rows, columns, share)  # type: ignore[no-untyped-call, unused-ignore]
+    loss: Tensor = _TokenSoftmax.apply(logits, rows, columns, share)  # type: ignore[no-untyped-call, unused-ignore]
     return loss
 
 
-class _Softmax(torch.autograd.Function):
+class _TokenSoftmax(torch.autograd.Function):
     """Cross-entropy against a target of index pairs; `share` sums to 1 over a row's pairs, or to 0."""
 
     @staticmethod

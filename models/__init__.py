@@ -18,7 +18,7 @@ Features = Float[Tensor, "batch features"]  # of a tower, before any projection
 open_clip.add_model_config(Path(__file__).parent / "configs")
 
 
-def open_clip_config(name: str) -> dict[str, Any] | None:
+def find_open_clip_config(name: str) -> dict[str, Any] | None:
     """Return the configuration of one of open_clip's own models, or None for any other name.
 
     open_clip itself also reads the folder of a name with `local-dir:` and asks a hub for one with `hf-hub:`.
@@ -26,7 +26,7 @@ def open_clip_config(name: str) -> dict[str, Any] | None:
     return open_clip.get_model_config(name) if name in open_clip.list_models() else None
 
 
-def suggest_similar(name: str, names: Sequence[str]) -> str:
+def format_similar_names(name: str, names: Sequence[str]) -> str:
     """Return "; did you mean A or B?" with at most two names that are similar to `name`; empty if none is."""
     similar = get_close_matches(name, names, n=2, cutoff=0.75)
     return f"; did you mean {' or '.join(similar)}?" if similar else ""

@@ -31,7 +31,9 @@ STATE_DICT_KEYS = (
 )
 
 
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], error_prefix: str) -> None:
+def load_finite_weights_strictly(
+    module: nn.Module, state: Mapping[str, Tensor], error_prefix: str
+) -> None:
     """Load weights that are finite and fit in names, shapes and kind of numbers; batch norms' counts may be missing.
 
     The ValueError begins with `error_prefix` and names the first mismatches.
@@ -48,7 +50,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], error_prefix: 
             wrong.append(f"{name} has the shape {list(value.shape)}, not {expected_shape}")
         elif value.is_floating_point() != target.is_floating_point():
             wrong.append(f"{name} is of the type {value.dtype}, not {target.dtype}")
-        elif not _is_finite(value.to(target.dtype)):
+        elif not _are_all_finite(value.to(target.dtype)):
             wrong.append(f"{name} is not finite")
     if wrong:
         names = ", ".join(wrong[:MAX_NAMES])
@@ -69,11 +71,11 @@ def save_tensors(state: Mapping[str, Tensor], path: Path) -> None:
 
 def require_finite(values: Tensor, noun: str) -> None:
     """Raise ValueError unless all values are finite floating-point numbers; its message begins with `noun`."""
-    if not values.is_floating_point() or not _is_finite(values):
+    if not values.is_floating_point() or not _are_all_finite(values):
         raise ValueError(f"{noun} are not finite floating-point numbers")
 
 
-def _is_finite(values: Tensor) -> bool:
+def _are_all_finite(values: Tensor) -> bool:
     """Return whether all values are finite, without a mask as large as the tensor; `aminmax` returns NaN if one is."""
     if values.numel() == 0:
         return True

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from open_clip.transformer import LayerNormFp32, Transformer
 from torch import Tensor, nn
 
-from models.open_clip_blocks import replace_image_blocks
+from models.open_clip_blocks import replace_blocks_by_image_blocks
 
 PREFIX = "corenet-vit-"  # of the towers' names
 SIZES = {
@@ -60,7 +60,9 @@ class CorenetViT(nn.Module):
 
     patch_size = (16, 16)  # pixels
 
-    def __init__(self, width: int, num_layers: int, *, keep_patch_tokens: bool = False) -> None:
+    def __init__(
+        self, width: int, num_layers: int, *, last_block_computes_patches: bool = False
+    ) -> None:
         super().__init__()
         stem = max(32, width // 4)
         self.stem = nn.Sequential(
@@ -79,7 +81,9 @@ class CorenetViT(nn.Module):
         self.transformer = Transformer(width, num_layers, heads, MLP_RATIO, norm_layer=norm)
         self.norm = norm(width)
         self._initialise()
-        replace_image_blocks(self.transformer, class_token_only=not keep_patch_tokens)
+        replace_blocks_by_image_blocks(
+            self.transformer, class_token_only=not last_block_computes_patches
+        )
 
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
@@ -129,12 +133,12 @@ class CorenetViT(nn.Module):
         nn.init.trunc_normal_(self.positions, std=width**-0.5)
 
 
-def build_corenet_vit(name: str, *, keep_patch_tokens: bool = False) -> CorenetViT:
+def build_corenet_vit(name: str, *, last_block_computes_patches: bool = False) -> CorenetViT:
     """Build a tower by its name, such as `corenet-vit-base`; the ValueError lists the names."""
     size = name.removeprefix(PREFIX)
     if size not in SIZES:
         raise ValueError(f"no tower named {name!r}; CoreNet's sizes are {', '.join(SIZES)}")
-    return CorenetViT(*SIZES[size], keep_patch_tokens=keep_patch_tokens)
+    return CorenetViT(*SIZES[size], last_block_computes_patches=last_block_computes_patches)
 
 
 def infer_corenet_tower_name(state: Mapping[str, Tensor]) -> str | None:
@@ -158,7 +162,7 @@ def convert_corenet_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     weights = {}
     for name, value in state.items():
         if not name.startswith(("classifier.", "neural_augmentor.")):
-            weights[convert_weight_name(name)] = value
+            weights[convert_corenet_weight_name(name)] = value
     # CoreNet has leading dimensions of 1.
     if "class_token" in weights:
         weights["class_token"] = weights["class_token"].flatten()
@@ -167,7 +171,7 @@ def convert_corenet_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def convert_weight_name(corenet_name: str) -> str:
+def convert_corenet_weight_name(corenet_name: str) -> str:
     """Return the name here of a weight of CoreNet's vision transformer, or of a block of its text transformer."""
     for theirs, ours in OUR_NAMES.items():
         if re.match(theirs, corenet_name):

@@ -17,7 +17,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
 from models.image_tower import ImageTower
-from models.patch_map import compute_patch_map, get_map_channels_and_patch_size
+from models.patch_map import compute_patch_feature_map, get_feature_map_channels_and_patch_size
 
 ASPP_CHANNELS = 512
 ASPP_RATES = (12, 24, 36)
@@ -54,7 +54,7 @@ class Segmenter(nn.Module):
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch classes height width"]:
         """Return the logits, at the size of the images."""
-        features = compute_patch_map(self.tower, images)
+        features = compute_patch_feature_map(self.tower, images)
         sides = images.shape[-2:]
         if self.output_stride is not None:
             size = [side // self.output_stride for side in sides]
@@ -72,7 +72,7 @@ def build_deeplab_segmenter(
     Source: Chen et al. 2017 (arXiv 1706.05587) by torchvision's modules; channels, rates and dropout by apple/corenet,
     `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml`.
     """
-    width, _ = get_map_channels_and_patch_size(tower)
+    width, _ = get_feature_map_channels_and_patch_size(tower)
     pyramid = ASPP(width, ASPP_RATES, channels)
     pyramid.project[-1] = nn.Dropout2d(ASPP_DROPOUT)
     head = nn.Sequential(pyramid, nn.Conv2d(channels, num_classes, 1))
@@ -101,7 +101,7 @@ class SimplePyramid(nn.Module):
         super().__init__()
         self.tower = tower
         self.out_channels = channels
-        width, _ = get_map_channels_and_patch_size(tower)
+        width, _ = get_feature_map_channels_and_patch_size(tower)
         self.levels = nn.ModuleList()
         for scale in LEVEL_SCALES:
             scaled_width = round(width / max(1, scale))
@@ -112,7 +112,7 @@ class SimplePyramid(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> OrderedDict[str, Tensor]:
         """Return the maps, finest first, by the names that torchvision's detectors expect."""
-        features = compute_patch_map(self.tower, images)
+        features = compute_patch_feature_map(self.tower, images)
         maps = OrderedDict[str, Tensor]()
         for number, level in enumerate(self.levels):
             level_map = level(features)
@@ -133,7 +133,7 @@ def build_mask_rcnn(
     as in CoreNet, and padded at the right and bottom to a multiple of the coarsest stride. Boxes and masks keep the
     size of the given image. ValueError for patches whose side is no multiple of 4 pixels.
     """
-    _, patch = get_map_channels_and_patch_size(tower)
+    _, patch = get_feature_map_channels_and_patch_size(tower)
     if patch % max(LEVEL_SCALES):
         raise ValueError(
             f"a detector needs patches of a multiple of 4 px, this tower has {patch} px"

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
-from models import Features, Images, open_clip_config
+from models import Features, Images, find_open_clip_config
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
@@ -159,7 +159,9 @@ class DualEncoderClassifier(DualEncoder):
         self.counts = TokenCounts(num_tokens)
         self.has_patch_mean = has_patch_mean
 
-    def compute_features_per_loss(self, images: Images) -> tuple[Features, Features]:
+    def compute_contrastive_and_classifier_features(
+        self, images: Images
+    ) -> tuple[Features, Features]:
         """Return the features that the contrastive pair reads, and the features that the classifier reads."""
         features = self.tower(images, with_patch_mean=self.has_patch_mean)
         return features if self.has_patch_mean else (features, features)
@@ -218,7 +220,7 @@ def build_open_clip_model(
     name: str, image_size: int, context_length: int, vocabulary_size: int, *, has_bias: bool
 ) -> nn.Module:
     """Build open_clip's own model by its name, at these sizes; with a bias of the logits it is a SigLIP model."""
-    config = copy.deepcopy(open_clip_config(name))
+    config = copy.deepcopy(find_open_clip_config(name))
     assert config is not None, f"open_clip has no model {name!r}"
     config["vision_cfg"]["image_size"] = image_size
     config["text_cfg"] |= {"context_length": context_length, "vocab_size": vocabulary_size}

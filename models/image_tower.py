@@ -20,16 +20,16 @@ from models import (
     Features,
     Images,
     corenet_vit,
-    open_clip_config,
-    suggest_similar,
+    find_open_clip_config,
+    format_similar_names,
     unwrap_timm_trunk,
 )
-from models.open_clip_blocks import replace_image_blocks, uses_class_token_only
+from models.open_clip_blocks import replace_blocks_by_image_blocks, uses_class_token_only
 from models.patch_drop import add_patch_drop
 from models.patch_embedding import use_linear_patch_embedding
-from models.patch_tokens import PatchTokens, compute_patch_tokens, infer_token_width
-from models.pooling import Pooling, pool_both_ways, set_pooling
-from models.repeated_blocks import copy_to_meta, skip_repeated_blocks
+from models.patch_tokens import PatchTokens, compute_patch_tokens, infer_patch_token_width
+from models.pooling import Pooling, pool_to_class_token_and_patch_mean, set_pooling
+from models.repeated_blocks import compute_equal_blocks_once, copy_to_meta
 
 PIXEL_CHANNELS = 3
 MeanAndStd = tuple[Sequence[float], Sequence[float]]  # of the pixels, by channel
@@ -93,27 +93,27 @@ class ImageTower(nn.Module):
     ) -> Features | tuple[Features, Features] | PatchTokens:
         """Embed normalised images, or grids of embeddings.
 
-        See `pool_both_ways` for `with_patch_mean`, and `tokens` for `as_patch_tokens`.
+        `with_patch_mean`: `pool_to_class_token_and_patch_mean`. `as_patch_tokens`: `compute_patch_tokens`.
         """
         images = self.renormalise(images)
         if as_patch_tokens:
             return compute_patch_tokens(self.trunk, images)
         if with_patch_mean:
-            return pool_both_ways(self.trunk, images)
+            return pool_to_class_token_and_patch_mean(self.trunk, images)
         features: Tensor = self.trunk(images)
         return features
 
-    def tokens(self, images: Images) -> PatchTokens:
-        """Return the features of all patches of normalised images, for a tower built with `keep_patch_tokens`.
+    def compute_patch_tokens(self, images: Images) -> PatchTokens:
+        """Return the features of all patches of normalised images, if the last block computes them.
 
-        See `compute_patch_tokens`. The time counts as the phase "image forward", like that of `forward`.
+        See `models.patch_tokens`. The time counts as the phase "image forward", like that of `forward`.
         """
         tokens: PatchTokens = self(images, as_patch_tokens=True)
         return tokens
 
-    def infer_token_width(self) -> int:
-        """Return the width of `tokens`, without computing them; ValueError for a tower without patch tokens."""
-        return infer_token_width(self.trunk, self.image_size, self.channels)
+    def infer_patch_token_width(self) -> int:
+        """Return the width of the patch tokens, without computing them; ValueError for a tower without patch tokens."""
+        return infer_patch_token_width(self.trunk, self.image_size, self.channels)
 
 
 def build_image_tower(
@@ -126,7 +126,7 @@ def build_image_tower(
     pooling: Pooling = "own",
     pixel_normalisation: str = "openai",
     *,
-    keep_patch_tokens: bool = False,
+    last_block_computes_patches: bool = False,
 ) -> ImageTower:
     """Build the tower of an open_clip model, a timm model or `corenet-vit-base`.
 
@@ -135,22 +135,30 @@ def build_image_tower(
     embeddings. In training the tower drops a share `patch_drop` of the patches. With `embedding_channels` it reads
     grids of embeddings, one per patch, instead of pixels. See `set_pooling` for `pooling`. `pixel_normalisation` is a
     name of PIXEL_STATISTICS: the tower takes images normalised as this project does and converts them for its trunk.
-    With `keep_patch_tokens` the last block computes all tokens, for `ImageTower.tokens`.
+    With `last_block_computes_patches` the last block computes all tokens, for `ImageTower.compute_patch_tokens`.
     Raises ValueError for a name that neither library has, or a tower that does not accept an image size or one of the
     settings.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = open_clip_config(name)
-        keep_patch_tokens = keep_patch_tokens or pooling != "own"
+        config = find_open_clip_config(name)
+        last_block_computes_patches = last_block_computes_patches or pooling != "own"
         if embedding_channels is not None:
             trunk = _build_embedding_trunk(
-                name, config, image_size, embedding_channels, keep_patch_tokens=keep_patch_tokens
+                name,
+                config,
+                image_size,
+                embedding_channels,
+                last_block_computes_patches=last_block_computes_patches,
             )
         elif name.startswith(corenet_vit.PREFIX):
-            trunk = corenet_vit.build_corenet_vit(name, keep_patch_tokens=keep_patch_tokens)
+            trunk = corenet_vit.build_corenet_vit(
+                name, last_block_computes_patches=last_block_computes_patches
+            )
         elif config is not None:
-            trunk = build_open_clip_trunk(config, image_size, keep_patch_tokens=keep_patch_tokens)
+            trunk = build_open_clip_trunk(
+                config, image_size, last_block_computes_patches=last_block_computes_patches
+            )
         else:
             trunk = _build_timm_trunk(name, image_size, has_several_sizes=len(image_sizes) > 0)
         if pooling != "own":
@@ -174,7 +182,7 @@ def published_image_size(name: str) -> int:
     """Return the side in pixels of the images that a tower was published for."""
     if name.startswith(corenet_vit.PREFIX):
         return corenet_vit.IMAGE_SIZE
-    config = open_clip_config(name)
+    config = find_open_clip_config(name)
     if config is not None:
         return int(config["vision_cfg"]["image_size"])
     _require_timm_model(name)
@@ -183,7 +191,7 @@ def published_image_size(name: str) -> int:
 
 
 def build_open_clip_trunk(
-    config: dict[str, Any], image_size: int, *, keep_patch_tokens: bool = False
+    config: dict[str, Any], image_size: int, *, last_block_computes_patches: bool = False
 ) -> nn.Module:
     """Build the image tower of an open_clip configuration, without its projection.
 
@@ -198,8 +206,8 @@ def build_open_clip_trunk(
     if isinstance(trunk, OpenClipViT):
         trunk.proj = None
         trunk.output_tokens = False
-        class_token_only = not keep_patch_tokens and uses_class_token_only(trunk)
-        replace_image_blocks(trunk.transformer, class_token_only=class_token_only)
+        class_token_only = not last_block_computes_patches and uses_class_token_only(trunk)
+        replace_blocks_by_image_blocks(trunk.transformer, class_token_only=class_token_only)
     elif isinstance(trunk, TimmModel):
         trunk.trunk.reset_classifier(0)
         pools = [part for name, part in trunk.head.named_children() if name == "pool"]
@@ -213,13 +221,15 @@ def _build_embedding_trunk(
     side: int,
     channels: int,
     *,
-    keep_patch_tokens: bool,
+    last_block_computes_patches: bool,
 ) -> nn.Module:
     """Build a vision transformer that reads `side` x `side` embeddings as patches; ValueError for another tower."""
     if config is not None and "timm_model_name" not in config["vision_cfg"]:
         vision = config["vision_cfg"] | {"patch_size": 1}
         trunk = build_open_clip_trunk(
-            config | {"vision_cfg": vision}, side, keep_patch_tokens=keep_patch_tokens
+            config | {"vision_cfg": vision},
+            side,
+            last_block_computes_patches=last_block_computes_patches,
         )
         if isinstance(trunk, OpenClipViT):
             width = trunk.conv1.out_channels
@@ -255,7 +265,7 @@ def _create_timm_model(name: str, **arguments: Any) -> nn.Module:
 def _require_timm_model(name: str) -> None:
     """Raise ValueError for a name that timm lacks; it would ask a hub for "hf-hub:NAME"."""
     if ":" in name or not timm.is_model(name):
-        suggestion = suggest_similar(name, open_clip.list_models() + timm.list_models())
+        suggestion = format_similar_names(name, open_clip.list_models() + timm.list_models())
         raise ValueError(f"no tower named {name!r} in open_clip or timm{suggestion}")
 
 
@@ -278,7 +288,7 @@ def _require_whole_patches(name: str, trunk: nn.Module, image_sizes: Sequence[in
 def _infer_feature_width(trunk: nn.Module, image_sizes: Sequence[int], channels: int) -> int:
     """Return the length of a trunk's feature from a forward without values; AssertionError if it gives no features."""
     probe = copy_to_meta(trunk).eval()
-    with torch.no_grad(), torch.device("meta"), skip_repeated_blocks(probe):
+    with torch.no_grad(), torch.device("meta"), compute_equal_blocks_once(probe):
         batches = [torch.empty(1, channels, side, side) for side in image_sizes]
         shape, *_ = [probe(images).shape for images in batches]
     is_one_vector = len(shape) == 2  # noqa: PLR2004

@@ -102,7 +102,7 @@ def uses_class_token_only(trunk: OpenClipViT) -> bool:
     return trunk.pool_type == "tok" and trunk.attn_pool is None
 
 
-def replace_image_blocks(transformer: Transformer, *, class_token_only: bool) -> None:
+def replace_blocks_by_image_blocks(transformer: Transformer, *, class_token_only: bool) -> None:
     """Replace the blocks of an open_clip transformer by `ImageBlock`s.
 
     With `class_token_only` the last one is replaced by a `ClassTokenOnlyBlock`.

@@ -19,7 +19,7 @@ from models.open_clip_blocks import ClassTokenOnlyBlock
 from models.repeated_blocks import copy_to_meta
 
 
-def compute_patch_map(
+def compute_patch_feature_map(
     tower: ImageTower, images: Float[Tensor, "batch 3 height width"]
 ) -> Float[Tensor, "batch channels rows columns"]:
     """Return the features of each patch after the last block and the final norm, for normalised images.
@@ -50,13 +50,13 @@ def compute_patch_map(
 
 
 @torch.no_grad()
-def get_map_channels_and_patch_size(tower: ImageTower) -> tuple[int, int]:
+def get_feature_map_channels_and_patch_size(tower: ImageTower) -> tuple[int, int]:
     """Return the number of channels of a tower's patch map, and the side of a patch in pixels."""
     with torch.device("meta"):
         probe = copy_to_meta(tower).eval()
         side = tower.image_size
         images = torch.empty(1, 3, side, side)
-        _, channels, rows, _ = compute_patch_map(probe, images).shape
+        _, channels, rows, _ = compute_patch_feature_map(probe, images).shape
     return channels, side // rows
 
 
@@ -66,7 +66,7 @@ def copy_resized_tower(tower: ImageTower, image_size: int) -> ImageTower:
     Position embeddings are resampled by the code of the tower's own library, as when its weights are loaded at that
     size (`resample_position_embeddings`). ValueError for a tower that accepts its own size alone.
     """
-    _, patch = get_map_channels_and_patch_size(tower)
+    _, patch = get_feature_map_channels_and_patch_size(tower)
     rows = max(1, round(image_size / patch))
     size = rows * patch
     wrapped_trunk = copy.deepcopy(tower.trunk)
@@ -91,7 +91,7 @@ def copy_resized_tower(tower: ImageTower, image_size: int) -> ImageTower:
 def _compute_open_clip_map(trunk: OpenClipViT, images: Tensor) -> Tensor:
     """Compute the map like open_clip's forward, for images of any size."""
     patch, _ = trunk.patch_size
-    rows, columns = _count_patches(images, patch)
+    rows, columns = _count_patch_rows_and_columns(images, patch)
     patches = trunk.conv1(images).flatten(2).transpose(1, 2)
     embedding = trunk.positional_embedding[None]
     positions = resample_abs_pos_embed(embedding, [rows, columns], list(trunk.grid_size))
@@ -108,7 +108,7 @@ def _compute_open_clip_map(trunk: OpenClipViT, images: Tensor) -> Tensor:
 def _compute_corenet_map(trunk: CorenetViT, images: Tensor) -> Tensor:
     """Compute the map without the class token, as in CatLIP's dense recipes."""
     patch, _ = trunk.patch_size
-    rows, columns = _count_patches(images, patch)
+    rows, columns = _count_patch_rows_and_columns(images, patch)
     x = trunk.stem(images).flatten(2).transpose(1, 2)
     x = x + trunk.resample_positions(rows * columns)
     x = _run_blocks(trunk.transformer.resblocks, x)
@@ -118,7 +118,7 @@ def _compute_corenet_map(trunk: CorenetViT, images: Tensor) -> Tensor:
 def _compute_timm_map(trunk: TimmViT, images: Tensor) -> Tensor:
     """Compute the map like timm's forward for dynamic image sizes, which trunks built for one size refuse."""
     embedding = trunk.patch_embed
-    rows, columns = _count_patches(images, embedding.patch_size[0])
+    rows, columns = _count_patch_rows_and_columns(images, embedding.patch_size[0])
     x = embedding.proj(images).flatten(2).transpose(1, 2)
     x = embedding.norm(x)
     learned_tokens = [token for token in (trunk.cls_token, trunk.reg_token) if token is not None]
@@ -144,7 +144,7 @@ def _run_blocks(blocks: Iterable[nn.Module], x: Float[Tensor, "batch tokens widt
     return x
 
 
-def _count_patches(images: Tensor, patch: int) -> tuple[int, int]:
+def _count_patch_rows_and_columns(images: Tensor, patch: int) -> tuple[int, int]:
     """Return the rows and columns of patches of an image; ValueError if its sides are no multiples of a patch."""
     height, width = images.shape[-2:]
     if height % patch or width % patch:

@@ -25,14 +25,14 @@ def compute_patch_tokens(trunk: nn.Module, images: Images) -> PatchTokens:
     """
     vit = unwrap_timm_trunk(trunk)
     if isinstance(vit, OpenClipViT):
-        _require_all_tokens(vit.transformer)
+        _require_last_block_computes_patches(vit.transformer)
         tokens = vit.transformer(vit._embeds(images))  # noqa: SLF001 - images to the tokens of the first block
         if vit.attn_pool is None and not vit.final_ln_after_pool:
             tokens = vit.ln_post(tokens)
         without_class_token: Tensor = tokens[:, 1:]
         return without_class_token
     if isinstance(vit, CorenetViT):
-        _require_all_tokens(vit.transformer)
+        _require_last_block_computes_patches(vit.transformer)
         normed: Tensor = vit.norm(vit.compute_tokens(images))
         return normed[:, 1:]
     if isinstance(vit, TimmViT | Eva):
@@ -44,7 +44,7 @@ def compute_patch_tokens(trunk: nn.Module, images: Images) -> PatchTokens:
     return feature_maps[-1].flatten(2).transpose(1, 2)
 
 
-def _require_all_tokens(transformer: Transformer) -> None:
+def _require_last_block_computes_patches(transformer: Transformer) -> None:
     """Raise ValueError if the last block computes the class token alone; dropped patches are allowed."""
     has_class_token_alone = isinstance(transformer.resblocks[-1], ClassTokenOnlyBlock)
     if has_class_token_alone:
@@ -54,7 +54,7 @@ def _require_all_tokens(transformer: Transformer) -> None:
 
 
 @torch.no_grad()
-def infer_token_width(trunk: nn.Module, image_size: int, channels: int) -> int:
+def infer_patch_token_width(trunk: nn.Module, image_size: int, channels: int) -> int:
     """Return the width of a trunk's patch tokens; ValueError for a trunk that gives none."""
     probe = copy_to_meta(trunk).eval()
     images = torch.empty(1, channels, image_size, image_size, device="meta")

@@ -16,7 +16,7 @@ Pooling = Literal["own", "mean", "both"]
 def set_pooling(trunk: nn.Module, name: str, pooling: Literal["mean", "both"]) -> None:
     """Let a trunk pool to the mean of its patch tokens after the last norm, or with "both" to its class token.
 
-    With "both", `pool_both_ways` returns the mean, too. Tokens before the patches are not in the mean. The
+    With "both", `pool_to_class_token_and_patch_mean` returns the mean, too. Tokens before patches are not in it. The
     tokens of a convolutional network are the positions of its last map. Weights keep their names and values; the
     weights of a replaced pooling are removed. ValueError for a trunk that does not support the pooling; `name` is the
     tower's name in its message.
@@ -72,7 +72,9 @@ def _has_normed_class_token(vit: Any) -> bool:
     return has_token and not pools_attention and not isinstance(vit.norm, nn.Identity)
 
 
-def pool_both_ways(trunk: nn.Module, images: Images) -> tuple[Features, Features]:
+def pool_to_class_token_and_patch_mean(
+    trunk: nn.Module, images: Images
+) -> tuple[Features, Features]:
     """Return the class token of a trunk with the pooling "both", and the feature that it would have with "mean".
 
     Source: hustvl/SuperCLIP at fb59c6d, `SuperCLIP.encode_image_train` of `superclip/open_clip/superclip_model.py`.

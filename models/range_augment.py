@@ -32,7 +32,7 @@ def add_noise(images: Images, magnitudes: Magnitudes) -> Images:
     return images + torch.randn_like(images) * magnitudes
 
 
-class Operation(NamedTuple):
+class AugmentationOperation(NamedTuple):
     """An operation, and the range of its magnitudes.
 
     The released code gives the initial values to the parameters before their sigmoid, so that the first range of
@@ -46,9 +46,9 @@ class Operation(NamedTuple):
 
 
 OPERATIONS = {
-    "brightness": Operation(scale_brightness, (0.1, 0.9), (1.1, 10.0), (0.5, 1.5)),
-    "contrast": Operation(scale_contrast, (0.1, 0.9), (1.1, 10.0), (0.5, 1.5)),
-    "noise": Operation(add_noise, (0.0, 5e-5), (1e-4, 1.0), (0.0, 0.1)),
+    "brightness": AugmentationOperation(scale_brightness, (0.1, 0.9), (1.1, 10.0), (0.5, 1.5)),
+    "contrast": AugmentationOperation(scale_contrast, (0.1, 0.9), (1.1, 10.0), (0.5, 1.5)),
+    "noise": AugmentationOperation(add_noise, (0.0, 5e-5), (1e-4, 1.0), (0.0, 0.1)),
 }
 
 

@@ -18,13 +18,13 @@ def iterate_blocks(tower: nn.Module) -> Iterator[nn.Module]:
     A stack is a module list, or a sequence of modules of one type. It has several members, all with parameters.
     """
     for child in tower.children():
-        if _is_stack(child):
+        if _is_stack_of_blocks(child):
             yield from child.children()
         else:
             yield from iterate_blocks(child)
 
 
-def _is_stack(module: nn.Module) -> bool:
+def _is_stack_of_blocks(module: nn.Module) -> bool:
     """Return whether a module is a stack of blocks, as `iterate_blocks` defines it."""
     members = list(module.children())
     is_list = isinstance(module, nn.ModuleList)
@@ -45,7 +45,7 @@ def copy_to_meta(tower: ModuleT) -> ModuleT:
 
 
 @contextmanager
-def skip_repeated_blocks(
+def compute_equal_blocks_once(
     tower: nn.Module, count_work: Callable[[], int] = int
 ) -> Iterator[list[int]]:
     """Compute blocks of equal structure once in all forwards in this context, on the `meta` device without values.

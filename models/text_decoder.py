@@ -140,7 +140,9 @@ class TextDecoder(nn.Module):
             tokens_before += count * width
         return torch.stack(summed_losses).sum() / len(ends)
 
-    def _are_parallel(self, rows: Int[Tensor, " captions"]) -> Bool[Tensor, " captions"]:
+    def _are_predicted_in_parallel(
+        self, rows: Int[Tensor, " captions"]
+    ) -> Bool[Tensor, " captions"]:
         """Return for rows of the batch whether their captions are predicted from the image alone."""
         return torch.floor((rows + 1) * self.parallel_share) > torch.floor(
             rows * self.parallel_share
@@ -156,7 +158,7 @@ class TextDecoder(nn.Module):
         num_tokens = inputs.shape[1]
         mask = None
         if self.parallel_share > 0:
-            are_parallel = self._are_parallel(rows)
+            are_parallel = self._are_predicted_in_parallel(rows)
             inputs = inputs.masked_fill(are_parallel[:, None], self.mask_id)
             square = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=inputs.device)
             mask = square.tril() | are_parallel[:, None, None, None]

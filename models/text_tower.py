@@ -12,7 +12,7 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models import open_clip_config, suggest_similar
+from models import find_open_clip_config, format_similar_names
 from models.open_clip_blocks import OpenClipBlock
 
 # Settings with which open_clip builds other blocks than the usual; no causal text tower of open_clip has them.
@@ -179,12 +179,12 @@ def _split_by_group(x: Tensor, shapes: GroupShapes) -> tuple[Tensor, ...]:
     return torch.split(x, token_counts)
 
 
-def why_padding_is_needed(name: str) -> str | None:
+def reason_padding_affects_features(name: str) -> str | None:
     """Return why padding affects the features of an open_clip model's text tower; None if it does not.
 
     Raises ValueError for an unknown name.
     """
-    text = _require_open_clip_config(name)["text_cfg"]
+    text = _get_open_clip_config(name)["text_cfg"]
     pools_end_token = text.get("pool_type", "argmax") in ("argmax", "eos")
     is_causal = not (text.get("no_causal_mask") or text.get("embed_cls"))
     if pools_end_token and is_causal and not CUSTOM_BLOCK_SETTINGS & text.keys():
@@ -200,7 +200,7 @@ def build_text_tower(name: str, context_length: int, vocabulary_size: int, seed:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tower = build_open_clip_text_tower(name, context_length, vocabulary_size)
-    return TextTower(tower, why_padding_is_needed(name))
+    return TextTower(tower, reason_padding_affects_features(name))
 
 
 def build_open_clip_text_tower(
@@ -210,7 +210,7 @@ def build_open_clip_text_tower(
 
     The end token is the last id of the vocabulary, padding is 0. Raises ValueError as `build_text_tower` does.
     """
-    config = _require_open_clip_config(name)
+    config = _get_open_clip_config(name)
     text = copy.deepcopy(config["text_cfg"])
     if text.get("hf_model_name"):
         raise ValueError(
@@ -226,16 +226,16 @@ def build_open_clip_text_tower(
     return _build_text_tower(config["embed_dim"], text, config.get("quick_gelu", False))
 
 
-def get_text_width(name: str, context_length: int) -> int:
+def get_text_feature_width(name: str, context_length: int) -> int:
     """Return the length of the features of an open_clip model's text tower; ValueError as in `build_text_tower`."""
     with torch.device("meta"):
         return build_text_tower(name, context_length, 2, 0).width
 
 
-def _require_open_clip_config(name: str) -> dict[str, Any]:
+def _get_open_clip_config(name: str) -> dict[str, Any]:
     """Return the configuration of an open_clip model; the ValueError suggests similar names."""
-    config = open_clip_config(name)
+    config = find_open_clip_config(name)
     if config is None:
-        suggestion = suggest_similar(name, open_clip.list_models())
+        suggestion = format_similar_names(name, open_clip.list_models())
         raise ValueError(f"open_clip has no model {name!r}{suggestion}")
     return config

@@ -8,12 +8,19 @@ from markupsafe import Markup, escape
 from bench.experiment.experiments import SCALES
 from bench.experiment.fields import PACK_DATA
 from bench.interfaces.catalog import describe_out_of_domain_scoring, is_pack_task
-from bench.interfaces.sections import Block, ComparisonRecords, Group, PageContext, Text, WarningBox
-from bench.interfaces.throughput import Throughput
+from bench.interfaces.sections import (
+    Block,
+    BlockGroup,
+    ComparisonRecords,
+    PageContext,
+    Paragraph,
+    WarningBox,
+)
+from bench.interfaces.throughput import ExperimentThroughput
 from bench.labels.adjectives import format_adjective_warning
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.speed_tables import BASE_CELL, IS_BASE
-from bench.measure.summary import find_unequal_mfu_rows
+from bench.measure.summary import find_least_and_largest_mfu_if_twofold
 from bench.measure.tables import sample_flaw_table
 from bench.measure.throughput import describe_disturbed_windows, describe_reduced_threads
 from bench.measure.timed_run import TimedRun
@@ -32,8 +39,12 @@ from bench.tables.formats import (
 )
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.score_tables import describe_leaked_test_images
-from bench.transfer.subject_scores import FullLabelScores, SubjectAccuracy, select_towers_at_budget
-from reports.accuracy.accuracy_section import first_task_chart
+from bench.transfer.subject_scores import (
+    FullLabelScores,
+    TowerOrReferenceAccuracy,
+    select_towers_at_budget,
+)
+from reports.accuracy.accuracy_section import first_task_accuracy_over_time_chart
 from reports.accuracy.ranking import accuracy_sentence, choose_lead_experiment
 from reports.accuracy.undecided_tasks import describe_undecided_tasks
 from reports.render.document import damaged_files_warning
@@ -104,9 +115,9 @@ def answer_sentences(page: PageContext, scores: FullLabelScores) -> list[Markup]
     return sentences or [Markup("No speed was measured in this comparison.")]
 
 
-def _speed_sentence(comparison: ComparisonRecords, row: Throughput) -> Markup:
+def _speed_sentence(comparison: ComparisonRecords, row: ExperimentThroughput) -> Markup:
     return SPEED.format(
-        lead=comparison.label(row.experiment),
+        lead=comparison.short_label(row.experiment),
         rate=format_rate(row.images_per_second),
         runs=format_count_with_noun(len(row.rounds), "run"),
     )
@@ -128,36 +139,36 @@ def answer_blocks(
     data = sorted({experiment.input.data for experiment in comparison.experiments.values()})
     notes = [
         describe_disturbed_windows(comparison.records, comparison.experiments),
-        _describe_left_out_steps(comparison),
+        _describe_disturbed_steps(comparison),
         _describe_untested_conditions(comparison),
         describe_out_of_domain_scoring(scores.tasks, data) if scores else "",
         SAMPLES if sample_flaw_table(comparison.records).all_rows else "",
         _describe_adjective_labels(comparison),
     ]
-    blocks: list[Block] = [Text(sentence, "lead") for sentence in sentences]
-    blocks += [Text(note) for note in notes if note]
-    blocks += [WarningBox(warning) for warning in _warnings(comparison)]
+    blocks: list[Block] = [Paragraph(sentence, "lead") for sentence in sentences]
+    blocks += [Paragraph(note) for note in notes if note]
+    blocks += [WarningBox(warning) for warning in _build_warnings(comparison)]
     blocks += damaged_files_warning(file_errors)
-    blocks.append(_first_figures(comparison, scores, figures))
-    blocks += [Text(sentence) for sentence in describe_undecided_tasks(comparison, scores)]
+    blocks.append(_first_chart_and_figures(comparison, scores, figures))
+    blocks += [Paragraph(sentence) for sentence in describe_undecided_tasks(comparison, scores)]
     blocks += section_blocks
-    blocks.append(Text(_describe_how_to_add_seeds(page, scores)))
-    if page.others:
-        blocks.append(Text(OTHERS))
+    blocks.append(Paragraph(_describe_how_to_add_seeds(page, scores)))
+    if page.incomparable_results:
+        blocks.append(Paragraph(OTHERS))
     return blocks
 
 
-def _first_figures(
+def _first_chart_and_figures(
     comparison: ComparisonRecords, scores: FullLabelScores, figures: Table | None
-) -> Group:
+) -> BlockGroup:
     """Return the chart of the first task and the table of figures, as far as there are such."""
     blocks = list[Block]()
-    chart = first_task_chart(comparison, scores)
+    chart = first_task_accuracy_over_time_chart(comparison, scores)
     if chart is not None:
         blocks.append(chart)
     if figures is not None and figures.all_rows:
-        blocks.append(Group([figures, Text(FIGURES_NOTE, "under")]))
-    return Group(blocks, "first")
+        blocks.append(BlockGroup([figures, Paragraph(FIGURES_NOTE, "under")]))
+    return BlockGroup(blocks, "first")
 
 
 def _describe_how_to_add_seeds(page: PageContext, scores: FullLabelScores) -> Markup:
@@ -174,9 +185,9 @@ def _describe_how_to_add_seeds(page: PageContext, scores: FullLabelScores) -> Ma
     )
 
 
-def answer_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
+def speed_and_accuracy_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
     """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
-    base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
+    base = comparison.short_label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
         Column.left_aligned("experiment"),
         Column("images/s at equal batch size", f"times {base}’s, {CONFIDENCE_TEXT}"),
@@ -199,7 +210,7 @@ def answer_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Tabl
     return Table.of_rows("The answer in figures", columns, rows)
 
 
-def _lead_throughput(comparison: ComparisonRecords) -> Throughput | None:
+def _lead_throughput(comparison: ComparisonRecords) -> ExperimentThroughput | None:
     """Return the speed of the experiment whose ratio the answer begins with; None without a ratio."""
     rows = {}
     for row in comparison.throughputs:
@@ -217,8 +228,8 @@ def _lead_ratio_sentence(comparison: ComparisonRecords) -> Markup | None:
         return None
     ratio = row.ratio
     sentence = RATIOS.get(ratio.verdict, OPEN_RATIO).format(
-        lead=comparison.label(row.experiment),
-        base=comparison.label(comparison.base or ""),
+        lead=comparison.short_label(row.experiment),
+        base=comparison.short_label(comparison.base or ""),
         ratio=format_ratio(ratio.value),
         smallest=format_percent(SMALLEST_EFFECT, 0),
     )
@@ -237,12 +248,12 @@ def _describe_interval(ratio: RateRatio) -> str:
     return "one run each: no interval"
 
 
-def _describe_left_out_steps(comparison: ComparisonRecords) -> str:
+def _describe_disturbed_steps(comparison: ComparisonRecords) -> str:
     """Say whether the ratio of the answer includes disturbed steps; empty where nothing was disturbed."""
     row = _lead_throughput(comparison)
     if row is None or row.ratio is None or row.ratio_of_all is None:
         return ""
-    runs = [TimedRun(*run).windows() for run in comparison.runs_of(Speed)]
+    runs = [TimedRun(*run).windows() for run in comparison.experiments_and_contents_of(Speed)]
     if all(windows.counted_mask().all() for windows in runs):
         return ""
     if row.ratio.low is None and min(row.ratio.runs) > 1:
@@ -277,7 +288,7 @@ def _describe_adjective_labels(comparison: ComparisonRecords) -> str:
     return format_adjective_warning(labels)
 
 
-def _warnings(comparison: ComparisonRecords) -> list[Markup]:
+def _build_warnings(comparison: ComparisonRecords) -> list[Markup]:
     """Return the warnings on ratios that are not shown, on MFUs that differ, and on failed runs."""
     warnings = []
     seen = describe_leaked_test_images(comparison)
@@ -285,24 +296,26 @@ def _warnings(comparison: ComparisonRecords) -> list[Markup]:
         warnings.append(escape(seen))
     if comparison.incomparable is not None:
         warnings.append(INCOMPARABLE.format(comparison.incomparable))
-    gap = find_unequal_mfu_rows(comparison.throughputs)
+    gap = find_least_and_largest_mfu_if_twofold(comparison.throughputs)
     if gap is not None:
         low, high = gap
         warnings.append(
             ENGINEERING.format(
-                high=comparison.label(high.experiment),
+                high=comparison.short_label(high.experiment),
                 high_share=format_percent(high.mfu or 0.0),
-                low=comparison.label(low.experiment),
+                low=comparison.short_label(low.experiment),
                 low_share=format_percent(low.mfu or 0.0),
             )
         )
-    number = len(comparison.records_of(Failure))
+    number = len(comparison.records_and_contents_of(Failure))
     if number:
         warnings.append(FAILURES.format(format_count_with_noun(number, "run")))
     return warnings
 
 
-def _ratio_and_mfu_cells(comparison: ComparisonRecords, row: Throughput | None) -> list[Cell]:
+def _ratio_and_mfu_cells(
+    comparison: ComparisonRecords, row: ExperimentThroughput | None
+) -> list[Cell]:
     """Return the measured ratio, the FLOP-predicted ratio and the MFU."""
     if row is None:
         return [Cell.unmeasured(UNTIMED)] * 3
@@ -315,7 +328,9 @@ def _ratio_and_mfu_cells(comparison: ComparisonRecords, row: Throughput | None) 
     return [measured, predicted, mfu]
 
 
-def _accuracy_cell(tower: SubjectAccuracy | None, row: Throughput | None) -> Cell:
+def _accuracy_cell(
+    tower: TowerOrReferenceAccuracy | None, row: ExperimentThroughput | None
+) -> Cell:
     """Return the accuracy of an experiment's tower, with the time of its training at the measured speed."""
     if tower is None:
         return Cell.not_applicable(NOT_SCORED)

@@ -13,7 +13,7 @@ from bench.environment.files import read_intact_files
 from bench.experiment.config import look_up
 from bench.records.record import Record, read_record
 from reports.page import render_comparison_page
-from reports.render.document import write_and_print_path
+from reports.render.document import write_file_and_print_path
 from reports.result_groups import choose_page_results, record_files_by_comparison
 
 
@@ -54,14 +54,14 @@ class BuildPage:
         text = render_comparison_page(
             joined.comparisons[0].rpartition("/")[2],
             joined.records,
-            joined=joined.comparisons,
-            others=others,
+            joined_comparisons=joined.comparisons,
+            incomparable_results=others,
             file_errors=damaged,
-            folder=list(chain.from_iterable(comparisons.values())),
+            folder_records=list(chain.from_iterable(comparisons.values())),
             results=str(self.results),
             section_errors=failed,
         )
-        write_and_print_path(self.out or self.results / "index.html", text.encode())
+        write_file_and_print_path(self.out or self.results / "index.html", text.encode())
         for line in failed:
             log(line)
         return log_damaged_files_for_exit_code(damaged) or (FAILED_CASE if failed else OK)

@@ -11,14 +11,14 @@ from bench.interfaces.sections import (
     Block,
     ComparisonRecords,
     DefinitionList,
-    Fold,
+    FoldOutBlock,
     Heading,
     PageContext,
+    Paragraph,
     Section,
-    Text,
 )
 from bench.measure.comparison_records import UNTIMED
-from bench.measure.tables import failure_table
+from bench.measure.tables import failed_run_table
 from bench.records.record import Record
 from bench.tables.formats import format_count, join_with_and
 from bench.tables.tables import Cell, Column, Table
@@ -37,7 +37,7 @@ FIELD_BY_CIRCUMSTANCE = (
 TextByName = Mapping[str, str]  # a value as text, by the name of a setting or of a circumstance
 
 
-def _build_methods(page: PageContext) -> Sequence[Block]:
+def _build_methods_and_settings_blocks(page: PageContext) -> Sequence[Block]:
     """Return the table of the methods, and the settings that differ or are equal."""
     comparison = page.comparison
     settings = {}
@@ -49,12 +49,12 @@ def _build_methods(page: PageContext) -> Sequence[Block]:
     ]
 
 
-def _build_failures(page: PageContext) -> Sequence[Block]:
-    table = failure_table(page.comparison.records, page.comparison.label)
-    return [table if table.all_rows else Text("No run failed.", "empty")]
+def _build_failed_runs_blocks(page: PageContext) -> Sequence[Block]:
+    table = failed_run_table(page.comparison.records, page.comparison.short_label)
+    return [table if table.all_rows else Paragraph("No run failed.", "empty")]
 
 
-def _build_environment(page: PageContext) -> Sequence[Block]:
+def _build_circumstances_blocks(page: PageContext) -> Sequence[Block]:
     """Return when the runs were started, and the circumstances that differ or are equal."""
     comparison = page.comparison
     values = {}
@@ -64,7 +64,7 @@ def _build_environment(page: PageContext) -> Sequence[Block]:
         )
     starts = sorted(record.circumstances.started_at for record in comparison.records)
     return [
-        Text(f"Runs were started from {starts[0]} to {starts[-1]} (UTC)."),
+        Paragraph(f"Runs were started from {starts[0]} to {starts[-1]} (UTC)."),
         *_differing_and_equal_blocks(comparison, values, "circumstance"),
     ]
 
@@ -79,9 +79,11 @@ def _join_circumstances(records: Sequence[Record]) -> TextByName:
     return joined
 
 
-METHODS = Section("methods", "What differs between the methods", "Methods", _build_methods)
-FAILURES = Section("failures", "Failures", "Failures", _build_failures)
-ENVIRONMENT = Section("environment", "Environment", "Environment", _build_environment)
+METHODS = Section(
+    "methods", "What differs between the methods", "Methods", _build_methods_and_settings_blocks
+)
+FAILURES = Section("failures", "Failures", "Failures", _build_failed_runs_blocks)
+ENVIRONMENT = Section("environment", "Environment", "Environment", _build_circumstances_blocks)
 
 
 def _differing_and_equal_blocks(
@@ -103,10 +105,10 @@ def _differing_and_equal_blocks(
     blocks: list[Block] = []
     if rows:
         title = f"{plural} that differ"
-        columns = Column.all_left_aligned(noun, *map(comparison.label, texts_by_experiment))
+        columns = Column.all_left_aligned(noun, *map(comparison.short_label, texts_by_experiment))
         blocks += [Heading(title), Table.of_rows(title, columns, rows)]
     if common:
-        blocks.append(Fold(f"{plural} that are the same for all", [DefinitionList(common)]))
+        blocks.append(FoldOutBlock(f"{plural} that are the same for all", [DefinitionList(common)]))
     return blocks
 
 

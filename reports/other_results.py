@@ -6,12 +6,19 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
-from bench.interfaces.sections import Block, Heading, OtherResults, PageContext, Section, Text
-from bench.measure.comparison_records import collect_comparison
+from bench.interfaces.sections import (
+    Block,
+    Heading,
+    IncomparableResults,
+    PageContext,
+    Paragraph,
+    Section,
+)
+from bench.measure.comparison_records import select_comparison_records
 from bench.measure.speed_tables import throughput_table
-from bench.measure.tables import failure_table
+from bench.measure.tables import failed_run_table
 from bench.tables.tables import Table
-from bench.transfer.score_tables import overview_table
+from bench.transfer.score_tables import accuracy_overview_table
 from bench.transfer.subject_scores import collect_full_label_scores
 
 ALONE = Markup(
@@ -20,29 +27,31 @@ ALONE = Markup(
 )
 
 
-def _build(page: PageContext) -> Sequence[Block] | None:
+def _build_incomparable_results_blocks(page: PageContext) -> Sequence[Block] | None:
     """Return a heading, the reason and the tables of each group of results; None without any."""
-    if not page.others:
+    if not page.incomparable_results:
         return None
-    blocks: list[Block] = [Text(ALONE.format(shlex.quote(page.results)), "under")]
-    for results in page.others:
+    blocks: list[Block] = [Paragraph(ALONE.format(shlex.quote(page.results)), "under")]
+    for results in page.incomparable_results:
         names = ", ".join(results.comparisons)
-        blocks += [Heading(names), Text(results.reason)]
+        blocks += [Heading(names), Paragraph(results.reason)]
         for table in _result_tables(results):
             if table.all_rows:
                 blocks.append(replace(table, title=f"{table.title}, {names}", note=""))
     return blocks
 
 
-SECTION = Section("others", "Other results in this folder", "Other results", _build)
+SECTION = Section(
+    "others", "Other results in this folder", "Other results", _build_incomparable_results_blocks
+)
 
 
-def _result_tables(results: OtherResults) -> list[Table]:
+def _result_tables(results: IncomparableResults) -> list[Table]:
     """Return the tables of speeds, of accuracies and of failed runs."""
-    comparison = collect_comparison("", results.records)
+    comparison = select_comparison_records("", results.records)
     scores = collect_full_label_scores(comparison)
     return [
         throughput_table(comparison),
-        overview_table(comparison, scores),
-        failure_table(results.records),
+        accuracy_overview_table(comparison, scores),
+        failed_run_table(results.records),
     ]

@@ -10,21 +10,21 @@ from bench.console.console import format_error_on_one_line
 from bench.interfaces.sections import (
     DEFAULT_RESULTS,
     Block,
-    OtherResults,
+    IncomparableResults,
     PageContext,
-    Question,
+    PageQuestion,
     Section,
     WarningBox,
     iterate_nested_blocks,
     list_extension_sections,
 )
-from bench.measure.comparison_records import collect_comparison
+from bench.measure.comparison_records import select_comparison_records
 from bench.records.record import Record
 from bench.transfer.subject_scores import collect_full_label_scores
 from reports import circumstances, other_results, page_data
 from reports.accuracy import accuracy_section, losses_section
 from reports.accuracy.ranking import judge_first_task_differences
-from reports.answer import answer_blocks, answer_sentences, answer_table
+from reports.answer import answer_blocks, answer_sentences, speed_and_accuracy_table
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.speed import figures_section, throughput_section
 
@@ -67,36 +67,36 @@ def render_comparison_page(
     name: str,
     records: Sequence[Record],
     *,
-    joined: Sequence[str] = (),
-    others: Sequence[OtherResults] = (),
+    joined_comparisons: Sequence[str] = (),
+    incomparable_results: Sequence[IncomparableResults] = (),
     file_errors: Sequence[str] = (),
-    folder: Sequence[Record] = (),
+    folder_records: Sequence[Record] = (),
     results: str = DEFAULT_RESULTS,
     section_errors: list[str] | None = None,
 ) -> str:
-    """Return the page of a comparison, or of several that are `joined` and named after the newest.
+    """Return the page of a comparison, or of several `joined_comparisons`, named after the newest.
 
-    `others` are results of the folder that cannot be compared with these. `file_errors` are those of files that are
-    left out, `folder` are all records of the folder, and `results` is its path as commands name it.
+    `incomparable_results` of the folder cannot be compared with these. `file_errors` are those of files that are left
+    out, `folder_records` are all records of the folder, and `results` is its path as commands name it.
 
     A section that raises becomes one line in its place, which is added to `section_errors`; without this list the
     error is raised.
     """
-    comparison = collect_comparison(name, records)
+    comparison = select_comparison_records(name, records)
     scores = collect_full_label_scores(comparison)
     context = PageContext(
         comparison=comparison,
         records=records,
         differences=judge_first_task_differences(comparison, scores),
-        joined=joined,
-        others=others,
-        folder=folder,
+        joined_comparisons=joined_comparisons,
+        incomparable_results=incomparable_results,
+        folder_records=folder_records,
         results=results,
     )
-    figures = answer_table(comparison, scores)
+    figures = speed_and_accuracy_table(comparison, scores)
     _, added = build_sections(context, section_errors, in_answer=True)
     sections, built = build_sections(replace(context, built=[figures]), section_errors)
-    questions = [block.text for block in built if isinstance(block, Question)]
+    questions = [block.text for block in built if isinstance(block, PageQuestion)]
     sentences = [*questions[:1], *answer_sentences(context, scores)]
     shown_figures = None if questions else figures
     kind = "Smoke test" if comparison.is_smoke_test else "Comparison"
@@ -104,7 +104,7 @@ def render_comparison_page(
     return render_page(
         title,
         sentences[0],
-        eyebrow=JOINED.format(title) if len(joined) > 1 else title,
+        eyebrow=JOINED.format(title) if len(joined_comparisons) > 1 else title,
         answer=answer_blocks(context, scores, sentences[1:], shown_figures, added, file_errors),
         sections=sections,
     )
@@ -122,10 +122,10 @@ def build_sections(
         if (section.place == "answer") != in_answer:
             continue
         try:
-            built = section.blocks(context)
+            built = section.build_blocks(context)
             if built is None:
                 continue
-            blocks = _require_blocks(built)
+            blocks = _require_sequence_of_blocks(built)
             content = render_blocks(blocks)
         except Exception as error:  # it may be the code of others
             if section_errors is None:
@@ -139,7 +139,7 @@ def build_sections(
     return sections, list(context.built)
 
 
-def _require_blocks(built: Sequence[Block]) -> list[Block]:
+def _require_sequence_of_blocks(built: Sequence[Block]) -> list[Block]:
     """Return what a section returned; TypeError if it is no sequence of blocks."""
     blocks = list(built)
     for block in iterate_nested_blocks(blocks):

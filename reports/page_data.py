@@ -9,13 +9,13 @@ import msgspec
 from bench.interfaces.sections import (
     Block,
     DefinitionList,
-    Download,
-    Files,
+    EmbeddedFile,
+    EmbeddedFileList,
     Heading,
     ItemList,
     PageContext,
+    Paragraph,
     Section,
-    Text,
     iterate_nested_blocks,
 )
 from bench.measure.tables import sample_flaw_table
@@ -23,7 +23,7 @@ from bench.records.record import Memory, Speed, Training, TransferScores
 from bench.records.record_kind import AnyRecordContent
 from bench.tables.formats import join_with_and
 from bench.tables.tables import Cell, Column, Table
-from bench.transfer.pareto import make_time_and_energy_axes
+from bench.transfer.pareto import make_time_and_energy_cost_axes
 
 KINDS: dict[str, type[AnyRecordContent]] = {
     "speed": Speed,
@@ -62,34 +62,38 @@ GLOSSARY: dict[str, str] = {
 }
 
 
-def _build_unmeasured(page: PageContext) -> Sequence[Block]:
+def _build_unmeasured_blocks(page: PageContext) -> Sequence[Block]:
     table = _unmeasured_table(page)
     if not table.all_rows:
-        return [Text("Everything was measured.", "empty")]
-    return [table, Text(UNMEASURED_NOTE, "under")]
+        return [Paragraph("Everything was measured.", "empty")]
+    return [table, Paragraph(UNMEASURED_NOTE, "under")]
 
 
-def _build_data(page: PageContext) -> Sequence[Block]:
+def _build_download_blocks(page: PageContext) -> Sequence[Block]:
     """Return the files to download, the skipped samples, and the comparisons of the page."""
-    files = [block for block in iterate_nested_blocks(page.built) if isinstance(block, Download)]
+    files = [
+        block for block in iterate_nested_blocks(page.built) if isinstance(block, EmbeddedFile)
+    ]
     records = msgspec.json.encode(page.records)
-    files.append(Download("records.json", "all records, with every step", records))
-    blocks: list[Block] = [Files(files, f"{page.comparison.name}-")]
-    samples = sample_flaw_table(page.comparison.records, page.comparison.label)
+    files.append(EmbeddedFile("records.json", "all records, with every step", records))
+    blocks: list[Block] = [EmbeddedFileList(files, f"{page.comparison.name}-")]
+    samples = sample_flaw_table(page.comparison.records, page.comparison.short_label)
     if samples.all_rows:
         blocks += [Heading(samples.title), samples]
-    if len(page.joined) > 1:
-        blocks += [Heading("Comparisons on this page"), ItemList(page.joined)]
+    if len(page.joined_comparisons) > 1:
+        blocks += [Heading("Comparisons on this page"), ItemList(page.joined_comparisons)]
     return blocks
 
 
-def _build_glossary(_: PageContext) -> Sequence[Block]:
+def _build_glossary_blocks(_: PageContext) -> Sequence[Block]:
     return [DefinitionList({word: [meaning] for word, meaning in GLOSSARY.items()}, "glossary")]
 
 
-UNMEASURED = Section("unmeasured", "Not measured, and why", "Not measured", _build_unmeasured)
-DATA = Section("data", "Data", "Data", _build_data)
-WORDS = Section("words", "Glossary", "Glossary", _build_glossary)
+UNMEASURED = Section(
+    "unmeasured", "Not measured, and why", "Not measured", _build_unmeasured_blocks
+)
+DATA = Section("data", "Data", "Data", _build_download_blocks)
+WORDS = Section("words", "Glossary", "Glossary", _build_glossary_blocks)
 
 
 def _unmeasured_table(page: PageContext) -> Table:
@@ -97,9 +101,9 @@ def _unmeasured_table(page: PageContext) -> Table:
     comparison = page.comparison
     row_names: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)  # by figure and reason
     for kind, measured in KINDS.items():
-        if not comparison.records_of(measured):
+        if not comparison.records_and_contents_of(measured):
             row_names[kind, "this comparison has no run of this kind"]["all"] = None
-    for unmeasured in _unmeasured_figures(page):
+    for unmeasured in _list_unmeasured_values(page):
         row_names[unmeasured.figure, unmeasured.reason][unmeasured.row] = None
     rows = []
     for (figure, reason), names in row_names.items():
@@ -110,7 +114,7 @@ def _unmeasured_table(page: PageContext) -> Table:
     )
 
 
-class UnmeasuredFigure(NamedTuple):
+class UnmeasuredValue(NamedTuple):
     """A figure that was not measured."""
 
     figure: str  # title of its column, or name of a reading
@@ -118,19 +122,19 @@ class UnmeasuredFigure(NamedTuple):
     reason: str
 
 
-def _unmeasured_figures(page: PageContext) -> Iterator[UnmeasuredFigure]:
+def _list_unmeasured_values(page: PageContext) -> Iterator[UnmeasuredValue]:
     """Yield every cell of the page's tables, and every reading of a timed run, that was not measured."""
     for table in iterate_nested_blocks(page.built):
         if isinstance(table, Table):
             for row in table.all_rows:
                 for column, cell in zip(table.columns, row, strict=False):
                     if cell.is_unmeasured:
-                        yield UnmeasuredFigure(column.title, row[0].text, cell.why)
-    for experiment, speed in page.comparison.runs_of(Speed):
-        label = page.comparison.label(experiment.name)
+                        yield UnmeasuredValue(column.title, row[0].text, cell.why)
+    for experiment, speed in page.comparison.experiments_and_contents_of(Speed):
+        label = page.comparison.short_label(experiment.name)
         for reading, reason in speed.not_measured.items():
-            yield UnmeasuredFigure(reading, label, reason)
-    _, energy = make_time_and_energy_axes(page.comparison)
+            yield UnmeasuredValue(reading, label, reason)
+    _, energy = make_time_and_energy_cost_axes(page.comparison)
     if not energy.cost_per_image:
         reason = "no power was read in all runs of an experiment"
-        yield UnmeasuredFigure("energy", "all", reason)
+        yield UnmeasuredValue("energy", "all", reason)

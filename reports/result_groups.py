@@ -19,7 +19,7 @@ from bench.experiment.config import (
     unexpected_differences,
 )
 from bench.interfaces.catalog import RANDOM_INIT, REFERENCES
-from bench.interfaces.sections import OtherResults
+from bench.interfaces.sections import IncomparableResults
 from bench.records.record import (
     EQUAL_IMAGES,
     EQUAL_SECONDS,
@@ -56,30 +56,34 @@ class ComparableResults:
 
     comparisons: list[str] = field(default_factory=list)  # names
     records: list[Record] = field(default_factory=list)
-    _names: dict[Key, str] = field(default_factory=dict)  # of experiments, by `row_settings`
-    # As of `_equal_seconds_rows`, of the first comparison that has such rows.
-    _equal_seconds_rows: set[Key] = field(default_factory=set)
+    _names: dict[Key, str] = field(
+        default_factory=dict
+    )  # of experiments, by `settings_of_page_row`
+    # As of `_rows_that_set_equal_seconds`, of the first comparison that has such rows.
+    _rows_that_set_equal_seconds: set[Key] = field(default_factory=set)
 
     def add_missing(self, comparison: str, records: Sequence[Record]) -> list[Record]:
         """Add the records that are missing here, if any is a result; return those that are not added and not equal."""
-        added, superseded = _split_superseded(self.records, records)
+        added, superseded = _split_missing_and_superseded(self.records, records)
         if self.records and not any(map(_is_result, added)):
             return list(records)
-        slowest_rows = _equal_seconds_rows(added)
-        if not self._equal_seconds_rows:
-            self._equal_seconds_rows = slowest_rows
-        has_other_seconds = bool(slowest_rows) and self._equal_seconds_rows.isdisjoint(slowest_rows)
+        slowest_rows = _rows_that_set_equal_seconds(added)
+        if not self._rows_that_set_equal_seconds:
+            self._rows_that_set_equal_seconds = slowest_rows
+        has_other_seconds = bool(slowest_rows) and self._rows_that_set_equal_seconds.isdisjoint(
+            slowest_rows
+        )
         self.comparisons.append(comparison)
         for record in added:
-            self.records.append(self._with_page_name(record, has_other_seconds))
+            self.records.append(self._with_page_name_and_budgets(record, has_other_seconds))
         return superseded if any(map(_is_result, superseded)) else []
 
-    def _with_page_name(self, record: Record, has_other_seconds: bool) -> Record:
+    def _with_page_name_and_budgets(self, record: Record, has_other_seconds: bool) -> Record:
         """Return a record under the name that its experiment has here, without budgets of other device seconds."""
         experiment = record.experiment
         if experiment is None:
             return record
-        name = self._names.setdefault(row_settings(experiment), experiment.name)
+        name = self._names.setdefault(settings_of_page_row(experiment), experiment.name)
         measured = record.measured
         if isinstance(measured, TransferScores) and measured.subject == experiment.name:
             measured = replace(measured, subject=name)
@@ -103,7 +107,7 @@ def record_files_by_comparison(results: Path) -> dict[str, list[Path]]:
     return group_by(paths, comparison)
 
 
-def row_settings(experiment: Experiment) -> Key:
+def settings_of_page_row(experiment: Experiment) -> Key:
     """Return the values of the settings that all records of one row of a page share: all but name and seed, mainly."""
     ignored = ("name", *FIELDS_IGNORED_IN_ROWS)
     names = [name for name in field_names_of(experiment) if name not in ignored]
@@ -112,7 +116,7 @@ def row_settings(experiment: Experiment) -> Key:
 
 def choose_page_results(
     comparisons: Mapping[str, Sequence[Record]],
-) -> tuple[ComparableResults, list[OtherResults]]:
+) -> tuple[ComparableResults, list[IncomparableResults]]:
     """Return the results that begin a folder's page, and the others that cannot be compared with them.
 
     `comparisons` has the records by comparison, oldest first. Each joins the first group of results that it can be
@@ -140,12 +144,12 @@ def choose_page_results(
             groups.append(new_group)
     for group in groups:
         group.comparisons.sort(key=oldest_first.index, reverse=True)
-    page, *others = sorted(groups, key=_page_priority, reverse=True)
+    page, *others = sorted(groups, key=_page_sort_key, reverse=True)
     apart = []
     for group in others:
         if _has_joined_kind(group):
             reason = _reason_not_joined(page.records, group.records) or REPEATED
-            apart.append(OtherResults(group.comparisons, group.records, reason))
+            apart.append(IncomparableResults(group.comparisons, group.records, reason))
     return page, apart
 
 
@@ -154,7 +158,7 @@ def _has_joined_kind(group: ComparableResults) -> bool:
     return any(isinstance(record.measured, JOINED_KINDS) for record in group.records)
 
 
-def _page_priority(group: ComparableResults) -> tuple[bool, bool, int, int, bool, str]:
+def _page_sort_key(group: ComparableResults) -> tuple[bool, bool, int, int, bool, str]:
     """Return the key by which groups are sorted; that with the largest begins the page."""
     names_by_kind: dict[type, set[str]] = defaultdict(set)
     for record in group.records:
@@ -204,7 +208,7 @@ def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str
     return ""
 
 
-def _equal_seconds_rows(records: Iterable[Record]) -> set[Key]:
+def _rows_that_set_equal_seconds(records: Iterable[Record]) -> set[Key]:
     """Return the rows, and the numbers of images, of the slowest experiments, whose time sets the equal seconds.
 
     Their towers at equal images are those at equal device seconds.
@@ -215,7 +219,7 @@ def _equal_seconds_rows(records: Iterable[Record]) -> set[Key]:
         budgets = getattr(record.measured, "budgets", ())
         is_slowest = EQUAL_IMAGES in budgets and EQUAL_SECONDS in budgets
         if is_slowest and experiment is not None:
-            rows.add((row_settings(experiment), experiment.training.images))
+            rows.add((settings_of_page_row(experiment), experiment.training.images))
     return rows
 
 
@@ -228,7 +232,7 @@ def _distinct_experiments(records: Iterable[Record]) -> list[Experiment]:
     return list(experiments)
 
 
-def _split_superseded(
+def _split_missing_and_superseded(
     page: Sequence[Record], records: Sequence[Record]
 ) -> tuple[list[Record], list[Record]]:
     """Return the records whose runs the page lacks, and those of runs that it has with other figures."""
@@ -261,7 +265,7 @@ def _identity_keys(record: Record) -> Iterator[Key]:
         case Speed() | Memory():
             yield ("timed",)
         case Training() if experiment is not None:
-            yield "training", row_settings(experiment), experiment.training.images, seed
+            yield "training", settings_of_page_row(experiment), experiment.training.images, seed
         case MeasuredFigures() as figures:
             yield "figures", figures.measurement
         case UnknownRecordContent() as unknown:
@@ -270,7 +274,7 @@ def _identity_keys(record: Record) -> Iterator[Key]:
             init = None if experiment is None else experiment.image.random_init_key
             subject: Key = (transfer.subject, init)
             if experiment is not None and transfer.subject == experiment.name:
-                subject = (row_settings(experiment), transfer.images)
+                subject = (settings_of_page_row(experiment), transfer.images)
             for score in transfer.scores:
                 labels = (score.per_class, score.label_share)
                 yield subject, seed, score.task, score.protocol, labels, score.draw

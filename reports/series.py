@@ -1,4 +1,4 @@
-"""Observations -> series over commits: one metric on one machine with one set of settings."""
+"""Metric values -> series over commits: one metric on one machine with one set of settings."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
 
-from bench.measure.observations import BenchmarkId, Commit, Metric, Observation
+from bench.measure.metric_values import BenchmarkId, Commit, Metric, MetricValue
 from bench.tables.groups import group_by
 
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -14,7 +14,7 @@ MIN_IN_TURN = 3  # commits for an estimate of the common factor of a turn
 
 
 @dataclass(frozen=True, slots=True)
-class CommitPoint:
+class CommitValues:
     """The values of the processes of one commit."""
 
     commit: Commit
@@ -26,7 +26,7 @@ class CommitPoint:
         """The median over processes."""
         return median(self.runs)
 
-    def runs_with_turns(self) -> Iterable[tuple[float, str]]:
+    def values_with_turns(self) -> Iterable[tuple[float, str]]:
         """Return (value, turn) of each process."""
         return zip(self.runs, self.turns, strict=True)
 
@@ -38,7 +38,7 @@ class MetricSeries:
     benchmark: BenchmarkId
     metric: Metric
     machine: str
-    points: tuple[CommitPoint, ...]
+    points: tuple[CommitValues, ...]
 
     def independent_values_by_commit(self) -> list[list[float]]:
         """Return the values of each commit that vary independently.
@@ -52,7 +52,7 @@ class MetricSeries:
         for point in self.points:
             values = []
             alone = []
-            for value, turn in point.runs_with_turns():
+            for value, turn in point.values_with_turns():
                 if turn in factors:
                     values.append(value / factors[turn])
                 else:
@@ -76,7 +76,7 @@ class CommitHistory:
         return list(dict.fromkeys(line.machine for line in self.series))
 
 
-def _common_factor_by_turn(points: Sequence[CommitPoint]) -> dict[str, float]:
+def _common_factor_by_turn(points: Sequence[CommitValues]) -> dict[str, float]:
     """Return by turn what its processes have in common: the median of process / median of its commit.
 
     Only turns that several commits share are included; for two commits, which are too few, the factor is 1.
@@ -84,7 +84,7 @@ def _common_factor_by_turn(points: Sequence[CommitPoint]) -> dict[str, float]:
     """
     ratios: dict[str, list[float]] = defaultdict(list)
     for point in points:
-        for value, turn in point.runs_with_turns():
+        for value, turn in point.values_with_turns():
             if turn:
                 ratios[turn].append(value / point.median)
     factors = {}
@@ -96,55 +96,55 @@ def _common_factor_by_turn(points: Sequence[CommitPoint]) -> dict[str, float]:
     return factors
 
 
-def build_history(observations: Iterable[Observation]) -> CommitHistory:
-    """Group observations into series; commits are in the order of their times."""
-    observations = list(observations)
-    commits = _sort_commits_by_time(observations)
+def build_history(metric_values: Iterable[MetricValue]) -> CommitHistory:
+    """Group metric values into series; commits are in the order of their times."""
+    metric_values = list(metric_values)
+    commits = _sort_commits_by_time(metric_values)
     by_series = group_by(
-        observations,
-        lambda observation: (observation.benchmark, observation.metric, observation.machine),
+        metric_values,
+        lambda metric_value: (metric_value.benchmark, metric_value.metric, metric_value.machine),
     )
     series = []
     for (benchmark, metric, machine), observations_of_series in by_series.items():
-        points = _commit_points(observations_of_series, commits)
+        points = _list_values_by_commit(observations_of_series, commits)
         series.append(MetricSeries(benchmark, metric, machine, points))
     series.sort(key=series_sort_key)
     return CommitHistory(tuple(series), tuple(commits))
 
 
-def _commit_points(
-    observations: Sequence[Observation], commits: Iterable[Commit]
-) -> tuple[CommitPoint, ...]:
-    """Return the observations of a series as points, in the order of the commits."""
-    by_commit = group_by(observations, lambda observation: observation.commit)
+def _list_values_by_commit(
+    metric_values: Sequence[MetricValue], commits: Iterable[Commit]
+) -> tuple[CommitValues, ...]:
+    """Return the metric values of a series as points, in the order of the commits."""
+    by_commit = group_by(metric_values, lambda metric_value: metric_value.commit)
     points = []
     for commit in commits:
         if commit in by_commit:
-            values = [observation.value for observation in by_commit[commit]]
-            turns = [observation.turn for observation in by_commit[commit]]
-            points.append(CommitPoint(commit, tuple(values), tuple(turns)))
+            values = [metric_value.value for metric_value in by_commit[commit]]
+            turns = [metric_value.turn for metric_value in by_commit[commit]]
+            points.append(CommitValues(commit, tuple(values), tuple(turns)))
     return tuple(points)
 
 
-def series_sort_key(item: MetricSeries | Observation) -> tuple[str, str, str, str]:
-    """Return the key by which series, or observations, are sorted: group, benchmark, metric, machine."""
+def series_sort_key(item: MetricSeries | MetricValue) -> tuple[str, str, str, str]:
+    """Return the key by which series, or metric values, are sorted: group, benchmark, metric, machine."""
     benchmark = item.benchmark
     return benchmark.group, benchmark.name, item.metric.name, item.machine
 
 
-def _sort_commits_by_time(observations: Sequence[Observation]) -> list[Commit]:
-    """Return the commits of observations, oldest first; a changed work tree follows its commit.
+def _sort_commits_by_time(metric_values: Sequence[MetricValue]) -> list[Commit]:
+    """Return the commits of metric values, oldest first; a changed work tree follows its commit.
 
     The time of a commit is unknown in records: the time of its first measurement takes its place.
     """
     commit_times: dict[str, str] = {}
     measured_at: dict[Commit, str] = {}
-    for observation in sorted(
-        observations, key=lambda observation: parse_time(observation.measured_at)
+    for metric_value in sorted(
+        metric_values, key=lambda metric_value: parse_time(metric_value.measured_at)
     ):
-        if observation.committed_at:
-            commit_times.setdefault(observation.commit.id, observation.committed_at)
-        measured_at.setdefault(observation.commit, observation.measured_at)
+        if metric_value.committed_at:
+            commit_times.setdefault(metric_value.commit.id, metric_value.committed_at)
+        measured_at.setdefault(metric_value.commit, metric_value.measured_at)
 
     def order(commit: Commit) -> tuple[datetime, bool]:
         time = commit_times.get(commit.id, measured_at[commit])

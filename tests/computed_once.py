@@ -24,8 +24,8 @@ for shard in pretrain_shards():
                     json.load(tar.extractfile(member))["caption"]
                 )
 
-speed.find_or_measure_peak_flops = cache(speed.find_or_measure_peak_flops)
+speed.find_or_measure_peak_flops_and_source = cache(speed.find_or_measure_peak_flops_and_source)
 threads = torch.get_num_threads()
 torch.set_num_threads(1)  # others would not outlive a fork
-speed.find_or_measure_peak_flops(torch.device("cpu"), "fp32")
+speed.find_or_measure_peak_flops_and_source(torch.device("cpu"), "fp32")
 torch.set_num_threads(threads)

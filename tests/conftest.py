@@ -23,9 +23,9 @@ with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
     import bench.train.loop
     import bench.transfer.score  # noqa: F401
     import tests.computed_once  # noqa: F401
-    from bench.interfaces.extensions import load_extensions
+    from bench.interfaces.extensions import load_features_and_extensions
 
-    load_extensions()
+    load_features_and_extensions()
 
 import torch
 

@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from bench.environment.imports import imports_without_gc
-from bench.interfaces.extensions import load_extensions
+from bench.interfaces.extensions import load_features_and_extensions
 
 MODULES = (
     *(
@@ -19,4 +19,4 @@ MODULES = (
 with imports_without_gc():
     for module in MODULES:
         import_module(module)
-    load_extensions()  # which every process of a run does first
+    load_features_and_extensions()  # which every process of a run does first

@@ -19,8 +19,13 @@ import torch.multiprocessing as mp
 from bench.data import loader_workers
 from bench.environment.torchrun_ranks import TORCHRUN_VARIABLES, read_torchrun_ranks
 from bench.orchestration import preflight
-from bench.orchestration.runner import Runner, SlotPipes
-from bench.orchestration.runs import Run, decode_run, execute_run, log_and_describe_failure
+from bench.orchestration.runner import Runner, TimeSlotPipes
+from bench.orchestration.runs import (
+    FunctionRun,
+    decode_run_from_json,
+    execute_run_and_write_record,
+    log_and_describe_failure,
+)
 
 if TYPE_CHECKING:
     import subprocess
@@ -153,14 +158,14 @@ def _joined(
 class InProcess(Runner):
     """Executes runs in this process: what a fresh one does, without its start, each whole in its first turn."""
 
-    def _run_in_process(
-        self, run: Run, _settings: dict[str, str], slot: SlotPipes | None = None
+    def _execute_and_return_failure_reason(
+        self, run: FunctionRun, _settings: dict[str, str], slot: TimeSlotPipes | None = None
     ) -> str:
         with closing(slot) if slot else nullcontext():
             if slot:
                 os.read(slot.grant_read, 1)
             try:
-                execute_run(decode_run(run.encode()))
+                execute_run_and_write_record(decode_run_from_json(run.encode_as_json()))
             except Exception as error:  # noqa: BLE001 - as a worker answers it
                 return log_and_describe_failure(error)
         return ""
@@ -169,13 +174,13 @@ class InProcess(Runner):
 class Parting(Runner):
     """Executes each run in a process of its own, without the seconds that a fresh one imports for."""
 
-    def _run_in_process(
-        self, run: Run, _settings: dict[str, str], slot: SlotPipes | None = None
+    def _execute_and_return_failure_reason(
+        self, run: FunctionRun, _settings: dict[str, str], slot: TimeSlotPipes | None = None
     ) -> str:
         if slot is not None:
             slot.close()
         reasons = forkserver().SimpleQueue()
-        process = started(_execute, run.encode(), reasons)
+        process = started(_execute, run.encode_as_json(), reasons)
         process.join()
         if not process.exitcode:
             return ""
@@ -185,7 +190,7 @@ class Parting(Runner):
 def _execute(run: str, reasons: Any) -> None:
     torch.set_num_threads(1)
     try:
-        execute_run(decode_run(run))
+        execute_run_and_write_record(decode_run_from_json(run))
     except Exception as error:
         reasons.put(log_and_describe_failure(error))
         raise

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from bench.measure.windows import MAX_WINDOWS_FACTOR, Windows
+from bench.measure.windows import MAX_WINDOWS_FACTOR, TimingWindows
 from bench.statistics.ratios import (
     RateRatio,
     compare_rates_to_base,
@@ -131,7 +131,7 @@ class SimulatedRounds:
             is_busy = not is_busy
         return busy
 
-    def measure(self, round_: int) -> dict[str, Windows]:
+    def measure(self, round_: int) -> dict[str, TimingWindows]:
         """Return the windows of a round by experiment; each run ends by the rule for windows."""
         machine = self._machine
         luck = self._random.normal(0, machine.round_spread)
@@ -139,7 +139,7 @@ class SimulatedRounds:
         order = list(range(len(NAMES)))
         order = order[round_ % len(NAMES) :] + order[: round_ % len(NAMES)]
         self._seconds += BETWEEN_ROUNDS_SECONDS
-        runs = {name: Windows(WINDOWS, [], [], []) for name in NAMES}
+        runs = {name: TimingWindows(WINDOWS, [], [], []) for name in NAMES}
         while unfinished := [
             index for index in order if not runs[NAMES[index]].has_enough_windows()
         ]:
@@ -189,18 +189,18 @@ class SimulatedRounds:
         return self._seconds - start, waited * (1 - machine.hidden_slowdown) / machine.waits_slope
 
 
-def simulate(machine: Machine, seed: int) -> list[dict[str, Windows]]:
+def simulate(machine: Machine, seed: int) -> list[dict[str, TimingWindows]]:
     """Return the windows of each round of a comparison, by experiment."""
     rounds = SimulatedRounds(machine, seed)
     return [rounds.measure(round_) for round_ in range(ROUNDS)]
 
 
-def compare(measured: Sequence[dict[str, Windows]]) -> dict[str, RateRatio]:
+def compare(measured: Sequence[dict[str, TimingWindows]]) -> dict[str, RateRatio]:
     """Return the ratios to the first experiment as the harness does; without an answer they have no interval."""
     rates: dict[str, dict[int, float]] = {name: {} for name in NAMES}
     for round_, runs in enumerate(measured):
         for name, windows in runs.items():
-            rate = windows.undisturbed_rate()
+            rate = windows.undisturbed_images_per_second_of_one_process()
             if rate is not None:
                 rates[name][round_] = rate
     base, *others = NAMES
@@ -208,7 +208,12 @@ def compare(measured: Sequence[dict[str, Windows]]) -> dict[str, RateRatio]:
     for name in others:
         if len(rates[base].keys() & rates[name].keys()) < 2:
             everything = [
-                dict(enumerate(runs[side].rate_of_all_windows() for runs in measured))
+                dict(
+                    enumerate(
+                        runs[side].images_per_second_of_one_process_in_all_windows()
+                        for runs in measured
+                    )
+                )
                 for side in (base, name)
             ]
             ratios[name] = compute_rate_ratio_without_interval(*everything)

@@ -15,7 +15,7 @@ from bench.experiment.config import MAY_DIFFER, Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import renamed_with_settings
 from bench.measure.throughput import undisturbed_rates_by_experiment
-from bench.orchestration.preflight import begin_comparison, check_and_prepare
+from bench.orchestration.preflight import begin_comparison, require_runnable_and_prepare_data
 from bench.records.record import Memory, Record
 from bench.statistics.ratios import RateRatio, compare_rates
 
@@ -79,7 +79,7 @@ def slowed_arms() -> list[Experiment]:
 
 def measure_arms(arms: list[Experiment], results: Path) -> list[Record]:
     """Time the arms in interleaved rounds, and the memory of three equal runs: first, last and beside another."""
-    check_and_prepare(results, arms, may_differ=(*MAY_DIFFER, "injected_slowdown"))
+    require_runnable_and_prepare_data(results, arms, may_differ=(*MAY_DIFFER, "injected_slowdown"))
     comparison = begin_comparison(results, "selftest", arms)
     comparison.measure_memory(arms[:1])
     comparison.measure_speed(COMPARISONS * ROUNDS)

@@ -11,7 +11,11 @@ from bench.data.targets import CaptionsWithRows, CaptionTokens
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import METHODS, require_method_accepts
-from bench.measure.costs import build_tower_and_model_on_meta, count_step_flops, meta_captions
+from bench.measure.costs import (
+    build_tower_and_model_on_meta,
+    count_mean_step_flops,
+    make_meta_captions,
+)
 from bench.profilers.counters import TensorByteCounter
 from models.text_decoder import Captioner, DecoderBlock, TextDecoder
 
@@ -196,8 +200,8 @@ def test_flops_of_the_decoder_are_those_of_its_matrices() -> None:
     width, layers = 128, 2
     vocabulary, patches = model.decoder.head.out_features, 16
     for tokens in (8, 24):
-        target = meta_captions(8, tokens)
-        flops = count_step_flops(experiment, [target])
+        target = make_meta_captions(8, tokens)
+        flops = count_mean_step_flops(experiment, [target])
         n = tokens - 1
         block = n * 4 * width * width + 2 * n * width * width + 2 * patches * width * width
         block += 8 * n * width * width
@@ -210,7 +214,7 @@ def test_flops_of_the_decoder_are_those_of_its_matrices() -> None:
 
 def test_a_row_of_the_decoder_is_one_caption_although_text_towers_pack_several() -> None:
     experiment = change(EXPERIMENTS["cap-tiny"], text_padding="packed")
-    target = METHODS["cap"].targets(experiment)(
+    target = METHODS["cap"].make_target_function(experiment)(
         CaptionsWithRows.from_texts(["a red apple", "two cats"])
     )
     batch = target.select(torch.tensor([1, 0]))

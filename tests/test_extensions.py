@@ -17,8 +17,8 @@ import pytest
 
 from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, USAGE
 from bench.environment.circumstances import LOADED_EXTENSIONS
-from bench.interfaces.extensions import ENTRY_POINT_GROUP, load_extensions
-from bench.measure.figures import summarize_figures
+from bench.interfaces.extensions import ENTRY_POINT_GROUP, load_features_and_extensions
+from bench.measure.figures import summarize_extension_measurements
 from bench.records.record import (
     Record,
     Speed,
@@ -49,7 +49,7 @@ from bench.experiment.fields import SettingsGroup, field_metadata
 from bench.interfaces.data_source import DataSource
 from bench.interfaces.extensions import Extension
 from bench.interfaces.method import Method
-from bench.interfaces.verb import Verb
+from bench.interfaces.verb import LazyVerb
 from bench.methods.clip import Clip
 from bench.records.record_kind import RecordContent
 """
@@ -156,7 +156,7 @@ def test_two_extensions_of_one_name_are_refused_with_both_origins(
 
 
 def test_verb_of_an_extension_is_run_and_listed(tmp_path: Path) -> None:
-    verbs = "[Verb('mine', 'Say that it runs.', Mine)]"
+    verbs = "[LazyVerb('mine', 'Say that it runs.', Mine)]"
     (tmp_path / "mine.py").write_text(f"{VERB}EXTENSION = Extension(verbs={verbs})")
     runs, listed, typo = answers(
         tmp_path, *(("--extension", "mine.py", word) for word in ("mine", "--help", "mime"))
@@ -178,7 +178,7 @@ def test_measurement_is_compared_and_shown_without_its_extension(
     records = [*map(read_record, list_record_files(Path(results)))]
     names = sorted({record.experiment_name for record in records}, reverse=True)
     assert [name.partition("[")[0] for name in names] == ["clip-tiny", "catlip-tiny"]
-    rows = summarize_figures(records, names)
+    rows = summarize_extension_measurements(records, names)
     assert [(row.figure.name, row.experiment, len(row.rounds)) for row in rows] == [
         (figure, name, 2) for figure in ("one image", "parameters") for name in names
     ]
@@ -218,7 +218,7 @@ def test_file_imports_its_neighbours_and_its_digest_changes_with_them(
 
 def digest_of(path: Path) -> str:
     """Return what records of a process say that loads an extension."""
-    load_extensions([str(path)])
+    load_features_and_extensions([str(path)])
     return LOADED_EXTENSIONS[path.stem]
 
 
@@ -274,12 +274,12 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FAILING = """from bench.interfaces.extensions import Extension
-from bench.interfaces.sections import Group, Section
+from bench.interfaces.sections import BlockGroup, Section
 def failing(page):
     raise RuntimeError("<b>no such\\nfigure</b>")
 EXTENSION = Extension(sections=[
     Section("broken", "Broken", "Broken", failing),
-    Section("wrong", "Wrong", "Wrong", lambda page: [Group(["no block"])]),
+    Section("wrong", "Wrong", "Wrong", lambda page: [BlockGroup(["no block"])]),
     Section("absent", "Absent", "Absent", lambda page: None),
 ])
 """

@@ -28,7 +28,7 @@ def test_the_checkout_is_what_is_imported(package: str) -> None:
 def test_a_run_starts_without_the_command_line_and_without_charts() -> None:
     code = """
 import sys, bench.orchestration.worker as worker
-worker.load_extensions()
+worker.load_features_and_extensions()
 sys.exit(bool({"tyro", "matplotlib"} & {*sys.modules}))
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -52,8 +52,9 @@ def test_every_module_of_bench_has_a_layer() -> None:
     "statements",
     [
         (
-            "from bench.cli.main import VERBS, find_command, load_extensions\nload_extensions()\n"
-            "for name in {*VERBS} - {'report'}: find_command(name, VERBS)"
+            "from bench.cli.main import VERBS, import_verb_class, load_features_and_extensions\n"
+            "load_features_and_extensions()\n"
+            "for name in {*VERBS} - {'report'}: import_verb_class(name, VERBS)"
         ),
         "import bench.methods, reports.build, reports.page",
         "import bench.environment.gpu_specs, bench.data.image_sizes, bench.records.record, bench.statistics",

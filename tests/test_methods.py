@@ -16,9 +16,9 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.measure.costs import (
     META,
     build_tower_and_model_on_meta,
-    count_step_flops,
+    count_mean_step_flops,
     count_text_forward_flops,
-    meta_images,
+    make_meta_images,
 )
 from bench.method_parts.synsets import compute_label_log_odds
 from bench.profilers.counters import count_forward_flops
@@ -109,7 +109,9 @@ def test_simulated_global_batch_is_in_the_loss_and_the_flops(results: Path) -> N
     image, text = one.model(batch.images, *batch.target.text_tower_inputs)
     alike = contrastive_loss(image.repeat(2, 1), text.repeat(2, 1), one.model.log_scale.exp())
     torch.testing.assert_close(two.step.forward(batch), alike)
-    flops = [count_step_flops(run.stream.experiment, [run.stream.target(0)]) for run in (one, two)]
+    flops = [
+        count_mean_step_flops(run.stream.experiment, [run.stream.target(0)]) for run in (one, two)
+    ]
     product = 2 * 16 * 16 * image.shape[1]
     assert flops[1].forward - flops[0].forward == product
     assert flops[1].step - flops[0].step == 4 * product
@@ -120,7 +122,7 @@ def test_recomputed_activations_are_counted(results: Path) -> None:
     experiment = few_images("clip", text_padding="max_length")
     target = open_batch_stream(experiment, CPU, results).target(0)
     plain, again = (
-        count_step_flops(change(experiment, activation_checkpointing=on), [target])
+        count_mean_step_flops(change(experiment, activation_checkpointing=on), [target])
         for on in (False, True)
     )
     assert again.forward == plain.forward
@@ -147,7 +149,11 @@ def test_head_at_the_log_odds_predicts_how_often_each_label_occurs(results: Path
 
 @pytest.mark.parametrize(
     "method",
-    [name for name, method in METHODS.items() if not method.embeds_captions(small(name))],
+    [
+        name
+        for name, method in METHODS.items()
+        if not method.runs_text_model_on_captions(small(name))
+    ],
 )
 def test_accumulated_gradient_equals_the_full_batch_gradient(method: str, results: Path) -> None:
     """But for SuperClass, whose weights are of the images counted so far: there it is that of the parts."""
@@ -193,7 +199,7 @@ def test_text_tower_of_vit_b16_has_the_flop_share_that_pages_name(results: Path)
     experiment = EXPERIMENTS["clip-vit-b16"]
     tower, model = build_tower_and_model_on_meta(experiment)
     captions = open_batch_stream(experiment, CPU, results).target(0).to(META)
-    images = meta_images(
+    images = make_meta_images(
         experiment.training.batch_size, experiment.image.image_size, PIXEL_CHANNELS
     )
     text = count_text_forward_flops(METHODS["clip"], model, captions)

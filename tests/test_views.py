@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from bench.data.pack import PackImages
 from bench.data.stream import Batch
 from bench.experiment.experiments import get_experiment
-from bench.features.plan.workload import count_flops_per_image
-from bench.interfaces.extensions import load_extensions
+from bench.features.plan.workload import count_forward_flops_per_pair
+from bench.interfaces.extensions import load_features_and_extensions
 from bench.interfaces.method import METHODS, Method, NoTarget, require_method_accepts
-from bench.measure.costs import count_costs, count_step_flops
-from bench.train.augmentation import RangeAugmentMethod
+from bench.measure.costs import count_mean_step_flops, count_parameters_and_forward_flops
+from bench.train.augmentation import MethodWithRangeAugment
 from bench.train.build import build_train_run, open_batch_stream
 from losses.collectives import rank_and_world_size
 from models.range_augment import RangeAugment
@@ -90,7 +90,7 @@ def test_views_and_rows_of_files_are_equal_with_and_without_workers(
 
 
 def compare_views_of_files(data: str, results: Path) -> None:
-    load_extensions([str(REMEMBERING)])
+    load_features_and_extensions([str(REMEMBERING)])
     changes: dict[str, Any] = {"data": data, "batch_size": 10}
     single = open_batch_stream(small("clip", **changes), CPU, results)
     alone, by_workers = (
@@ -121,15 +121,15 @@ def test_costs_per_image_are_those_of_both_views() -> None:
 
 
 def compare_costs() -> None:
-    load_extensions([str(SIMCLR)])
+    load_features_and_extensions([str(SIMCLR)])
     experiment = small("simclr")
     size = experiment.training.batch_size
-    flops = count_step_flops(experiment, [NoTarget()])
-    costs = count_costs(experiment)
-    assert costs.image_flops == 2 * count_costs(small("catlip")).image_flops
+    flops = count_mean_step_flops(experiment, [NoTarget()])
+    costs = count_parameters_and_forward_flops(experiment)
+    assert costs.image_flops == 2 * count_parameters_and_forward_flops(small("catlip")).image_flops
     assert flops.image_forward == size * costs.image_flops
     similarity = 2 * (2 * size) ** 2 * 128
-    planned = count_flops_per_image(experiment, [])
+    planned = count_forward_flops_per_pair(experiment, [])
     assert flops.forward == size * planned.forward + similarity
     assert get_experiment("simclr-vit-b16").training == get_experiment("clip-vit-b16").training
 
@@ -139,7 +139,7 @@ def test_micro_batches_of_views_have_the_gradient_of_the_batch(results: Path) ->
 
 
 def compare_accumulation(results: Path) -> None:
-    load_extensions([str(REMEMBERING)])
+    load_features_and_extensions([str(REMEMBERING)])
     gradients = []
     for accumulation in (1, 4):
         experiment = few_images("remembering", accumulation=accumulation)
@@ -178,7 +178,7 @@ def test_range_augmentation_changes_all_views_and_passes_rows_and_step_on() -> N
     losses = []
     for shown in (batch, replace(batch, images=images.flatten(0, 1), rows=torch.arange(8))):
         torch.manual_seed(0)
-        losses.append(shown.compute_loss(RangeAugmentMethod(method, 10).loss, model))
+        losses.append(shown.compute_loss(MethodWithRangeAugment(method, 10).loss, model))
         augmented, rows, step = method.given
         assert augmented.shape == shown.images.shape
         assert not augmented.equal(shown.images)

@@ -9,10 +9,14 @@ from pathlib import Path
 import msgspec
 
 from bench.cli.default import DefaultComparison
-from bench.cli.measure import format_report_command, print_timed_results, speed_and_memory_tables
+from bench.cli.measure import (
+    format_report_command,
+    print_timed_results_and_get_exit_code,
+    speed_and_memory_tables,
+)
 from bench.cli.options import DataOptions
-from bench.cli.own_vocabulary import with_counted_vocabularies
-from bench.cli.transfer import choose_tasks_and_protocols, require_openable_tasks
+from bench.cli.own_vocabulary import with_vocabularies_counted_into_files
+from bench.cli.transfer import choose_tasks_and_protocols, require_openable_disk_tasks_and_towers
 from bench.console.console import log
 from bench.console.options import MINUTES_RANGE, require_option_in_range
 from bench.environment.files import atomic_write
@@ -28,13 +32,13 @@ from bench.experiment.settings import renamed_with_settings
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.preflight import (
     begin_comparison,
-    check_and_prepare,
     has_gpu,
+    require_runnable_and_prepare_data,
     require_writable,
-    resume_comparison,
+    resume_comparison_and_remove_failures,
 )
-from bench.orchestration.scope import Scope, scopes_by_name
-from bench.orchestration.stages import FirstRoundTimes, fit_scope_to_time
+from bench.orchestration.scope import ComparisonScope, make_scopes_by_name
+from bench.orchestration.stages import RemainingStageTimes, fit_scope_to_time
 from bench.tables.formats import format_count_with_noun
 from bench.transfer.terminal_tables import make_transfer_tables
 
@@ -53,29 +57,31 @@ def run_default_comparison(options: DefaultComparison) -> int:
         methods = options.methods.split(",")
     experiments = tiny_experiments(methods)
     require_writable(options.results.resolve())
-    scope = scopes_by_name(on_gpu=has_gpu())[name]
+    scope = make_scopes_by_name(on_gpu=has_gpu())[name]
     if options.tasks or options.root is not None:
         tasks, root, _ = choose_tasks_and_protocols(options.tasks, options.root)
-        require_openable_tasks(options.results, root, tasks)
+        require_openable_disk_tasks_and_towers(options.results, root, tasks)
         scope = replace(scope, tasks=tuple(tasks), root=root)
     experiments = with_training_data(experiments, options, options.results)
     if options.smoke:
         experiments = [change(experiment, **SHORT) for experiment in experiments]
-    check_and_prepare(options.results, experiments, will_train=True, tasks=scope.tasks)
-    start_or_resume = resume_comparison if options.resume else begin_comparison
+    require_runnable_and_prepare_data(
+        options.results, experiments, will_train=True, tasks=scope.tasks
+    )
+    start_or_resume = resume_comparison_and_remove_failures if options.resume else begin_comparison
     comparison = start_or_resume(options.results, name, experiments)
     comparison.measure_memory()
     comparison.measure_speed(1)
-    times = comparison.read_first_round_times()
+    times = comparison.estimate_remaining_stage_times()
     if times is not None:  # else a run of the first round failed
         seconds = 60 * (options.minutes or DEFAULT_MINUTES) - (time.monotonic() - start)
         is_limit = options.minutes is not None
         scope = plan_remaining_stages(comparison, scope, times, seconds, is_limit=is_limit)
     comparison.measure_speed(scope.rounds, first_round=1)
-    comparison.train(scope)
+    comparison.train_towers(scope)
     comparison.score_trained_towers(scope)
     tables = [*speed_and_memory_tables(comparison), *make_transfer_tables(comparison.records())]
-    return print_timed_results(comparison, tables)
+    return print_timed_results_and_get_exit_code(comparison, tables)
 
 
 def tiny_experiments(method_names: Sequence[str]) -> list[Experiment]:
@@ -90,12 +96,12 @@ def tiny_experiments(method_names: Sequence[str]) -> list[Experiment]:
 
 def plan_remaining_stages(
     comparison: Comparison,
-    scope: Scope,
-    times: FirstRoundTimes,
+    scope: ComparisonScope,
+    times: RemainingStageTimes,
     expected_seconds_left: float,
     *,
     is_limit: bool,
-) -> Scope:
+) -> ComparisonScope:
     """Return the scope of the stages after the first round: the default scope is fitted to the seconds that are left.
 
     It is kept in a file, so that a resumed comparison has the same, and logged. ValueError if the seconds are a limit
@@ -103,7 +109,7 @@ def plan_remaining_stages(
     """
     path = comparison.results / f".{comparison.name}.stages"
     if path.is_file():
-        planned = msgspec.json.decode(path.read_bytes(), type=Scope)
+        planned = msgspec.json.decode(path.read_bytes(), type=ComparisonScope)
         scope = replace(planned, tasks=scope.tasks, root=scope.root)
     elif scope.name == "default":
         scope = fit_scope_to_time(scope, expected_seconds_left, times.expected_seconds_left)
@@ -132,9 +138,9 @@ def with_training_data(
     Vocabularies are counted from these data's captions. Large JPEGs are decoded at a fraction of their size, because
     the tiny towers look at 48 pixels.
     """
-    settings = options.data_settings()
+    settings = options.format_data_settings()
     experiments = [renamed_with_settings(experiment, settings) for experiment in experiments]
     if options.data is None:
         return [change(experiment, subset=SEEN_CONCEPTS) for experiment in experiments]
     reduced = [change(experiment, jpeg_decoding="reduced") for experiment in experiments]
-    return with_counted_vocabularies(reduced, results)
+    return with_vocabularies_counted_into_files(reduced, results)

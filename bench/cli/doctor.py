@@ -6,14 +6,14 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from bench.cli.loading_check import measure_loading
-from bench.cli.machine_checks import check_machine
+from bench.cli.loading_check import measure_loading_and_predict_cores
+from bench.cli.machine_checks import check_machine_and_disk
 from bench.cli.options import (
     ExperimentName,
     Json,
     Results,
     Settings,
-    experiment_from,
+    find_experiment_with_settings,
 )
 from bench.console.console import OK, log
 from bench.console.options import require_option_in_range
@@ -51,7 +51,7 @@ class Doctor:
                 "--experiment, --images-per-s, --loading-seconds and --set need --shards"
             )
         else:
-            table = check_machine(self.results)
+            table = check_machine_and_disk(self.results)
         print_tables([table], self.json)
         return OK
 
@@ -59,7 +59,11 @@ class Doctor:
         """Time the loading of data, and return the table with the predicted number of cores."""
         require_option_in_range("loading-seconds", self.loading_seconds, 0, 1e6)
         require_option_in_range("images-per-s", self.images_per_s, 1e-3, 1e9)
-        experiment = experiment_from(self.experiment, [*self.settings, f"data={data}"])
+        experiment = find_experiment_with_settings(
+            self.experiment, [*self.settings, f"data={data}"]
+        )
         for note in open_samples(experiment, self.results / CACHE).notes():
             log(f"{data}: {note}")
-        return measure_loading(experiment, self.images_per_s, self.results, self.loading_seconds)
+        return measure_loading_and_predict_cores(
+            experiment, self.images_per_s, self.results, self.loading_seconds
+        )

@@ -13,7 +13,7 @@ from bench.environment.files import make_folders_unless_in_root
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
+class ExportTower:
     """Export a trained tower in open_clip's layout, or in timm's layout if it is a timm tower."""
 
     # tower file that `train` wrote, or name of an experiment whose newest tower in RESULTS is exported

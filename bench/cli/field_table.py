@@ -13,7 +13,7 @@ NOTE = (
 )
 
 
-def field_table() -> Table:
+def experiment_field_table() -> Table:
     """Return the fields of experiments, with those that methods of extensions declare."""
     all_facts = dict(FIELD_DECLARATIONS)
     for method in METHODS:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from bench.cli.field_table import field_table
+from bench.cli.field_table import experiment_field_table
 from bench.cli.options import Json
 from bench.cli.released_recipes import released_recipe_table
 from bench.console.console import OK
@@ -30,7 +30,7 @@ COSTS_NOTE = (
 
 
 @dataclass(frozen=True, slots=True)
-class List:
+class ListExperiments:
     """List all named experiments, or what one of the options asks for."""
 
     costs: bool = False  # add columns with the parameters and FLOPs of each experiment
@@ -52,7 +52,7 @@ class List:
 
             return make_tower_table(self.towers)
         if self.fields:
-            return field_table()
+            return experiment_field_table()
         if self.recipe is not None:
             return released_recipe_table(self.recipe)
         return experiment_table(EXPERIMENTS, has_costs=self.costs)
@@ -63,16 +63,16 @@ def experiment_table(experiments: Mapping[str, Experiment], *, has_costs: bool) 
     rows = [_experiment_row(experiment) for experiment in experiments.values()]
     if not has_costs:
         return Table.from_dicts("Experiments", rows, NOTE)
-    from bench.measure.costs import count_costs
+    from bench.measure.costs import count_parameters_and_forward_flops
 
     for row, experiment in zip(rows, experiments.values(), strict=True):
-        cost = count_costs(experiment)
+        cost = count_parameters_and_forward_flops(experiment)
         row |= {
             "trained, M": cost.trained_parameters / 1e6,
             "tower, M": cost.tower_parameters / 1e6,
             "image GFLOP": cost.image_flops / 1e9,
             "text GFLOP": cost.text_flops / 1e9 or None,
-            "text share": cost.text_share or None,
+            "text share": cost.text_share_of_flops or None,
             "teacher GFLOP": cost.teacher_flops / 1e9 or None,
         }
     return Table.from_dicts("Experiments", rows, f"{NOTE}\n{COSTS_NOTE}")

@@ -10,16 +10,16 @@ from bench.statistics.verdicts import judge_loader_cores
 from bench.tables.tables import Table
 
 
-def measure_loading(
+def measure_loading_and_predict_cores(
     experiment: Experiment, images_per_second_per_gpu: float | None, results: Path, seconds: float
 ) -> Table:
     """Time the loading of an experiment's data on one core, and predict how many cores feed this machine's GPUs.
 
     ValueError or OSError for data that cannot be loaded.
     """
-    from bench.measure.loading import measure_loading_per_core
+    from bench.measure.loading import measure_loading_on_one_core
 
-    loading = measure_loading_per_core(experiment, results, seconds)
+    loading = measure_loading_on_one_core(experiment, results, seconds)
     per_core = loading.images_per_cpu_second
     cores = count_available_cores()
     gpus = max(1, count_usable_gpus())

@@ -23,7 +23,7 @@ BUSY_SHARE = 0.05  # of all cores that other processes may use
 MIN_FREE_BYTES = 2 * GIB
 
 
-class Finding(NamedTuple):
+class MachineFinding(NamedTuple):
     """The result of one check, as a row of the table."""
 
     check: str
@@ -31,31 +31,31 @@ class Finding(NamedTuple):
     advice: str = "ok"
 
 
-def _make_finding(check: str, found: str, *, is_flaw: bool, advice: str) -> Finding:
+def _make_finding(check: str, found: str, *, is_flaw: bool, advice: str) -> MachineFinding:
     """Return the finding of a check, whose advice is shown only for a flaw."""
-    return Finding(check, found, advice if is_flaw else "ok")
+    return MachineFinding(check, found, advice if is_flaw else "ok")
 
 
-def count_busy_cores(seconds: float) -> float:
+def watch_and_count_busy_cores(seconds: float) -> float:
     """Sleep for some seconds, and return the mean number of cores that processes kept busy meanwhile."""
     busy_percent = 100 - psutil.cpu_times_percent(seconds).idle
     return float(busy_percent / 100 * (psutil.cpu_count() or 1))
 
 
-def check_machine(results: Path) -> Table:
+def check_machine_and_disk(results: Path) -> Table:
     """Run all checks of this machine for two seconds, and return the table of their findings."""
     findings = [*check_host(), *check_gpus(), *check_tools(results)]
     return Table.from_dicts("This machine", [finding._asdict() for finding in findings])
 
 
-def check_host() -> Iterator[Finding]:
+def check_host() -> Iterator[MachineFinding]:
     """Check cores, other processes and memory; this watches the machine for two seconds."""
     cores = psutil.cpu_count() or 1
     has_quota = CGROUP_QUOTA.is_file() and not CGROUP_QUOTA.read_text().startswith("max")
     usable = f"{count_available_cores()} usable of {cores} logical"
     advice = "a container's quota pauses all threads: bind whole cores instead"
     yield _make_finding("cores", usable, is_flaw=has_quota, advice=advice)
-    busy_share = count_busy_cores(OBSERVED_SECONDS) / cores
+    busy_share = watch_and_count_busy_cores(OBSERVED_SECONDS) / cores
     load = f"{100 * busy_share:.0f} % of all cores"
     advice = "end them, or wait (`top` shows them)"
     yield _make_finding("other processes", load, is_flaw=busy_share > BUSY_SHARE, advice=advice)
@@ -65,7 +65,7 @@ def check_host() -> Iterator[Finding]:
     yield _make_finding("memory", free, is_flaw=is_small, advice="end processes that hold memory")
 
 
-def check_gpus() -> Iterator[Finding]:
+def check_gpus() -> Iterator[MachineFinding]:
     """Check every GPU through NVML, and whether PyTorch can use one."""
     try:
         pynvml.nvmlInit()
@@ -73,12 +73,14 @@ def check_gpus() -> Iterator[Finding]:
             pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())
         ]
     except pynvml.NVMLError as error:
-        yield Finding("NVML", str(error), "runs use the CPU; no GPU is read")
+        yield MachineFinding("NVML", str(error), "runs use the CPU; no GPU is read")
         return
     reasons = get_throttle_mask(chain.from_iterable(SLOWDOWNS.values()))
     for index, handle in enumerate(handles):
         name = _query_nvml(pynvml.nvmlDeviceGetName, handle)
-        yield Finding(f"GPU {index}", f"{name}, {format_gpu_settings(read_gpu_settings(handle))}")
+        yield MachineFinding(
+            f"GPU {index}", f"{name}, {format_gpu_settings(read_gpu_settings(handle))}"
+        )
         running = _query_nvml(
             lambda gpu: len(pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)), handle
         )
@@ -100,7 +102,7 @@ def check_gpus() -> Iterator[Finding]:
         yield _make_finding("CUDA", usable, is_flaw=not num_usable, advice=advice)
 
 
-def check_tools(results: Path) -> Iterator[Finding]:
+def check_tools(results: Path) -> Iterator[MachineFinding]:
     """Check what torch.compile and loader workers need, and the disk."""
     tools = [*locate_compiler_requirements()]
     if has_gpu():

@@ -12,16 +12,23 @@ from bench.console.tables import require_writable_json
 from bench.environment.circumstances import COMMAND
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.environment.variables import require_valid_environment_variables
-from bench.interfaces.extensions import load_extensions, split_extension_arguments
+from bench.interfaces.extensions import load_features_and_extensions, split_extension_arguments
 from bench.interfaces.registry import Registry
-from bench.interfaces.verb import REPORT_VERBS, VERBS, Command, Verb, find_command, format_verb_list
+from bench.interfaces.verb import (
+    REPORT_VERBS,
+    VERBS,
+    LazyVerb,
+    ParsedVerb,
+    format_verb_list,
+    import_verb_class,
+)
 
 TRAIN = "train"  # the verb that torchrun may start
 REPORT = "report"  # the verb that has verbs
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReportWithoutVerb:
     """Build pages and exports from records."""
 
     def run(self) -> int:
@@ -38,19 +45,19 @@ def dispatch(arguments: Sequence[str]) -> int:
     os.environ[COMMAND] = escape_unprintable(f"{PROGRAM} {shlex.join(arguments)}".strip())
     extensions, words = split_extension_arguments(arguments)
     require_utf8(*arguments)
-    load_extensions(extensions)
+    load_features_and_extensions(extensions)
     require_valid_environment_variables()
     if read_torchrun_ranks().world_size > 1:
-        return _run_rank(words)
+        return _train_on_rank(words)
     return _run_verb(words)
 
 
-def _run_rank(words: Sequence[str]) -> int:
+def _train_on_rank(words: Sequence[str]) -> int:
     """Run a training on this rank of a torchrun; other verbs are refused."""
     from bench.orchestration.ranks import (
-        execute_run_of_rank0,
         share_run_with_ranks,
         wait_for_all_ranks,
+        wait_for_and_execute_run_of_rank0,
     )
 
     is_rank0 = read_torchrun_ranks().rank == 0
@@ -59,7 +66,7 @@ def _run_rank(words: Sequence[str]) -> int:
             log('error: torchrun starts train alone; for other verbs add --launch "torchrun ..."')
         return USAGE
     if not is_rank0:
-        return execute_run_of_rank0()
+        return wait_for_and_execute_run_of_rank0()
     wait_for_all_ranks()
     try:
         return _run_verb(words)
@@ -69,7 +76,7 @@ def _run_rank(words: Sequence[str]) -> int:
 
 def _run_verb(words: Sequence[str]) -> int:
     """Parse and run a verb in this process; an interrupt is logged with how to continue."""
-    command = parse_command(words)
+    command = parse_command_line(words)
     require_writable_json(getattr(command, "json", None))
     try:
         return command.run()
@@ -79,20 +86,22 @@ def _run_verb(words: Sequence[str]) -> int:
         raise
 
 
-def parse_command(words: Sequence[str]) -> Command:
+def parse_command_line(words: Sequence[str]) -> ParsedVerb:
     """Parse a verb, or a verb of `report`, and its options; without a verb those of the default comparison."""
     if words[:1] == [REPORT]:
-        return _parse_verb(words[1:], f"{PROGRAM} {REPORT}", REPORT_VERBS, Report)
+        return _parse_verb(words[1:], f"{PROGRAM} {REPORT}", REPORT_VERBS, ReportWithoutVerb)
     return _parse_verb(words, PROGRAM, VERBS, DefaultComparison)
 
 
 def _parse_verb(
-    words: Sequence[str], program: str, verbs: Registry[Verb], without_verb: type[Command]
-) -> Command:
+    words: Sequence[str], program: str, verbs: Registry[LazyVerb], without_verb: type[ParsedVerb]
+) -> ParsedVerb:
     """Parse the verb that the words begin with; options alone are those of the command `without_verb`."""
     if words and not words[0].startswith("-"):
         verb, *options = words
-        command: Command = parse_options(find_command(verb, verbs), f"{program} {verb}", options)
+        command: ParsedVerb = parse_options(
+            import_verb_class(verb, verbs), f"{program} {verb}", options
+        )
         return command
     description = (
         f"{without_verb.__doc__}\n\nVerbs; each has its own --help:\n\n{format_verb_list(verbs)}"

@@ -17,10 +17,10 @@ from bench.cli.options import (
     Rounds,
     Settings,
     SettingsFile,
-    experiments_from,
-    print_results,
+    find_experiments_with_settings,
+    print_results_and_get_exit_code,
 )
-from bench.cli.own_vocabulary import with_counted_vocabularies
+from bench.cli.own_vocabulary import with_vocabularies_counted_into_files
 from bench.console.console import PROGRAM, log
 from bench.console.options import ROUNDS_RANGE, require_option_in_range
 from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment
@@ -28,29 +28,29 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
 from bench.interfaces.measurement import get_measurement
 from bench.labels.vocabulary import explain_vocabulary_mismatch
-from bench.measure.comparison_records import collect_named_experiments
-from bench.measure.figures import figure_tables
+from bench.measure.comparison_records import select_comparable_experiment_records
+from bench.measure.figures import extension_measurement_tables
 from bench.measure.speed_tables import (
-    memory_and_size_table,
-    phase_table,
+    memory_utilisation_and_parameter_table,
+    step_phase_table,
     throughput_table,
-    with_note_on_differences,
+    with_note_on_setting_differences,
 )
 from bench.measure.throughput import describe_disturbed_windows, describe_reduced_threads
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.preflight import (
     begin_comparison,
-    check_and_prepare,
     has_gpu,
-    require_runnable,
-    resume_comparison,
+    require_runnable_and_prepare_data,
+    require_runnable_experiments,
+    resume_comparison_and_remove_failures,
 )
 from bench.orchestration.scope import default_num_rounds
 from bench.tables.tables import Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measure(LabelOptions):
+class MeasureSpeedAndMemory(LabelOptions):
     """Measure throughput and memory of experiments, and compare them with the first experiment.
 
     Each round runs every experiment once, in a fresh process, in rotated order; on a CPU the windows are interleaved.
@@ -76,23 +76,25 @@ class Measure(LabelOptions):
         experiments = self._experiments()
         rounds = self.rounds or default_num_rounds(on_gpu=has_gpu())
         if self.count_vocabulary:
-            require_runnable(self.results.resolve(), experiments)
-            experiments = with_counted_vocabularies(experiments, self.results)
+            require_runnable_experiments(self.results.resolve(), experiments)
+            experiments = with_vocabularies_counted_into_files(experiments, self.results)
         may_differ = FIELDS if self.allow_differences else MAY_DIFFER
-        check_and_prepare(self.results, experiments, may_differ=may_differ)
-        start = resume_comparison if self.resume else begin_comparison
+        require_runnable_and_prepare_data(self.results, experiments, may_differ=may_differ)
+        start = resume_comparison_and_remove_failures if self.resume else begin_comparison
         comparison = start(self.results, "measure", experiments, self.launch)
         if experiments[0].input.data != PACK_DATA:
             for mismatch in filter(None, map(explain_vocabulary_mismatch, experiments)):
                 log(mismatch)
         if self.measurements:
-            comparison.measure_figures([*dict.fromkeys(self.measurements)], rounds)
+            comparison.measure_extension_values([*dict.fromkeys(self.measurements)], rounds)
             names = [experiment.name for experiment in experiments]
-            return print_results(comparison, figure_tables(comparison.records(), names), self.json)
+            return print_results_and_get_exit_code(
+                comparison, extension_measurement_tables(comparison.records(), names), self.json
+            )
         comparison.measure_memory()
         comparison.measure_speed(rounds)
         tables = speed_and_memory_tables(comparison, allow_differences=self.allow_differences)
-        return print_timed_results(comparison, tables, self.json)
+        return print_timed_results_and_get_exit_code(comparison, tables, self.json)
 
     def _experiments(self) -> list[Experiment]:
         """Return the experiments; ValueError for options that are out of range or exclude each other."""
@@ -103,8 +105,8 @@ class Measure(LabelOptions):
         require_option_in_range("rounds", self.rounds, *ROUNDS_RANGE)
         for name in self.measurements:
             get_measurement(name)  # refuses a name that no extension adds
-        settings = [*self.settings, *self.data_settings()]
-        return experiments_from(self.names, settings, self.settings_file)
+        settings = [*self.settings, *self.format_data_settings()]
+        return find_experiments_with_settings(self.names, settings, self.settings_file)
 
 
 def format_report_command(results: Path) -> str:
@@ -115,11 +117,11 @@ def format_report_command(results: Path) -> str:
     return f"{PROGRAM} report build {shlex.quote(str(folder))}"
 
 
-def print_timed_results(
+def print_timed_results_and_get_exit_code(
     comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None
 ) -> int:
     """Print the tables, log how to draw the page and what disturbed the timing, and return the exit code."""
-    code = print_results(comparison, tables, json_file)
+    code = print_results_and_get_exit_code(comparison, tables, json_file)
     log(f"draw the page with: {format_report_command(comparison.results)}")
     names = [experiment.name for experiment in comparison.experiments]
     records = comparison.records()
@@ -136,6 +138,8 @@ def speed_and_memory_tables(
     """Return the tables of throughput, phases of a step, and memory, of the experiments of a comparison."""
     names = [experiment.name for experiment in comparison.experiments]
     records = comparison.records()
-    group = collect_named_experiments(records, names, FIELDS if allow_differences else MAY_DIFFER)
-    speeds = with_note_on_differences(throughput_table(group), group)
-    return [speeds, phase_table(group), memory_and_size_table(group)]
+    group = select_comparable_experiment_records(
+        records, names, FIELDS if allow_differences else MAY_DIFFER
+    )
+    speeds = with_note_on_setting_differences(throughput_table(group), group)
+    return [speeds, step_phase_table(group), memory_utilisation_and_parameter_table(group)]

@@ -134,7 +134,7 @@ class DataOptions:
     caption: Caption = None
     image: Image = None
 
-    def data_settings(self) -> list[str]:
+    def format_data_settings(self) -> list[str]:
         """Return the given options as FIELD=VALUE settings of an experiment."""
         fields = {"data": self.data, "caption": self.caption, "image_column": self.image}
         return [f"{field}={value}" for field, value in fields.items() if value is not None]
@@ -150,11 +150,11 @@ class LabelOptions(DataOptions):
         arg(help="first count the labels from the captions of --data, in place of --vocabulary"),
     ] = False
 
-    def data_settings(self) -> list[str]:
+    def format_data_settings(self) -> list[str]:
         """Return the given options as FIELD=VALUE settings; ValueError if they exclude each other."""
         from bench.labels.vocabulary import SUBWORD, read_vocabulary
 
-        settings = super().data_settings()
+        settings = super().format_data_settings()
         if self.count_vocabulary and self.vocabulary:
             raise ValueError(
                 "--count-vocabulary counts what --vocabulary names: leave out one of them"
@@ -166,7 +166,7 @@ class LabelOptions(DataOptions):
         return settings
 
 
-def experiment_from(name: str, settings: Sequence[str]) -> "Experiment":
+def find_experiment_with_settings(name: str, settings: Sequence[str]) -> "Experiment":
     """Return the named experiment with FIELD=VALUE settings; ValueError for one that cannot be run."""
     from bench.experiment.experiments import get_experiment
     from bench.experiment.settings import renamed_with_settings
@@ -177,7 +177,7 @@ def experiment_from(name: str, settings: Sequence[str]) -> "Experiment":
     return experiment
 
 
-def experiments_from(
+def find_experiments_with_settings(
     names: Sequence[str], settings: Sequence[str], settings_file: Path | None = None
 ) -> "list[Experiment]":
     """Return the named experiments with settings, each once; a method's own field is set only where it exists.
@@ -202,17 +202,17 @@ def experiments_from(
         accepted = [setting for setting in settings if setting.partition("=")[0] not in others]
         if name in tuned:
             accepted = [*tuned[name].settings, *accepted]
-        experiments.append(experiment_from(name, accepted))
+        experiments.append(find_experiment_with_settings(name, accepted))
     return experiments
 
 
-def print_results(
+def print_results_and_get_exit_code(
     comparison: "Comparison", tables: "Sequence[Table]" = (), json_file: Path | None = None
 ) -> int:
     """Print tables, skipped samples and recorded failures, the tables also to a JSON file; return the exit code."""
     from bench.console.tables import print_tables
-    from bench.measure.tables import failure_table, sample_flaw_table
+    from bench.measure.tables import failed_run_table, sample_flaw_table
 
     records = comparison.records()
-    print_tables([*tables, sample_flaw_table(records), failure_table(records)], json_file)
+    print_tables([*tables, sample_flaw_table(records), failed_run_table(records)], json_file)
     return FAILED_CASE if comparison.runner.failures else OK

@@ -48,7 +48,9 @@ def count_data_vocabulary(inputs: SampleSettings, vocabulary_field_name: str) ->
     )
 
 
-def with_counted_vocabularies(experiments: Sequence[Experiment], results: Path) -> list[Experiment]:
+def with_vocabularies_counted_into_files(
+    experiments: Sequence[Experiment], results: Path
+) -> list[Experiment]:
     """Count the vocabularies that experiments on the same data need, into files of the results folder, and name these.
 
     A file is named by its content, so that counting equal captions again gives the same file. Raises ValueError as

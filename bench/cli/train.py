@@ -17,15 +17,15 @@ from bench.cli.options import (
     Settings,
     SettingsFile,
     Tasks,
-    experiments_from,
-    print_results,
+    find_experiments_with_settings,
+    print_results_and_get_exit_code,
 )
 from bench.cli.own_vocabulary import (
     count_data_vocabulary,
     vocabulary_fields_of,
     write_and_log_vocabulary,
 )
-from bench.cli.transfer import choose_tasks_and_protocols, require_openable_tasks
+from bench.cli.transfer import choose_tasks_and_protocols, require_openable_disk_tasks_and_towers
 from bench.console.console import INTERRUPTED, Stopped, log
 from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_option_in_range
 from bench.data.samples import training_files_digest
@@ -34,21 +34,21 @@ from bench.environment.files import make_folders_unless_in_root, to_safe_file_na
 from bench.environment.torchrun_ranks import read_torchrun_ranks, read_torchrun_restart_count
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import PACK_DATA
-from bench.orchestration.budgets import with_training_images
+from bench.orchestration.budgets import with_training_images_and_short_warmup
 from bench.orchestration.preflight import (
     begin_comparison,
-    check_and_prepare,
-    prepare_data,
-    require_runnable,
-    resume_comparison,
+    prepare_data_and_log_notes,
+    require_runnable_and_prepare_data,
+    require_runnable_experiments,
+    resume_comparison_and_remove_failures,
 )
 from bench.orchestration.ranks import Rank0Runner
-from bench.orchestration.scope import Scope
+from bench.orchestration.scope import ComparisonScope
 from bench.train.checkpoints import (
     CheckpointConfig,
     CheckpointMetadata,
     find_latest_valid_checkpoint,
-    list_checkpoints,
+    list_checkpoints_newest_first,
     lock_training_folder,
     log_resume_differences,
     require_resumable,
@@ -70,7 +70,7 @@ Images = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(LabelOptions):
+class TrainAndScoreTower(LabelOptions):
     """Pre-train a tower, with checkpoints from which --resume continues, and score it on transfer tasks.
 
     Five seeds of a method on your data, scored on your task, are five commands, with N from 0 to 4:
@@ -94,20 +94,20 @@ class Train(LabelOptions):
 
     def run(self) -> int:
         """Train, then score the tower and its random-init baseline."""
-        settings = [*self.settings, *self.data_settings()]
-        (named,) = experiments_from([self.name], settings, self.settings_file)
+        settings = [*self.settings, *self.format_data_settings()]
+        (named,) = find_experiments_with_settings([self.name], settings, self.settings_file)
         out = self.out or Path("results") / f"train-{to_safe_file_name(named.name)}"
-        experiment = self._training_experiment(named, out)
+        experiment = self._with_training_images_and_vocabulary(named, out)
         tasks: list[str] = []
         root = ""
         if self.score:
             tasks, root, _ = choose_tasks_and_protocols(self.tasks, self.root)
         if root:
-            require_openable_tasks(out, root, tasks)
+            require_openable_disk_tasks_and_towers(out, root, tasks)
         require_option_in_range(
             "checkpoint-minutes", self.checkpoint_minutes, 1e-9, MINUTES_RANGE[1]
         )
-        scope = Scope(
+        scope = ComparisonScope(
             "train",
             rounds=0,
             seeds=(experiment.seed,),
@@ -123,14 +123,14 @@ class Train(LabelOptions):
                 (out / REQUEUE_FILE).unlink(missing_ok=True)
                 if self.count_vocabulary and checkpoint is None:
                     count_training_vocabulary(named, out)
-                return self._train(experiment, out, scope, checkpoint)
+                return self._train_and_score(experiment, out, scope, checkpoint)
         except Stopped as stopped:
             if stopped.code != INTERRUPTED:
                 make_folders_unless_in_root(out)
                 (out / REQUEUE_FILE).touch()
             raise
 
-    def _training_experiment(self, named: Experiment, out: Path) -> Experiment:
+    def _with_training_images_and_vocabulary(self, named: Experiment, out: Path) -> Experiment:
         """Return the experiment with the images and the vocabulary of its training."""
         if any(setting.startswith("caption_lengths=") for setting in self.settings):
             raise ValueError(
@@ -148,7 +148,7 @@ class Train(LabelOptions):
             raise ValueError(
                 f"--images must be at least two batches ({two_batches}), got {self.images}"
             )
-        return with_training_images(experiment, images)
+        return with_training_images_and_short_warmup(experiment, images)
 
     def _find_checkpoint(
         self, experiment: Experiment, out: Path
@@ -156,7 +156,7 @@ class Train(LabelOptions):
         """Return the newest checkpoint in OUT with its metadata; ValueError if it must not be resumed."""
         folder = out / "checkpoints"
         with lock_training_folder(folder) if folder.is_dir() else nullcontext():
-            if not list_checkpoints(folder):
+            if not list_checkpoints_newest_first(folder):
                 return None  # the first start, or a process failed before the first checkpoint
             path, saved = find_latest_valid_checkpoint(folder)
         if not self.resume and not read_torchrun_restart_count():
@@ -169,22 +169,24 @@ class Train(LabelOptions):
         log_resume_differences(path, saved, processes, describe_current_commit())
         return path, saved
 
-    def _train(
+    def _train_and_score(
         self,
         experiment: Experiment,
         out: Path,
-        scope: Scope,
+        scope: ComparisonScope,
         checkpoint: tuple[Path, CheckpointMetadata] | None,
     ) -> int:
         """Train and score in a folder that this process has locked, print the tables, and return the exit code."""
-        check_and_prepare(out, [experiment], will_train=True, tasks=scope.tasks)
+        require_runnable_and_prepare_data(out, [experiment], will_train=True, tasks=scope.tasks)
         if checkpoint is None:
             resume_from = ""
             comparison = begin_comparison(out, "train", [experiment])
         else:
             path, saved = checkpoint
             resume_from = str(path.resolve())
-            comparison = resume_comparison(out, "train", [experiment], name=saved.comparison)
+            comparison = resume_comparison_and_remove_failures(
+                out, "train", [experiment], name=saved.comparison
+            )
         if read_torchrun_ranks().world_size > 1:
             comparison.runner = Rank0Runner()
         checkpoint_config = CheckpointConfig(
@@ -192,12 +194,14 @@ class Train(LabelOptions):
             interval_minutes=self.checkpoint_minutes,
             resume_from=resume_from,
         )
-        comparison.train(scope, checkpoint_config=checkpoint_config)
+        comparison.train_towers(scope, checkpoint_config=checkpoint_config)
         if scope.tasks and experiment.image.embedding_channels is not None:
             log("not scored: the tasks hold images, and this tower reads embeddings")
         elif scope.tasks and not comparison.runner.failures:
             comparison.score_trained_towers(scope)
-        code = print_results(comparison, make_transfer_tables(comparison.records()), self.json)
+        code = print_results_and_get_exit_code(
+            comparison, make_transfer_tables(comparison.records()), self.json
+        )
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
             log(f"tower: {path}")
         return code
@@ -209,8 +213,8 @@ def count_training_vocabulary(experiment: Experiment, out: Path) -> None:
     The count may take hours, so that the training is checked before, with its default vocabulary.
     """
     unlabelled = change(experiment, caption_lengths=PACK_DATA)
-    require_runnable(out.resolve(), [unlabelled])
-    prepare_data(out.resolve(), [unlabelled])
+    require_runnable_experiments(out.resolve(), [unlabelled])
+    prepare_data_and_log_notes(out.resolve(), [unlabelled])
     (field,) = vocabulary_fields_of([experiment])
     write_and_log_vocabulary(count_data_vocabulary(experiment.input, field), out / VOCABULARY)
 

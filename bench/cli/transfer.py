@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Json, Protocols, Results, Root, Tasks, print_results
+from bench.cli.options import Json, Protocols, Results, Root, Tasks, print_results_and_get_exit_code
 from bench.environment.imports import imports_without_gc
 from bench.experiment.config import Experiment, look_up
 from bench.experiment.experiments import EXPERIMENTS
@@ -19,18 +19,22 @@ from bench.interfaces.catalog import (
     REFERENCE_TOWER_EXTRA,
     SINGLE_LABEL,
     TASKS,
-    ScoringSubject,
+    TowerOrFeaturesToScore,
     default_protocol_names,
 )
-from bench.orchestration.preflight import begin_comparison, check_and_prepare, resume_comparison
-from bench.towers.provenance import find_latest_towers, is_catlip_bench_tower, read_provenance
+from bench.orchestration.preflight import (
+    begin_comparison,
+    require_runnable_and_prepare_data,
+    resume_comparison_and_remove_failures,
+)
+from bench.towers.provenance import find_latest_towers, is_catlip_bench_tower, read_tower_provenance
 from bench.transfer.terminal_tables import make_transfer_tables
 
 STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experiment trained
 
 
 @dataclass(frozen=True, slots=True)
-class Transfer:
+class ScoreTowers:
     """Score trained towers on transfer tasks, beside the random-init baseline, raw pixels, and HOG with colour.
 
     Scores are recorded in RESULTS.
@@ -54,26 +58,30 @@ class Transfer:
         trained_by = dict[str, Experiment]()
         for tower in towers:
             if is_catlip_bench_tower(Path(tower)):
-                trained_by[tower] = read_provenance(Path(tower)).experiment
+                trained_by[tower] = read_tower_provenance(Path(tower)).experiment
         experiment = trained_by.get(towers[0], EXPERIMENTS[STAND_IN])
         digest = hashlib.sha256("\0".join([*towers, root]).encode()).hexdigest()[:8]
         purpose = f"transfer-{digest}"
-        check_and_prepare(self.results, [experiment], tasks=tasks, reads_data=False)
+        require_runnable_and_prepare_data(self.results, [experiment], tasks=tasks, reads_data=False)
         if self.resume:
-            comparison = resume_comparison(
+            comparison = resume_comparison_and_remove_failures(
                 self.results, purpose, [experiment], also_accepted=trained_by.values()
             )
         else:
             comparison = begin_comparison(self.results, purpose, [experiment])
-        require_openable_tasks(comparison.results, root, tasks, towers)
-        subjects = [ScoringSubject(tower) for tower in towers]
+        require_openable_disk_tasks_and_towers(comparison.results, root, tasks, towers)
+        subjects = [TowerOrFeaturesToScore(tower) for tower in towers]
         # The towers of one seed, which have seen different numbers of images, have one random-init baseline.
         distinct = {
             trained_by[tower].seed if tower in trained_by else tower: tower for tower in towers
         }
-        subjects += [ScoringSubject(tower, is_untrained=True) for tower in distinct.values()]
+        subjects += [
+            TowerOrFeaturesToScore(tower, is_untrained=True) for tower in distinct.values()
+        ]
         comparison.score_towers(subjects, protocols, tasks, root=root)
-        return print_results(comparison, make_transfer_tables(comparison.records()), self.json)
+        return print_results_and_get_exit_code(
+            comparison, make_transfer_tables(comparison.records()), self.json
+        )
 
 
 def resolve_tower_arguments(tower: str, results: Path) -> list[str]:
@@ -91,13 +99,15 @@ def resolve_tower_arguments(tower: str, results: Path) -> list[str]:
     return [f"{model}={Path(file).resolve()}"]
 
 
-def require_openable_tasks(
+def require_openable_disk_tasks_and_towers(
     results: Path, root: str, tasks: Sequence[str], towers: Sequence[str] = ()
 ) -> None:
     """Open the tasks on disk, and the towers, to refuse them early; ValueError or OSError if one cannot be opened."""
     with imports_without_gc():  # of torch, too
-        from bench.transfer.named_tasks import require_openable
-    require_openable(results, root, towers, [task for task in tasks if TASKS[task].layout])
+        from bench.transfer.named_tasks import require_openable_towers_and_tasks
+    require_openable_towers_and_tasks(
+        results, root, towers, [task for task in tasks if TASKS[task].layout]
+    )
 
 
 def choose_single_label_tasks(
@@ -112,7 +122,7 @@ def choose_single_label_tasks(
     return tasks, folder
 
 
-class ScoringChoice(NamedTuple):
+class TasksAndProtocols(NamedTuple):
     """What towers are scored on, and how."""
 
     task_names: list[str]
@@ -122,7 +132,7 @@ class ScoringChoice(NamedTuple):
 
 def choose_tasks_and_protocols(
     task_names: Sequence[str], root: Path | None, protocol_names: Sequence[str] = ()
-) -> ScoringChoice:
+) -> TasksAndProtocols:
     """Return the named tasks and protocols, or for an empty sequence the defaults that fit.
 
     With a folder, the default task reads it as its content shows. ValueError for a task on disk without a folder, and
@@ -156,4 +166,4 @@ def choose_tasks_and_protocols(
         raise ValueError("--root is for tasks on disk: leave it out, or name such a --task")
     fitting_names = [protocol.name for protocol in protocols if protocol.label_kind in task_kinds]
     folder = "" if root is None else str(root.resolve(strict=True))
-    return ScoringChoice([task.name for task in tasks], folder, fitting_names)
+    return TasksAndProtocols([task.name for task in tasks], folder, fitting_names)

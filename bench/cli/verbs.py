@@ -1,21 +1,33 @@
 """The verbs of the command line that are no features, in the order of the help."""
 
-from bench.interfaces.verb import Verb
+from bench.interfaces.verb import LazyVerb
 
 BUILT_IN = (
-    Verb("list", "List experiments, their fields, recipes or towers.", "bench.cli.listing:List"),
-    Verb("measure", "Measure and compare throughput and memory.", "bench.cli.measure:Measure"),
-    Verb("train", "Pre-train a tower and score it on transfer tasks.", "bench.cli.train:Train"),
-    Verb(
+    LazyVerb(
+        "list",
+        "List experiments, their fields, recipes or towers.",
+        "bench.cli.listing:ListExperiments",
+    ),
+    LazyVerb(
+        "measure",
+        "Measure and compare throughput and memory.",
+        "bench.cli.measure:MeasureSpeedAndMemory",
+    ),
+    LazyVerb(
+        "train",
+        "Pre-train a tower and score it on transfer tasks.",
+        "bench.cli.train:TrainAndScoreTower",
+    ),
+    LazyVerb(
         "transfer",
         "Score trained towers on transfer tasks, beside baselines.",
-        "bench.cli.transfer:Transfer",
+        "bench.cli.transfer:ScoreTowers",
     ),
-    Verb(
+    LazyVerb(
         "export",
         "Export a trained tower in open_clip's or timm's layout.",
-        "bench.cli.export:Export",
+        "bench.cli.export:ExportTower",
     ),
-    Verb("doctor", "Check this machine, or the loading of data.", "bench.cli.doctor:Doctor"),
-    Verb("report", "Build pages and exports from records.", "bench.cli.main:Report"),
+    LazyVerb("doctor", "Check this machine, or the loading of data.", "bench.cli.doctor:Doctor"),
+    LazyVerb("report", "Build pages and exports from records.", "bench.cli.main:ReportWithoutVerb"),
 )

@@ -161,11 +161,11 @@ class IndexedSamples(Samples):
     def key(self, row: int) -> str:
         return str(self.keys[row])
 
-    def texts(self, row: int) -> TextsByField:
+    def captions_by_field(self, row: int) -> TextsByField:
         return tuple(map(tuple, self._value("texts", row)))
 
     def caption(self, row: int) -> str:
-        texts = chain.from_iterable(self.texts(row))
+        texts = chain.from_iterable(self.captions_by_field(row))
         return next(texts, "")
 
     def image(self, row: int) -> bytes:
@@ -214,7 +214,9 @@ class IndexedSamples(Samples):
         replaced = self.summary.replaced_captions
         if replaced:
             reason = "have a caption that is not UTF-8; its other bytes are read as U+FFFD"
-            others.append(f"{replaced:,} of {self.total:,} samples {reason}: {UTF8_REMEDY}")
+            others.append(
+                f"{replaced:,} of {self.total_with_unusable:,} samples {reason}: {UTF8_REMEDY}"
+            )
         return [samples, *others]
 
 

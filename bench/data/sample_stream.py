@@ -141,7 +141,7 @@ class SampleLoader(Generic[T]):
         rows = [self.rows[sample] for sample in samples]
         texts = []
         for row, epoch in zip(rows, epochs, strict=True):
-            texts_by_field = self.samples.texts(row)
+            texts_by_field = self.samples.captions_by_field(row)
             texts.append(choice.draw(texts_by_field, seed, row, epoch))
         targets = _get_or_make_target_function(self)(CaptionsWithRows(texts, rows))
         return cast("T", targets.select(torch.arange(len(rows))))
@@ -206,14 +206,16 @@ def _get_or_make_target_function(loader: SampleLoader[Any]) -> Any:
     experiment = loader.experiment
     samples = loader.samples
     make = loader.targets(experiment)
-    embeds_captions = get_method(experiment.method).embeds_captions(experiment)
-    if not embeds_captions or experiment.text.text_padding != "packed":
+    runs_text_model_on_captions = get_method(experiment.method).runs_text_model_on_captions(
+        experiment
+    )
+    if not runs_text_model_on_captions or experiment.text.text_padding != "packed":
         return make
     step = math.ceil(len(samples) / SAMPLED_CAPTIONS)
     choice = parse_caption_choice(experiment.input.caption)
     longest = []
     for row in range(0, len(samples), step):
-        texts = [text for text, _ in choice.weighted_texts(samples.texts(row))]
+        texts = [text for text, _ in choice.weighted_texts(samples.captions_by_field(row))]
         longest.append(max(texts, key=len, default=""))
     sizes = [experiment.device_batch_size_at(side) for side in experiment.image.all_image_sizes]
     reserved = make(CaptionsWithRows.from_texts(longest)).captions.packed_rows_to_reserve(sizes)

@@ -78,10 +78,13 @@ def _open_samples_if_most_are_usable(data: str, request: SampleRequest) -> Sampl
     """Open samples; ValueError if none or too few can be used."""
     samples = open_source_samples(data, request)
     lacking = sum(samples.skipped.values())
-    if not request.lists_keys and lacking > max_tolerated_unusable_samples(samples.total):
+    if not request.lists_keys and lacking > max_tolerated_unusable_samples(
+        samples.total_with_unusable
+    ):
         raise ValueError(
-            f"{data}: {lacking:,} of {samples.total:,} samples cannot be used, more than {MAX_UNUSABLE_FRACTION:.0%} "
-            f"({format_counts(samples.skipped)}); repair the files, or list the keys to use: --set subset=FILE.csv"
+            f"{data}: {lacking:,} of {samples.total_with_unusable:,} samples cannot be used, more than "
+            f"{MAX_UNUSABLE_FRACTION:.0%} ({format_counts(samples.skipped)}); repair the files, "
+            "or list the keys to use: --set subset=FILE.csv"
         )
     return samples
 

@@ -46,7 +46,7 @@ class LazyFunction:
 
 
 @dataclass(frozen=True)
-class Task(Named):
+class TransferTask(Named):
     """Labelled images on which towers are scored."""
 
     name: str
@@ -58,7 +58,7 @@ class Task(Named):
 
 
 @dataclass(frozen=True)
-class Protocol(Named):
+class ScoringProtocol(Named):
     """A way to score a feature extractor on a task."""
 
     name: str
@@ -69,8 +69,10 @@ class Protocol(Named):
     is_default: bool = False  # it is used where no protocol is named
 
 
-TASKS = Registry[Task]("task", Task, "bench.transfer.families:TASKS")
-PROTOCOLS = Registry[Protocol]("protocol", Protocol, "bench.transfer.families:PROTOCOLS")
+TASKS = Registry[TransferTask]("task", TransferTask, "bench.transfer.families:TASKS")
+PROTOCOLS = Registry[ScoringProtocol](
+    "protocol", ScoringProtocol, "bench.transfer.families:PROTOCOLS"
+)
 
 
 def default_protocol_names() -> tuple[str, ...]:
@@ -78,7 +80,7 @@ def default_protocol_names() -> tuple[str, ...]:
     return tuple(name for name, protocol in PROTOCOLS.items() if protocol.is_default)
 
 
-class ScoringSubject(NamedTuple):
+class TowerOrFeaturesToScore(NamedTuple):
     """A tower or features to score."""
 
     name: str  # a tower as `bench.towers.load_tower` accepts it, RANDOM_INIT or one of REFERENCES
@@ -90,7 +92,7 @@ class ScoringSubject(NamedTuple):
         return f"{self.name} (untrained)" if self.is_untrained else self.name
 
 
-def list_reference_features() -> tuple[str, ...]:
+def list_reference_feature_names() -> tuple[str, ...]:
     """Return the names of the features that are scored beside towers; the reference tower's only if it is installed."""
     if importlib.util.find_spec(REFERENCE_TOWER_PACKAGE) is None:
         return LOWER_BOUNDS
@@ -153,13 +155,13 @@ def describe_concept_overlap(task_names: Iterable[str], training_data: Collectio
 
 
 def compatible_task_protocol_pairs(
-    subject_name: str, task_names: Iterable[str], protocol_names: Sequence[str]
+    tower_or_features_name: str, task_names: Iterable[str], protocol_names: Sequence[str]
 ) -> list[tuple[str, str]]:
     """Return the names of each task and protocol that are compatible with each other and with the subject."""
     pairs = list[tuple[str, str]]()
     for task_name, protocol_name in product(task_names, protocol_names):
         protocol = PROTOCOLS[protocol_name]
-        if subject_name in REFERENCES and protocol.needs_tower:
+        if tower_or_features_name in REFERENCES and protocol.needs_tower:
             continue
         if protocol.label_kind == TASKS[task_name].label_kind:
             pairs.append((task_name, protocol_name))

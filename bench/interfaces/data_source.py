@@ -70,7 +70,7 @@ class Samples:
         """Return the caption of a sample; empty if it has none and none is needed."""
         raise NotImplementedError
 
-    def texts(self, row: int) -> tuple[tuple[str, ...], ...]:
+    def captions_by_field(self, row: int) -> tuple[tuple[str, ...], ...]:
         """Return the captions of a sample by field of the request's choice; one of them is drawn for each epoch."""
         return ((self.caption(row),),)
 
@@ -90,7 +90,7 @@ class Samples:
         return [self.key(row) for row in range(len(self))]
 
     @property
-    def total(self) -> int:
+    def total_with_unusable(self) -> int:
         """Number of samples, unusable ones included."""
         return len(self) + sum(self.skipped.values())
 
@@ -100,11 +100,11 @@ class Samples:
         num_skipped = sum(self.skipped.values())
         if num_skipped:
             notes.append(
-                f"{num_skipped:,} of {self.total:,} samples are skipped ({format_counts(self.skipped)})"
+                f"{num_skipped:,} of {self.total_with_unusable:,} samples are skipped ({format_counts(self.skipped)})"
             )
         if self.empty_captions:
             notes.append(
-                f"{self.empty_captions:,} of {self.total:,} samples have an empty caption; they are used"
+                f"{self.empty_captions:,} of {self.total_with_unusable:,} samples have an empty caption; they are used"
             )
         return notes
 

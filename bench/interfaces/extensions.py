@@ -24,7 +24,7 @@ from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.environment.files import require_regular_file_if_exists
 from bench.experiment.config import declare_method_fields, look_up
 from bench.experiment.experiments import MethodChangesFromClip, add_experiments
-from bench.interfaces.catalog import PROTOCOLS, TASKS, Protocol, Task
+from bench.interfaces.catalog import PROTOCOLS, TASKS, ScoringProtocol, TransferTask
 from bench.interfaces.data_source import SOURCES, DataSource
 from bench.interfaces.hooks import HOOKS
 from bench.interfaces.measurement import MEASUREMENTS, Measurement
@@ -32,7 +32,7 @@ from bench.interfaces.method import METHODS, Method, require_method_accepts
 from bench.interfaces.optimizer import OPTIMIZERS, OptimizerBuilder
 from bench.interfaces.schedule import SCHEDULES, Schedule
 from bench.interfaces.sections import SECTIONS, Section
-from bench.interfaces.verb import REPORT_VERBS, VERBS, Verb
+from bench.interfaces.verb import REPORT_VERBS, VERBS, LazyVerb
 from bench.records.record import register_record_kind
 from bench.records.record_kind import RecordContent
 
@@ -59,15 +59,15 @@ class Extension:
     optimizers: Sequence[OptimizerBuilder] = ()
     schedules: Sequence[Schedule] = ()
     record_kinds: Sequence[type[RecordContent]] = ()
-    verbs: Sequence[Verb] = ()
-    report_verbs: Sequence[Verb] = ()  # verbs of `report`, which make files of records
+    verbs: Sequence[LazyVerb] = ()
+    report_verbs: Sequence[LazyVerb] = ()  # verbs of `report`, which make files of records
     measurements: Sequence[Measurement] = ()
     sections: Sequence[Section] = ()  # of the page of a comparison
     # Of bench/interfaces/hooks.py, as "package.module:function".
     hooks: Mapping[str, str] = field(default_factory=dict)
     sources: Sequence[DataSource] = ()
-    tasks: Sequence[Task] = ()
-    protocols: Sequence[Protocol] = ()
+    tasks: Sequence[TransferTask] = ()
+    protocols: Sequence[ScoringProtocol] = ()
 
 
 def split_extension_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -84,7 +84,7 @@ def split_extension_arguments(arguments: Sequence[str]) -> tuple[list[str], list
     return named, others
 
 
-def load_extensions(files_and_modules: Sequence[str] = ()) -> None:
+def load_features_and_extensions(files_and_modules: Sequence[str] = ()) -> None:
     """Load features of this program, extensions of installed packages, and those named here or by the parent process.
 
     An installed extension that cannot be loaded is left out with a line; ValueError for a named one that cannot.
@@ -95,7 +95,7 @@ def load_extensions(files_and_modules: Sequence[str] = ()) -> None:
             module = importlib.import_module(name)
             _register_extension(module.EXTENSION, f"the feature {path.parent.name}")
             _loaded.add(name)
-    _load_packages()
+    _load_installed_extensions()
     sources = json.loads(os.environ.get(EXTENSIONS_ENV, "[]"))
     for name in files_and_modules:
         sources.append(str(Path(name).resolve()) if name.endswith(".py") else name)
@@ -106,7 +106,7 @@ def load_extensions(files_and_modules: Sequence[str] = ()) -> None:
         os.environ[EXTENSIONS_ENV] = json.dumps([*dict.fromkeys(sources)])
 
 
-def _load_packages() -> None:
+def _load_installed_extensions() -> None:
     """Load the extensions of installed packages; one that cannot be loaded is left out with a line.
 
     Raises ValueError for malformed entry points, which typeguard, a dependency of tyro, cannot read either.

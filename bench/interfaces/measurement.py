@@ -38,7 +38,7 @@ class Measurement(Named):
         the cache of decoded data. Raises UserError of `bench.console.console` with one line for what a user can mend.
         """
 
-    def run(
+    def measure_finite_values(
         self, experiment: "Experiment", device: "torch.device", results: Path
     ) -> dict[str, tuple[float, ...]]:
         """Measure, and return the values in the order of the figures; UserError for others than finite numbers."""

@@ -29,7 +29,7 @@ VocabularyField = Literal["synset_vocabulary", "subword_vocabulary"]
 
 
 @dataclass(frozen=True, slots=True)
-class Communication:
+class LossCommunication:
     """What a loss computes and sends on several GPUs, besides the gradients and weights that all methods send."""
 
     # Matrix products of batch x captions x width in a step, its backward included.
@@ -77,7 +77,7 @@ class Method(Named):
     # Field of the experiment with the vocabulary that captions are read by; None: the method reads no captions.
     vocabulary_field: ClassVar[VocabularyField | None] = None
     # What several GPUs compute and send besides gradients and weights; None: `plan` shows its prediction as unknown.
-    communication: ClassVar[Communication | None] = None
+    communication: ClassVar[LossCommunication | None] = None
     # Number of independently augmented views of each image; above 1, `images` of the loss have the shape
     # (batch, views, channels, height, width), and all figures per image count an image once.
     views: ClassVar[int] = 1
@@ -112,13 +112,13 @@ class Method(Named):
         batch, which has as many images on every process.
         """
 
-    def targets(self, experiment: Experiment) -> Callable[[Any], Any]:
+    def make_target_function(self, experiment: Experiment) -> Callable[[Any], Any]:
         """Return a function that turns `CaptionsWithRows` into a `Target` (both of `bench.data.targets`).
 
         The target has one item per caption.
         By default the target is `NoTarget`. The function is called once for all captions of the pack, and batch by
-        batch in the loader workers of shards. The experiment's text padding is never "auto". Where `embeds_captions`,
-        the target has `CaptionTokens`.
+        batch in the loader workers of shards. The experiment's text padding is never "auto". Where a
+        text model runs on the captions, the target has `CaptionTokens`.
         """
         return lambda _: NoTarget()
 
@@ -145,7 +145,7 @@ class Method(Named):
         """Return whether a training reads captions."""
         return self.vocabulary_field is not None
 
-    def embeds_captions(self, experiment: Experiment) -> bool:
+    def runs_text_model_on_captions(self, experiment: Experiment) -> bool:
         """Return whether a text tower or decoder computes the captions' tokens in each step."""
         return False
 
@@ -156,7 +156,7 @@ class Method(Named):
     def require_inputs(self, experiment: Experiment) -> None:
         """Raise ValueError or OSError if a file or package that every run needs is missing."""
 
-    def text(self) -> MethodDescription:
+    def text_for_pages(self) -> MethodDescription:
         """Return what pages say of the method."""
         first_line = (type(self).__doc__ or "").strip().partition("\n")[0]
         return MethodDescription(
@@ -169,7 +169,7 @@ class Method(Named):
 class LabelMethod(Method):
     """A method whose captions become labels of the vocabulary in `vocabulary_field`."""
 
-    def row_labels(self, experiment: Experiment) -> tuple[str, ...]:
+    def row_synsets(self, experiment: Experiment) -> tuple[str, ...]:
         """Return the WordNet synsets of the classifier's rows, which can initialise a transfer; else none."""
         return ()
 
@@ -182,18 +182,18 @@ def get_method(name: str) -> Method:
     return look_up(name, METHODS, "method")
 
 
-def extension_method_text(experiment: Experiment | None) -> MethodDescription | UnsetType:
+def method_text_if_from_extension(experiment: Experiment | None) -> MethodDescription | UnsetType:
     """Return what a record says of its method if an extension added it; UNSET for built-in methods."""
     method = METHODS.get(experiment.method) if experiment else None
     if method is None or METHODS.is_built_in(method.name):
         return UNSET
-    return method.text()
+    return method.text_for_pages()
 
 
 def find_method_text(method: str, records: Iterable[Record]) -> MethodDescription | None:
     """Return what pages say of a method, from the loaded method or from a record that describes it; None: unknown."""
     if method in METHODS:
-        return METHODS[method].text()
+        return METHODS[method].text_for_pages()
     for record in records:
         described = record.experiment
         if described and described.method == method and record.method is not UNSET:
@@ -201,7 +201,7 @@ def find_method_text(method: str, records: Iterable[Record]) -> MethodDescriptio
     return None
 
 
-def get_label_method(name: str) -> LabelMethod | None:
+def find_label_method(name: str) -> LabelMethod | None:
     """Return the method of a name if its captions become labels; None for any other method."""
     method = get_method(name)
     return method if isinstance(method, LabelMethod) else None
@@ -235,7 +235,7 @@ def _method_errors(experiment: Experiment, method: Method) -> Iterator[str]:
             yield f"batch_size must be 2 or more at {largest} px, for {method.name} needs a negative"
         if experiment.training.accumulation > 1:
             yield f"accumulation must be 1, for {method.name} compares all images of a batch"
-    elif experiment.training.accumulation > 1 and method.embeds_captions(experiment):
+    elif experiment.training.accumulation > 1 and method.runs_text_model_on_captions(experiment):
         yield f"accumulation must be 1, for {method.name} reads the captions of a batch sorted by length"
     if experiment.image.pooling == "both" and not method.accepts_both_poolings:
         yield f"pooling must be own or mean, for {method.name} has one loss, got both"

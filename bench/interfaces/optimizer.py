@@ -38,7 +38,7 @@ class OptimizerBuilder(Named):
         The groups have every trained parameter once; sharded parameters and others are in different groups.
         """
 
-    def check_available(self) -> None:
+    def require_available(self) -> None:
         """Raise ValueError if a package that it needs is missing or too old. It is called without torch imported."""
 
 

@@ -53,14 +53,14 @@ class Registry(Mapping[str, N], Generic[N]):
             kind = f"{self._kind.__module__}.{self._kind.__name__}"
             raise ValueError(f"the {self.noun} {member!r} must be an object of the class {kind}")  # noqa: TRY004 - a usage error
         if member.name in self:
-            owner = self.origin(member.name)
+            owner = self.describe_origin(member.name)
             raise ValueError(
                 f"{owner} has the {self.noun} {member.name} already: choose another name"
             )
         self._objects[member.name] = member
         self._origins[member.name] = origin
 
-    def origin(self, name: str) -> str:
+    def describe_origin(self, name: str) -> str:
         """Return what added an object, in words: "this program", "--extension FILE" or "the package NAME"."""
         return self._origins.get(name, "this program")
 

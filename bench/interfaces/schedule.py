@@ -23,13 +23,18 @@ class Schedule(Named):
         return 1.0
 
     @abstractmethod
-    def cooldown_rate(
-        self, rate: float, step: int, cooldown: range, warmup: int, training: TrainingSettings
+    def cooldown_learning_rate(
+        self,
+        trunk_rate: float,
+        step: int,
+        cooldown_steps: range,
+        num_warmup_steps: int,
+        training: TrainingSettings,
     ) -> float:
         """Return the learning rate of a step in a cool-down.
 
-        `rate` is what the step would have on the trunk. `step` counts from the start of the training, as do the steps
-        in `cooldown`. `warmup` is the number of steps in the warm-up, 1 or more.
+        `trunk_rate` is what the step would have on the trunk. `step` counts from the start of the training, as do
+        `cooldown_steps`. `num_warmup_steps` is 1 or more.
         """
 
 

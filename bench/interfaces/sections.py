@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from bench.experiment.config import Experiment
-    from bench.interfaces.throughput import Throughput
+    from bench.interfaces.throughput import ExperimentThroughput
     from bench.records.record import Record
     from bench.records.record_kind import AnyRecordContent
     from bench.statistics.accuracies import JudgedAccuracyDifference
@@ -34,41 +34,43 @@ class ComparisonRecords:
     labels: dict[str, str]  # the name of an experiment in sentences and charts
     base: str | None  # the base of ratios
     incomparable: str | None  # the reason why speeds are not comparable
-    throughputs: tuple["Throughput", ...]  # of the timed experiments, in the order of the page
+    throughputs: tuple[
+        "ExperimentThroughput", ...
+    ]  # of the timed experiments, in the order of the page
 
     @property
     def is_smoke_test(self) -> bool:
         """Whether the comparison checked that all stages run, in place of measuring."""
         return self.name.endswith("-smoke")
 
-    def records_of(self, kind: type[M]) -> list[tuple["Record", M]]:
+    def records_and_contents_of(self, content_class: type[M]) -> list[tuple["Record", M]]:
         """Return the records whose content is of a class, such as `Speed`, each with its content."""
         return [
             (record, record.measured)
             for record in self.records
-            if isinstance(record.measured, kind)
+            if isinstance(record.measured, content_class)
         ]
 
-    def runs_of(self, kind: type[M]) -> list[tuple["Experiment", M]]:
+    def experiments_and_contents_of(self, content_class: type[M]) -> list[tuple["Experiment", M]]:
         """Return the experiment and the content of each record whose content is of a class, such as `Speed`."""
         return [
             (record.experiment, run)
-            for record, run in self.records_of(kind)
+            for record, run in self.records_and_contents_of(content_class)
             if record.experiment is not None
         ]
 
-    def label(self, subject: str) -> str:
+    def short_label(self, name: str) -> str:
         """Return the short name of an experiment or reference for sentences and charts."""
-        return self.labels.get(subject, subject)
+        return self.labels.get(name, name)
 
     def name_cell(self, name: str) -> Cell:
         """Return the cell that names a row by its experiment, without settings that its label leaves out."""
-        label = self.label(name)
+        label = self.short_label(name)
         return Cell.naming_row(label, label if label == strip_bracketed_settings(name) else name)
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Paragraph:
     """A paragraph; an `under` one is small print, an `empty` one stands in place of what there is not."""
 
     text: str
@@ -119,7 +121,7 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class EmbeddedPicture:
     """A small image that the page embeds, with the texts beneath it; without a file its flaw is shown in its place."""
 
     name: str
@@ -130,14 +132,14 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class PictureRow:
     """Small images beside each other."""
 
-    pictures: Sequence[Picture]
+    pictures: Sequence[EmbeddedPicture]
 
 
 @dataclass(frozen=True, slots=True)
-class Legend:
+class ChartLegend:
     """Labels with the marks that charts have for them."""
 
     marks: Sequence[tuple[str, "Markup"]]
@@ -153,7 +155,7 @@ class DefinitionList:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class BlockGroup:
     """Blocks beside each other: a `pair`, `panels` of equal size, or a narrow one `first`; else beneath each other."""
 
     blocks: "Sequence[Block]"
@@ -161,7 +163,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
+class FoldOutBlock:
     """Blocks that fold out: the figures `behind` a chart, or a `task`, whose summary is a heading."""
 
     summary: str
@@ -171,7 +173,7 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
-class Download:
+class EmbeddedFile:
     """A file that the page embeds; the section on data lists it."""
 
     name: str
@@ -180,40 +182,40 @@ class Download:
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class EmbeddedFileList:
     """A list of embedded files; names of saved files begin with `prefix`."""
 
-    files: Sequence[Download]
+    files: Sequence[EmbeddedFile]
     prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PageQuestion:
     """The question that the section answers, as the heading of the page, above the answer; the table is left out."""
 
     text: str
 
 
 Block = (
-    Text
+    Paragraph
     | Heading
     | ItemList
     | WarningBox
     | Table
     | Chart
-    | Pictures
-    | Legend
+    | PictureRow
+    | ChartLegend
     | DefinitionList
-    | Group
-    | Fold
-    | Download
-    | Files
-    | Question
+    | BlockGroup
+    | FoldOutBlock
+    | EmbeddedFile
+    | EmbeddedFileList
+    | PageQuestion
 )
 
 
 @dataclass(frozen=True, slots=True)
-class OtherResults:
+class IncomparableResults:
     """Results of the folder that cannot be compared with those of the page."""
 
     comparisons: Sequence[str]  # their names, the newest first
@@ -229,10 +231,12 @@ class PageContext:
     records: Sequence["Record"]  # all of the page
     # Of accuracies from the base, by experiment and budget.
     differences: Mapping[tuple[str, str], "JudgedAccuracyDifference"] = field(default_factory=dict)
-    joined: Sequence[str] = ()  # names of the comparisons in the sections, the newest first
+    joined_comparisons: Sequence[
+        str
+    ] = ()  # names of the comparisons in the sections, the newest first
     results: str = DEFAULT_RESULTS  # the folder of the records, as commands name it
-    others: Sequence[OtherResults] = ()
-    folder: Sequence["Record"] = ()  # all of the folder, also those of other comparisons
+    incomparable_results: Sequence[IncomparableResults] = ()
+    folder_records: Sequence["Record"] = ()  # all of the folder, also those of other comparisons
     built: Sequence[Block] = ()  # blocks above the section on the page
 
 
@@ -248,7 +252,7 @@ class Section(Named):
     # Where its blocks stand: above this program's results, below them, or without a heading in the answer of the page.
     place: Literal["above", "below", "answer"] = "below"
 
-    def blocks(self, page: PageContext) -> Sequence[Block] | None:
+    def build_blocks(self, page: PageContext) -> Sequence[Block] | None:
         """Return the blocks; None where the page has no such section."""
         build = import_object(self.build) if isinstance(self.build, str) else self.build
         return build(page)
@@ -259,7 +263,7 @@ SECTIONS = Registry[Section]("section", Section)  # of extensions
 
 def list_extension_sections(built_in_names: Container[str]) -> list[tuple[Section, str]]:
     """Return the sections of extensions with their origins; ValueError for a name that is built in."""
-    sections = [(section, SECTIONS.origin(name)) for name, section in SECTIONS.items()]
+    sections = [(section, SECTIONS.describe_origin(name)) for name, section in SECTIONS.items()]
     for section, origin in sections:
         if section.name in built_in_names:
             raise ValueError(f"{origin} adds the section {section.name}, which this program has")
@@ -270,7 +274,7 @@ def iterate_nested_blocks(blocks: Sequence[Block]) -> Iterator[Block]:
     """Yield blocks, each followed by the blocks inside it."""
     for block in blocks:
         yield block
-        if isinstance(block, Group | Fold):
+        if isinstance(block, BlockGroup | FoldOutBlock):
             yield from iterate_nested_blocks(block.blocks)
         elif isinstance(block, Chart) and block.table is not None:
             yield block.table

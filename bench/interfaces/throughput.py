@@ -9,7 +9,7 @@ PHASE = "phase, ms: "  # prefix of a figure from `Speed.phase_seconds`
 
 
 @dataclass(frozen=True, slots=True)
-class Throughput:
+class ExperimentThroughput:
     """The speed of an experiment over its runs. None: not measured, or not comparable with a base."""
 
     experiment: str
@@ -22,7 +22,7 @@ class Throughput:
     )  # the same over all windows, also those that other work disturbed
     forward_backward: RateRatio | None  # the same of forward and backward alone
     flop_ratio: float | None  # the FLOP-predicted ratio
-    figures: dict[str, float | None]  # medians over the runs of `derive_run_figures`
+    figures: dict[str, float | None]  # medians over the runs of `derive_run_metrics`
     peak_source: str
     loader_workers: int  # processes that load batches ahead, the most of any run
     not_measured: tuple[str, ...]  # readings that the device did not give, with the reason

@@ -8,7 +8,7 @@ from bench.experiment.config import look_up
 from bench.interfaces.registry import Named, Registry, import_object
 
 
-class Command(Protocol):
+class ParsedVerb(Protocol):
     """A parsed verb: a dataclass, whose fields are its options and whose docstring is its help."""
 
     def run(self) -> int:
@@ -17,25 +17,25 @@ class Command(Protocol):
 
 
 @dataclass(frozen=True)
-class Verb(Named):
+class LazyVerb(Named):
     """A verb by its name, so that its module is imported only when it is run."""
 
     name: str
     summary: str  # its line in the help of the program
-    # The class of its `Command`, or where it lies as "package.module:Class".
+    # The class of its `ParsedVerb`, or where it lies as "package.module:Class".
     command: type[Any] | str
 
 
-VERBS = Registry[Verb]("verb", Verb, "bench.cli.verbs:BUILT_IN")
-REPORT_VERBS = Registry[Verb]("verb of report", Verb, "reports.verbs:BUILT_IN")
+VERBS = Registry[LazyVerb]("verb", LazyVerb, "bench.cli.verbs:BUILT_IN")
+REPORT_VERBS = Registry[LazyVerb]("verb of report", LazyVerb, "reports.verbs:BUILT_IN")
 
 
-def find_command(name: str, verbs: Registry[Verb]) -> type[Any]:
+def import_verb_class(name: str, verbs: Registry[LazyVerb]) -> type[Any]:
     """Import and return the class of a verb; ValueError suggests the nearest name."""
     command = look_up(name, verbs, verbs.noun).command
     return import_object(command) if isinstance(command, str) else command
 
 
-def format_verb_list(verbs: Mapping[str, Verb]) -> str:
+def format_verb_list(verbs: Mapping[str, LazyVerb]) -> str:
     """Return a line with name and summary for each verb."""
     return "\n".join(f"  {verb.name:10} {verb.summary}" for verb in verbs.values())

@@ -44,7 +44,7 @@ def count_sample_labels(inputs: SampleSettings, rule_name: str) -> LabelTally:
     rows = iterate_with_progress_bar(
         range(len(samples)), len(samples), "reading captions", "samples"
     )
-    batches = collect_caption_batches(map(samples.texts, rows))
+    batches = collect_caption_batches(map(samples.captions_by_field, rows))
     return _count_labels_of_batches(batches, rule_name)
 
 

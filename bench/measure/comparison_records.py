@@ -16,7 +16,7 @@ UNTIMED = "its speed was not measured"  # the reason of an absent figure
 VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}
 
 
-def collect_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
+def select_comparison_records(name: str, records: Sequence[Record]) -> ComparisonRecords:
     """Return the records of one comparison with its experiments, in the order of their methods, and their labels."""
     trained = []
     for record in records:
@@ -32,11 +32,11 @@ def collect_comparison(name: str, records: Sequence[Record]) -> ComparisonRecord
     experiments: dict[str, Experiment] = {}
     for experiment in trained:
         experiments.setdefault(experiment.name, experiment)
-    labels = _unique_labels(experiments.values(), records)
+    labels = _unique_label_by_experiment(experiments.values(), records)
     return _make_comparison_records(name, records, experiments, labels)
 
 
-def collect_named_experiments(
+def select_comparable_experiment_records(
     records: Sequence[Record], names: Collection[str], may_differ: Iterable[str] = MAY_DIFFER
 ) -> ComparisonRecords:
     """Return the records of the experiments of these names, in their order; the first that was timed is the base.
@@ -69,7 +69,7 @@ def method_title(experiment: Experiment, records: Sequence[Record]) -> str:
     return text.title
 
 
-def reason_incomparable(records: Sequence[Record]) -> str | None:
+def reason_not_comparable(records: Sequence[Record]) -> str | None:
     """Return the reason why these runs are not comparable: other machines or versions; settings may differ."""
     try:
         require_comparable_records(records, may_differ=FIELDS)
@@ -86,7 +86,7 @@ def _make_comparison_records(
     timed_names = {record.experiment_name for record in timed}
     timed_experiments = [name for name in experiments if name in timed_names]
     base = next(iter(timed_experiments or experiments), None)
-    incomparable = reason_incomparable(timed)
+    incomparable = reason_not_comparable(timed)
     comparable_base = base if incomparable is None else None
     throughputs = summarize_throughputs(records, experiments, comparable_base)
     return ComparisonRecords(
@@ -94,7 +94,9 @@ def _make_comparison_records(
     )
 
 
-def _unique_labels(experiments: Iterable[Experiment], records: Sequence[Record]) -> dict[str, str]:
+def _unique_label_by_experiment(
+    experiments: Iterable[Experiment], records: Sequence[Record]
+) -> dict[str, str]:
     """Name an experiment by its method where no other experiment has the same method, else by its own name."""
     titles = {item.name: method_title(item, records) for item in experiments}
     counts = Counter(titles.values())

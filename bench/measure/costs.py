@@ -41,7 +41,7 @@ META = torch.device("meta")
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class ParametersAndForwardFlops:
     """Numbers of parameters, and FLOPs (2 per multiply-add) of one forward of an image or a caption.
 
     With several image sizes the FLOPs of an image are the mean over the images of a training.
@@ -55,28 +55,28 @@ class Costs:
     teacher_flops: int
 
     @property
-    def text_share(self) -> float:
+    def text_share_of_flops(self) -> float:
         """Return the text tower's share of the FLOPs of both towers' forward."""
         return self.text_flops / (self.text_flops + self.image_flops)
 
 
-def count_costs(experiment: Experiment) -> Costs:
+def count_parameters_and_forward_flops(experiment: Experiment) -> ParametersAndForwardFlops:
     """Count parameters and FLOPs of an experiment on the `meta` device, without weights and data."""
     one_size = change(experiment, image_sizes=())  # the weights are the same
     tower, model = build_tower_and_model_on_meta(one_size)
     batch_sizes = {
         side: experiment.device_batch_size_at(side) for side in experiment.image.all_image_sizes
     }
-    caption = meta_captions(1, experiment.text.context_length)
+    caption = make_meta_captions(1, experiment.text.context_length)
     method = get_method(experiment.method)
-    image = meta_images(method.views, experiment.image.image_size, PIXEL_CHANNELS)
+    image = make_meta_images(method.views, experiment.image.image_size, PIXEL_CHANNELS)
     view_flops = _mean_image_forward_flops(
-        experiment.image, batch_sizes, keep_patch_tokens=method.reads_patch_tokens
+        experiment.image, batch_sizes, last_block_computes_patches=method.reads_patch_tokens
     )
     teacher_flops = 0
     if isinstance(model, Student):
         teacher_flops = count_matmul_flops(lambda: model.compute_teacher_features(image))
-    return Costs(
+    return ParametersAndForwardFlops(
         trained_parameters=count_trained_parameters(model),
         tower_parameters=sum(parameter.numel() for parameter in tower.parameters()),
         image_flops=method.views * view_flops,
@@ -85,7 +85,7 @@ def count_costs(experiment: Experiment) -> Costs:
     )
 
 
-def count_step_flops(
+def count_mean_step_flops(
     experiment: Experiment, targets: Sequence[Target], image_sizes: Sequence[int] = ()
 ) -> StepFlops:
     """Count the FLOPs of a step's matrix products on the `meta` device, the mean over batches with these targets.
@@ -101,12 +101,12 @@ def count_step_flops(
     weighted_flops = []
     for size, pairs in group_by(zip(sizes, targets, strict=True), itemgetter(0)).items():
         targets_of_size = [target for _, target in pairs]
-        flops = _count_step_flops_at_size(experiment, tower, model, size, targets_of_size)
+        flops = _count_mean_step_flops_at_size(experiment, tower, model, size, targets_of_size)
         weighted_flops.append((len(pairs), flops))
     return _weighted_mean_flops(weighted_flops)
 
 
-def _count_step_flops_at_size(
+def _count_mean_step_flops_at_size(
     experiment: Experiment,
     tower: nn.Module,
     model: nn.Module,
@@ -176,11 +176,11 @@ def _mean_flops_over_caption_widths(
     for text in texts:
         num_captions += text.num_rows_by_width
     widest = max(num_captions)
-    first = _flops_to_array(count_with(meta_captions(batch_size, widest)))
+    first = _flops_to_array(count_with(make_meta_captions(batch_size, widest)))
     slope = curvature = np.zeros_like(first)
     if len(num_captions) > 1:
-        second = _flops_to_array(count_with(meta_captions(batch_size, widest - 1)))
-        third = _flops_to_array(count_with(meta_captions(batch_size, widest - 2)))
+        second = _flops_to_array(count_with(make_meta_captions(batch_size, widest - 1)))
+        third = _flops_to_array(count_with(make_meta_captions(batch_size, widest - 2)))
         slope = second - first
         curvature = third - 2 * second + first
     total = np.zeros_like(first)
@@ -195,26 +195,30 @@ def count_text_forward_flops(method: Method, model: Any, captions: CaptionTokens
     text_module = getattr(model, method.text_module, None)
     if captions is None or text_module is None:
         return 0
-    images = meta_images(len(captions.lengths), model.tower.image_size, model.tower.channels)
+    images = make_meta_images(len(captions.lengths), model.tower.image_size, model.tower.channels)
     with torch.no_grad():  # a decoder may compute gradients in its forward
         inputs = method.text_inputs(model, images, captions)
         return count_forward_flops(text_module, *inputs)
 
 
 def _mean_image_forward_flops(
-    image: ImageSettings, batch_sizes: Mapping[int, int], *, keep_patch_tokens: bool
+    image: ImageSettings, batch_sizes: Mapping[int, int], *, last_block_computes_patches: bool
 ) -> int:
     """Count a forward of one image, the mean over batches of each side in pixels; `batch_sizes` are by side."""
-    flops_by_side = _image_forward_flops_by_side(image, keep_patch_tokens)
+    flops_by_side = _image_forward_flops_by_side(image, last_block_computes_patches)
     total_flops = sum(number * flops_by_side[side] for side, number in batch_sizes.items())
     return total_flops // sum(batch_sizes.values())
 
 
 @cache
-def _image_forward_flops_by_side(image: ImageSettings, keep_patch_tokens: bool) -> dict[int, int]:
+def _image_forward_flops_by_side(
+    image: ImageSettings, last_block_computes_patches: bool
+) -> dict[int, int]:
     """Count a forward of one image in the image tower, by the image's side in pixels."""
     with META:
-        tower = build_tower_from_settings(image, 0, keep_patch_tokens=keep_patch_tokens)
+        tower = build_tower_from_settings(
+            image, 0, last_block_computes_patches=last_block_computes_patches
+        )
     return {
         size: count_flops_of_one_image(tower, tower.channels, size)
         for size in image.all_image_sizes
@@ -247,7 +251,7 @@ def build_tower_and_model_on_meta(experiment: Experiment) -> tuple[nn.Module, nn
     return tower, model
 
 
-def meta_images(num_images: int, image_size: int, channels: int) -> torch.Tensor:
+def make_meta_images(num_images: int, image_size: int, channels: int) -> torch.Tensor:
     """Return a batch of images, `image_size` pixels a side, on the `meta` device."""
     return torch.empty(num_images, channels, image_size, image_size, device=META)
 
@@ -257,7 +261,7 @@ def make_meta_batch(experiment: Experiment, image_size: int, target: T) -> Batch
     method = get_method(experiment.method)
     batch_size = experiment.device_batch_size_at(image_size)
     channels = experiment.image.embedding_channels or PIXEL_CHANNELS
-    images = meta_images(batch_size * method.views, image_size, channels)
+    images = make_meta_images(batch_size * method.views, image_size, channels)
     if method.views > 1:
         images = images.view(batch_size, method.views, *images.shape[1:])
     rows = None
@@ -266,7 +270,7 @@ def make_meta_batch(experiment: Experiment, image_size: int, target: T) -> Batch
     return Batch(images, target, rows=rows)
 
 
-def meta_captions(num_captions: int, width: int) -> CaptionTokens:
+def make_meta_captions(num_captions: int, width: int) -> CaptionTokens:
     """Return a batch of captions on the `meta` device, each `width` tokens long."""
     with META:
         ids = torch.zeros(num_captions, width, dtype=torch.int64)

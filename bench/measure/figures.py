@@ -20,7 +20,7 @@ VERDICTS_BY_DIRECTION = {
 
 
 @dataclass(frozen=True, slots=True)
-class FigureSummary:
+class MeasuredValueSummary:
     """A figure of a measurement: of one experiment, over its runs."""
 
     measurement: str  # its name
@@ -44,9 +44,9 @@ class FigureSummary:
         return VERDICTS_BY_DIRECTION[self.figure.better].get(self.ratio.verdict, self.ratio.verdict)
 
 
-def summarize_figures(
+def summarize_extension_measurements(
     records: Sequence[Record], experiment_names: Sequence[str]
-) -> list[FigureSummary]:
+) -> list[MeasuredValueSummary]:
     """Summarise all measurements of the named experiments, the first of which with a record is the baseline.
 
     p and verdict are adjusted for the number of ratios of a measurement. The records alone are read: the extension that
@@ -66,7 +66,7 @@ def summarize_figures(
 
 def _summarize_measurement(
     named_runs: Sequence[tuple[str, MeasuredFigures]],
-) -> list[FigureSummary]:
+) -> list[MeasuredValueSummary]:
     """Summarise the runs of one measurement, each with its experiment's name; the first one is the baseline."""
     base, first = named_runs[0]
     if any(run.figures != first.figures for _, run in named_runs):
@@ -82,7 +82,7 @@ def _summarize_measurement(
         base_rounds = _median_by_round(runs_by_experiment[base], figure.name)
         for name, runs in runs_by_experiment.items():
             rounds = _median_by_round(runs, figure.name)
-            summary = FigureSummary(first.measurement, first.title, figure, name, rounds)
+            summary = MeasuredValueSummary(first.measurement, first.title, figure, name, rounds)
             key = f"{figure.name}\n{name}"
             summaries[key] = summary
             is_positive = min(*base_rounds.values(), *rounds.values()) > 0
@@ -97,21 +97,23 @@ def _median_by_round(runs: Sequence[MeasuredFigures], figure_name: str) -> dict[
     return {run.round: median(run.values[figure_name]) for run in runs}
 
 
-def figure_tables(records: Sequence[Record], experiment_names: Sequence[str]) -> list[Table]:
+def extension_measurement_tables(
+    records: Sequence[Record], experiment_names: Sequence[str]
+) -> list[Table]:
     """Return a table for each measurement: its figures by experiment, with their ratios to the baseline."""
-    summaries = summarize_figures(records, experiment_names)
+    summaries = summarize_extension_measurements(records, experiment_names)
     tables = []
     for group in group_by(summaries, attrgetter("measurement")).values():
         note = (
             f"value: median over runs (fresh processes). ratio: over that of {group[0].experiment}, with its 95 % "
             "interval. p: Student's t on the differences of rounds, adjusted by Holm for the ratios of this table."
         )
-        rows = [_figure_row(summary) for summary in group]
+        rows = [_summary_row(summary) for summary in group]
         tables.append(Table.from_dicts(group[0].title, rows, note))
     return tables
 
 
-def _figure_row(summary: FigureSummary) -> dict[str, object]:
+def _summary_row(summary: MeasuredValueSummary) -> dict[str, object]:
     """Return the cells of a figure by their columns."""
     figure = summary.figure
     row: dict[str, object] = {

@@ -30,7 +30,7 @@ QUALITY = 87
 
 def main(folder: str, num_images: str) -> None:
     """Write shards with so many image-caption pairs into a folder, as the command line gives them."""
-    captions = _pack_captions_at_web_lengths()
+    captions = _list_pack_captions_at_web_lengths()
     with ProcessPoolExecutor(count_available_cores()) as pool:
         shards = []
         for first in range(0, int(num_images), IMAGES_PER_SHARD):
@@ -47,12 +47,12 @@ def main(folder: str, num_images: str) -> None:
 
 
 def write_shard(
-    path: Path, image_numbers: Iterable[int], captions: Iterable[str], side: int = SIDE
+    path: Path, image_seeds: Iterable[int], captions: Iterable[str], side: int = SIDE
 ) -> None:
     """Write a tar file of square JPEGs of `side` pixels and their captions; equal numbers have equal images."""
     with atomic_write(path) as temporary, tarfile.open(temporary, "w") as tar:
-        for number, caption in zip(image_numbers, captions, strict=False):
-            _add_file_to_tar(tar, f"{number:08}.jpg", make_jpeg(number, side))
+        for number, caption in zip(image_seeds, captions, strict=False):
+            _add_file_to_tar(tar, f"{number:08}.jpg", make_random_jpeg(number, side))
             _add_file_to_tar(tar, f"{number:08}.txt", caption.encode())
 
 
@@ -62,7 +62,7 @@ def _add_file_to_tar(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
-def make_jpeg(seed: int, side: int = SIDE) -> bytes:
+def make_random_jpeg(seed: int, side: int = SIDE) -> bytes:
     """Return an encoded JPEG of colour ramps with noise, with `side` pixels per side."""
     draw = np.random.default_rng(seed)
     ramp = np.linspace(0, 1, side, dtype=np.float32)
@@ -75,7 +75,7 @@ def make_jpeg(seed: int, side: int = SIDE) -> bytes:
     return file.getvalue()
 
 
-def _pack_captions_at_web_lengths() -> tuple[str, ...]:
+def _list_pack_captions_at_web_lengths() -> tuple[str, ...]:
     """Return the pack's captions at the lengths of web captions."""
     captions = load_pack_images("pretrain", user_cache_folder()).captions
     return rewrite_captions_to_web_lengths(

@@ -11,7 +11,7 @@ from bench.train.distributed import all_reduce_max
 HEATING_SECONDS = {"cuda": 20.0}  # a CPU is not heated
 
 
-def until_device_is_hot(device: torch.device) -> Iterator[None]:
+def yield_until_device_is_hot(device: torch.device) -> Iterator[None]:
     """Yield, for steps of the caller, until any rank has heated its device for 20 s; yield nothing on a CPU.
 
     All ranks yield equally often, so that they take the same steps.

@@ -17,7 +17,7 @@ MIN_BATCHES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class LoadingSpeed:
+class LoadingSpeedOfOneCore:
     """How fast one core loads batches."""
 
     images_per_cpu_second: ValueWithInterval  # per CPU second, over batches of different images
@@ -26,7 +26,9 @@ class LoadingSpeed:
     cpu_share: float
 
 
-def measure_loading_per_core(experiment: Experiment, results: Path, seconds: float) -> LoadingSpeed:
+def measure_loading_on_one_core(
+    experiment: Experiment, results: Path, seconds: float
+) -> LoadingSpeedOfOneCore:
     """Load an experiment's shards for so many seconds, as a loader worker does: in one thread of this process.
 
     CPU seconds are counted, so that other processes change the result little. The indexes of the shards lie in
@@ -56,4 +58,4 @@ def measure_loading_per_core(experiment: Experiment, results: Path, seconds: flo
         torch.set_num_threads(threads)
     interval = geometric_mean_with_interval(rates)
     assert interval is not None
-    return LoadingSpeed(interval, num_images, min(1.0, cpu_share))
+    return LoadingSpeedOfOneCore(interval, num_images, min(1.0, cpu_share))

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.data.image_sizes import make_batch_shape_schedule
 from bench.data.stream import BatchStream
 from bench.experiment.config import Experiment
 from bench.profilers.counters import TensorByteCounter
@@ -22,7 +21,7 @@ from bench.train.build import (
     steps_with_each_size_first,
     take_steps_at_full_learning_rate,
 )
-from bench.train.distributed import all_gather_objects, world_group
+from bench.train.distributed import all_gather_objects, world_group_or_none
 
 NUM_MEMORY_STEPS = 4
 # Out-of-memory messages of torch's allocators, the C++ library, oneDNN, and cuBLAS and cuDNN (the last two: a full
@@ -45,14 +44,14 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     that the steps read. Over several processes the peaks are the maxima.
     """
     stream = open_batch_stream(experiment, device, results)
-    steps = steps_with_each_size_first(experiment, NUM_MEMORY_STEPS)
+    steps = steps_with_each_size_first(stream.order.batch_shapes, NUM_MEMORY_STEPS)
     for k in steps:
         stream.batch(k)  # once, so that its pages are in memory
     peak = PeakMemory(device)
     run = build_train_run(stream)
     require_finite_losses(take_steps_at_full_learning_rate(run, steps), steps, stream)
     peaks = max_peaks_over_ranks(all_gather_objects(peak.read_peak_bytes_by_field()))
-    is_sharded = experiment.runtime.sharding != "ddp" and world_group() is not None
+    is_sharded = experiment.runtime.sharding != "ddp" and world_group_or_none() is not None
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory
     gc.collect()  # a compiled block and what calls it hold each other
@@ -60,7 +59,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     if not is_sharded:
         # The uncompiled step of the count may need more memory than the measured one.
         try:
-            tensor_bytes = count_peak_tensor_bytes(stream)
+            tensor_bytes = take_step_and_count_peak_tensor_bytes(stream)
         except Exception as error:
             if not is_out_of_memory_error(error):
                 raise
@@ -89,7 +88,7 @@ def is_out_of_memory_error(error: BaseException) -> bool:
     return is_known or any(word in text for word in OUT_OF_MEMORY_MESSAGES)
 
 
-def count_peak_tensor_bytes(stream: BatchStream[Any]) -> int:
+def take_step_and_count_peak_tensor_bytes(stream: BatchStream[Any]) -> int:
     """Take one uncompiled step, and return the peak bytes of batch, weights, gradients, moments and activations.
 
     The step is the second, when the optimizer has its state; with several image sizes, the next one of each size. The
@@ -107,7 +106,7 @@ def count_peak_tensor_bytes(stream: BatchStream[Any]) -> int:
     held += [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]
     counted = TensorByteCounter(stream.device, held)
     del held
-    steps = make_batch_shape_schedule(stream.experiment).first_step_of_each_image_side(1)
+    steps = stream.order.batch_shapes.first_step_of_each_image_side(1)
     for k in steps:
         # The rows of a step are remembered: on a first run they would count, later not.
         stream.batch(k)

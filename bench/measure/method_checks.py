@@ -94,7 +94,7 @@ def _check_gradients(loss: Tensor, model: torch.nn.Module) -> None:
 
 def _check_pickling(experiment: Experiment) -> None:
     """Check that the method and a batch's target can be sent to and from loader workers."""
-    sent = (get_method(experiment.method).targets, _make_target(experiment))
+    sent = (get_method(experiment.method).make_target_function, _make_target(experiment))
     try:
         pickle.loads(pickle.dumps(sent))  # noqa: S301 - written on this line
     except Exception as error:  # noqa: BLE001 - of many kinds
@@ -106,7 +106,7 @@ def _make_target(experiment: Experiment) -> Any:
     """Return the target of a batch of equal captions, on the CPU."""
     batch_size = experiment.device_batch_size_at(experiment.image.image_size)
     experiment = with_resolved_text_padding(experiment, torch.device("cpu"))
-    targets = get_method(experiment.method).targets(experiment)
+    targets = get_method(experiment.method).make_target_function(experiment)
     return targets(CaptionsWithRows.from_texts([CAPTION] * batch_size)).select(
         torch.arange(batch_size)
     )

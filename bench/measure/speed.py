@@ -19,9 +19,9 @@ from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment
 from bench.experiment.fields import TimingSettings
 from bench.interfaces.method import get_method
-from bench.measure.costs import count_step_flops
-from bench.measure.heating import until_device_is_hot
-from bench.measure.windows import MAX_WINDOWS_FACTOR, Windows
+from bench.measure.costs import count_mean_step_flops
+from bench.measure.heating import yield_until_device_is_hot
+from bench.measure.windows import MAX_WINDOWS_FACTOR, TimingWindows
 from bench.profilers.clock import time_forward_of_each_module, time_synchronized_block
 from bench.profilers.core_waits import read_core_wait_seconds
 from bench.profilers.counters import count_compiled_graphs
@@ -40,8 +40,8 @@ from bench.train.build import (
     build_train_run,
     count_trained_parameters,
     log_loader_workers,
+    make_sample_record_fields,
     open_batch_stream,
-    record_fields_of_stream,
     require_finite_losses,
     steps_with_each_size_first,
     take_steps_at_full_learning_rate,
@@ -52,7 +52,7 @@ from bench.train.distributed import (
     all_gather_objects,
     all_reduce_max,
     barrier,
-    world_group,
+    world_group_or_none,
 )
 from models.heads import DualEncoder
 
@@ -76,14 +76,16 @@ def measure_speed(
     run = build_train_run(open_batch_stream(experiment, device, results))
     if round_ == 0:
         log_loader_workers(run.stream)
-    warmup_steps = steps_with_each_size_first(experiment, experiment.timing.warmup_steps)
+    warmup_steps = steps_with_each_size_first(
+        run.stream.order.batch_shapes, experiment.timing.warmup_steps
+    )
     first_step = experiment.timing.warmup_steps
     steps_per_window = experiment.timing.steps_per_window
     with time_synchronized_block(device) as warmup:
         require_finite_losses(
             take_steps_at_full_learning_rate(run, warmup_steps), warmup_steps, run.stream
         )
-        for _ in until_device_is_hot(device):
+        for _ in yield_until_device_is_hot(device):
             take_steps_at_full_learning_rate(run, range(first_step, first_step + steps_per_window))
             first_step += steps_per_window
 
@@ -102,20 +104,25 @@ def measure_speed(
     window_seconds = [window.seconds for window in windows]
     data_wait_share = (run.stream.wait_seconds - wait_before) / sum(window_seconds)
     rank_window_seconds: tuple[tuple[float, ...], ...] = ()
-    if world_group() is not None:
+    if world_group_or_none() is not None:
         rank_window_seconds = all_gather_floats(window_seconds, device)
         # To a rank, the other ranks are among the other processes.
         readings.figures.pop(OTHERS_BUSY, None)
 
     num_planned = len(planned_steps) // steps_per_window
-    is_disturbed = windows_of_one_image(windows, num_planned).undisturbed_rate() is None
+    is_disturbed = (
+        steps_as_windows_of_one_image(
+            windows, num_planned
+        ).undisturbed_images_per_second_of_one_process()
+        is None
+    )
     phase_steps = plan_steps_timed_by_phase(
         experiment.timing,
         device,
         windows[-1].steps.stop,
         has_several_sizes=bool(experiment.image.image_sizes),
     )
-    phases = time_phases(run, phase_steps, may_prolong=not is_disturbed)
+    phases = time_step_phases(run, phase_steps, may_prolong=not is_disturbed)
     phase_seconds = {}
     for name, seconds in phases.seconds.items():
         if min(seconds) > 0:
@@ -128,13 +135,13 @@ def measure_speed(
     image_sizes = [run.stream.order.image_side(k) for k in planned_steps]
     tokens = [target.captions.tokens_per_caption for target in targets if target.captions]
     precision, _ = resolve_precision_and_compile(experiment.runtime, device)
-    peak, peak_source = find_or_measure_peak_flops(device, precision)
+    peak, peak_source = find_or_measure_peak_flops_and_source(device, precision)
     return Speed(
         round=round_,
         warmup_seconds=warmup.seconds,
         window_seconds=tuple(window_seconds),
         steps_per_window=steps_per_window,
-        waits_source=_find_waits_source(run),
+        waits_source=_choose_core_wait_counter(run),
         window_core_waits=_empty_if_any_nan([window.waiting_cores for window in windows]),
         window_throttled_percent=_empty_if_any_nan(
             [window.throttled_percent for window in windows]
@@ -144,7 +151,7 @@ def measure_speed(
         planned_phase_steps=len(phase_steps),
         phase_core_waits=_empty_if_any_nan([step.waiting_cores for step in phases.steps]),
         phase_images=_count_images_if_sizes_vary(experiment, [step.steps for step in phases.steps]),
-        flops=flops or count_step_flops(experiment, targets, image_sizes),
+        flops=flops or count_mean_step_flops(experiment, targets, image_sizes),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
         trained_parameters=count_trained_parameters(run.model),
         tower_parameters=sum(parameter.numel() for parameter in run.tower.parameters()),
@@ -155,7 +162,7 @@ def measure_speed(
         utilisation=readings.figures,
         not_measured=readings.not_measured | timed.left_out,
         data_wait_share=data_wait_share,
-        **record_fields_of_stream(run.stream),
+        **make_sample_record_fields(run.stream),
         attention_kernels=run_and_list_attention_kernels(
             lambda: run.step.forward(run.stream.batch(0))
         ),
@@ -178,7 +185,7 @@ class TimedSteps:
 
 
 @contextmanager
-def time_block(run: TrainRun, steps: range, reader: DeviceGauges) -> Iterator[TimedSteps]:
+def time_steps_in_block(run: TrainRun, steps: range, reader: DeviceGauges) -> Iterator[TimedSteps]:
     """Time the block of a `with` statement, which takes the steps; yield an object that is filled in at its end."""
     device = run.stream.device
     timed = TimedSteps(steps)
@@ -190,7 +197,7 @@ def time_block(run: TrainRun, steps: range, reader: DeviceGauges) -> Iterator[Ti
     ):
         yield timed
     timed.seconds = elapsed.seconds
-    timed.waiting_cores = measure_waiting_cores(
+    timed.waiting_cores = measure_core_wait_seconds_per_second(
         run, timed.readings, waited_seconds_before, elapsed.seconds
     )
     figures = timed.readings.figures
@@ -203,7 +210,7 @@ def time_block(run: TrainRun, steps: range, reader: DeviceGauges) -> Iterator[Ti
 
 
 @dataclass(frozen=True, slots=True)
-class TimedWindows:
+class TimedWindowsAndReadings:
     """The timed windows of one run, and the device's readings during them."""
 
     windows: list[TimedSteps]
@@ -213,7 +220,7 @@ class TimedWindows:
 
 def time_until_enough_windows(
     run: TrainRun, planned_steps: range, steps_per_window: int
-) -> TimedWindows:
+) -> TimedWindowsAndReadings:
     """Time windows until as many count as are planned, or five times as many were timed.
 
     Windows in which a graph was compiled are left out. All ranks time the same windows. An interleaved run yields its
@@ -225,13 +232,13 @@ def time_until_enough_windows(
     left_out: dict[str, str] = {}
     all_readings: list[DeviceReadings] = []
     first_step = planned_steps.start
-    while not windows_of_one_image(windows, num_planned).has_enough_windows():
+    while not steps_as_windows_of_one_image(windows, num_planned).has_enough_windows():
         if len(all_readings) >= MAX_WINDOWS_FACTOR * num_planned:
             break
         steps = range(first_step, first_step + steps_per_window)
         yield_and_wait_for_slot()
         barrier()
-        with time_block(run, steps, reader) as window:
+        with time_steps_in_block(run, steps, reader) as window:
             losses = take_steps_at_full_learning_rate(run, steps)
         require_finite_losses(losses, steps, run.stream)
         all_readings.append(window.readings)
@@ -241,12 +248,12 @@ def time_until_enough_windows(
         else:
             windows.append(window)
         first_step = steps.stop
-    return TimedWindows(windows, left_out, DeviceReadings.mean(all_readings))
+    return TimedWindowsAndReadings(windows, left_out, DeviceReadings.mean(all_readings))
 
 
-def windows_of_one_image(timed: Sequence[TimedSteps], num_planned: int) -> Windows:
-    """Return timed steps as `Windows` of one image each, for the rule which of them count."""
-    return Windows(
+def steps_as_windows_of_one_image(timed: Sequence[TimedSteps], num_planned: int) -> TimingWindows:
+    """Return timed steps as `TimingWindows` of one image each, for the rule which of them count."""
+    return TimingWindows(
         num_planned=num_planned,
         images=[1] * len(timed),
         seconds=[window.seconds for window in timed],
@@ -262,19 +269,19 @@ def _empty_if_any_nan(readings: Sequence[float]) -> tuple[float, ...]:
     return tuple(readings)
 
 
-def _find_waits_source(run: TrainRun) -> WaitsSource:
+def _choose_core_wait_counter(run: TrainRun) -> WaitsSource:
     """Return which counter tells that other work kept this run's threads from a core.
 
     Threads of loader workers and of other ranks wait for each other, so that their waits say nothing of other work.
     """
     if run.stream.device.type != "cpu" or run.stream.workers.count:
         return "other processes"
-    if world_group() is not None or read_core_wait_seconds() is None:
+    if world_group_or_none() is not None or read_core_wait_seconds() is None:
         return "other processes"
     return "threads"
 
 
-def measure_waiting_cores(
+def measure_core_wait_seconds_per_second(
     run: TrainRun, readings: DeviceReadings, waited_seconds_before: float | None, seconds: float
 ) -> float:
     """Return the core-seconds per second for which other work kept this run from a core; NaN if nothing reports it.
@@ -283,7 +290,7 @@ def measure_waiting_cores(
     """
     waited_seconds = read_core_wait_seconds()
     if (
-        _find_waits_source(run) == "threads"
+        _choose_core_wait_counter(run) == "threads"
         and waited_seconds is not None
         and waited_seconds_before is not None
     ):
@@ -304,7 +311,9 @@ def plan_steps_timed_by_phase(
     return range(first_step, first_step + count)
 
 
-def find_or_measure_peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]:
+def find_or_measure_peak_flops_and_source(
+    device: torch.device, precision: str
+) -> tuple[float | None, str]:
     """Return the device's peak in FLOP/s and where it is from; None and the reason if it is unknown.
 
     On a CPU it is measured: the best of a few large matrix products in this precision, at this run's thread count.
@@ -337,7 +346,7 @@ def _count_images_if_sizes_vary(
 
 
 @dataclass(slots=True)
-class PhaseTimes:
+class StepPhaseTimes:
     """Steps whose phases were timed."""
 
     steps: list[TimedSteps] = field(default_factory=list)
@@ -345,7 +354,9 @@ class PhaseTimes:
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
-def time_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True) -> PhaseTimes:
+def time_step_phases(
+    run: TrainRun, planned_steps: range, *, may_prolong: bool = True
+) -> StepPhaseTimes:
     """Time the phases of each step with a device synchronisation between them, which a timed window must not have.
 
     With `may_prolong`, steps are timed until as many count as planned, as in `time_until_enough_windows`. A step in
@@ -359,20 +370,20 @@ def time_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True
     if hasattr(run.model, text_name):
         modules["text forward"] = getattr(run.model, text_name)
     reader = DeviceGauges(interval_gauges=make_cpu_busy_gauges())
-    phases = PhaseTimes()
+    phases = StepPhaseTimes()
     num_planned = len(planned_steps)
 
     def is_enough() -> bool:
         if may_prolong:
-            return windows_of_one_image(phases.steps, num_planned).has_enough_windows()
+            return steps_as_windows_of_one_image(phases.steps, num_planned).has_enough_windows()
         return len(phases.steps) >= num_planned
 
     k = planned_steps.start
     while not is_enough():
         if len(phases.steps) % run.stream.experiment.timing.steps_per_window == 0:
             yield_and_wait_for_slot()
-        with time_block(run, range(k, k + 1), reader) as step:
-            step_seconds = _take_step_in_phases(run, k, modules)
+        with time_steps_in_block(run, range(k, k + 1), reader) as step:
+            step_seconds = _take_step_and_time_phases(run, k, modules)
         if step.new_graphs:
             continue
         phases.steps.append(step)
@@ -382,7 +393,9 @@ def time_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True
     return phases
 
 
-def _take_step_in_phases(run: TrainRun, k: int, modules: dict[str, nn.Module]) -> dict[str, float]:
+def _take_step_and_time_phases(
+    run: TrainRun, k: int, modules: dict[str, nn.Module]
+) -> dict[str, float]:
     """Take step k, and return the seconds of its phases by name; the forward is split by the forwards of `modules`."""
     experiment = run.stream.experiment
     device = run.stream.device

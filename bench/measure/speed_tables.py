@@ -16,7 +16,7 @@ from bench.experiment.config import (
 from bench.experiment.experiments import TUNED_FIELDS
 from bench.experiment.settings import shared_settings_in_brackets
 from bench.interfaces.sections import ComparisonRecords
-from bench.interfaces.throughput import PHASE, Throughput
+from bench.interfaces.throughput import PHASE, ExperimentThroughput
 from bench.measure.summary import UTILISATION_PREFIX
 from bench.records.record import PHASES, Failure, Memory
 from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, judge_bottleneck
@@ -41,7 +41,7 @@ MEMORY_TITLES = {
     "peak_rss_bytes": "peak resident, above imports and data",
     "peak_tensor_bytes": "peak of tensors, counted",
 }
-# Titles of figures of `derive_run_figures`.
+# Titles of figures of `derive_run_metrics`.
 SIZE_TITLES = {
     "captions_per_second": "captions/s, to targets",
     "tokens_per_caption": "tokens per caption, with padding",
@@ -82,7 +82,7 @@ def throughput_table(comparison: ComparisonRecords) -> Table:
         sentences.append(
             f"“Faster” and “slower” require p ≤ 0.01 and an effect of 2{NBSP}% or more."
         )
-    base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
+    base = comparison.short_label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
         Column.left_aligned("experiment"),
         Column("images/s", f"median of runs, {CONFIDENCE_TEXT}"),
@@ -96,7 +96,7 @@ def throughput_table(comparison: ComparisonRecords) -> Table:
         Column("MFU", "3 x forward over peak"),
     ]
     rows = [_throughput_cells(comparison, row) for row in comparison.throughputs]
-    failed = {record.experiment_name for record, _ in comparison.records_of(Failure)}
+    failed = {record.experiment_name for record, _ in comparison.records_and_contents_of(Failure)}
     failed -= {row.experiment for row in comparison.throughputs}
     for name in comparison.experiments:
         if name in failed:
@@ -113,7 +113,7 @@ def throughput_table(comparison: ComparisonRecords) -> Table:
     )
 
 
-def with_note_on_differences(
+def with_note_on_setting_differences(
     table: Table, comparison: ComparisonRecords, may_differ: Iterable[str] = MAY_DIFFER
 ) -> Table:
     """Return a table of speeds whose note also lists how the experiments differ, for a terminal.
@@ -153,13 +153,13 @@ def _describe_runs_and_captions(comparison: ComparisonRecords) -> str:
     )
 
 
-def phase_table(comparison: ComparisonRecords) -> Table:
+def step_phase_table(comparison: ComparisonRecords) -> Table:
     """Return the table of a step's phases, their sum beside the whole step, and whether data or compute limits it."""
     rows = []
-    phases = phases_of_any_row(comparison.throughputs)
+    phases = step_phases_of_any_row(comparison.throughputs)
     for row in comparison.throughputs:
         figures = row.figures
-        cells: dict[str, Any] = {"experiment": comparison.label(row.experiment)}
+        cells: dict[str, Any] = {"experiment": comparison.short_label(row.experiment)}
         cells["batch"] = round(figures["batch_size"] or 0)
         for phase in phases:
             cells[f"{phase}, ms"] = figures.get(PHASE + phase)
@@ -179,24 +179,27 @@ def phase_table(comparison: ComparisonRecords) -> Table:
         "other phases, so that a background loader would also be waited for; with loader workers, if over "
         f"{MAX_WAIT_SHARE:.0%} of it is spent waiting for them."
     )
-    note = f"{_describe_input_bound(comparison)} {note}".lstrip()
+    note = f"{_describe_input_bound_experiments(comparison)} {note}".lstrip()
     return Table.from_dicts("Where a step's time goes", rows, note, is_transposed=True)
 
 
-def phases_of_any_row(rows: Sequence[Throughput]) -> list[str]:
+def step_phases_of_any_row(rows: Sequence[ExperimentThroughput]) -> list[str]:
     """Return the names of the phases that any row has, in the order of the step."""
     return [
         phase for phase in PHASES if any(row.figures.get(PHASE + phase) is not None for row in rows)
     ]
 
 
-def memory_and_size_table(comparison: ComparisonRecords) -> Table:
+def memory_utilisation_and_parameter_table(comparison: ComparisonRecords) -> Table:
     """Return the table of memory, utilisation, the cost of targets, and numbers of parameters."""
-    memories = {experiment.name: memory for experiment, memory in comparison.runs_of(Memory)}
+    memories = {
+        experiment.name: memory
+        for experiment, memory in comparison.experiments_and_contents_of(Memory)
+    }
     throughputs = {row.experiment: row for row in comparison.throughputs}
     rows = []
     for name in comparison.experiments:
-        cells: dict[str, Any] = {"experiment": comparison.label(name)}
+        cells: dict[str, Any] = {"experiment": comparison.short_label(name)}
         for count, title in MEMORY_TITLES.items():
             size = getattr(memories.get(name), count, None)
             if size is not None:
@@ -224,7 +227,7 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
     )
 
 
-def _throughput_cells(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
+def _throughput_cells(comparison: ComparisonRecords, row: ExperimentThroughput) -> list[Cell]:
     """Return the cells of a timed experiment."""
     is_base = row.experiment == comparison.base
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
@@ -249,7 +252,7 @@ def _throughput_cells(comparison: ComparisonRecords, row: Throughput) -> list[Ce
     ]
 
 
-def _describe_input_bound(comparison: ComparisonRecords) -> str:
+def _describe_input_bound_experiments(comparison: ComparisonRecords) -> str:
     """Return a sentence on the experiments that are input-bound."""
     shares = []
     starved = []
@@ -257,7 +260,7 @@ def _describe_input_bound(comparison: ComparisonRecords) -> str:
         if row.data_share is not None:
             shares.append(row.data_share)
             if _judge_row_bottleneck(row, row.data_share) == "input-bound":
-                starved.append(comparison.label(row.experiment))
+                starved.append(comparison.short_label(row.experiment))
     if not shares:
         return ""
     subject = "All experiments are compute-bound:"
@@ -268,6 +271,6 @@ def _describe_input_bound(comparison: ComparisonRecords) -> str:
     return f"{subject} data takes from {format_percent(min(shares))} to {format_percent(max(shares))} of a step."
 
 
-def _judge_row_bottleneck(row: Throughput, share: float) -> Bottleneck:
+def _judge_row_bottleneck(row: ExperimentThroughput, data_share: float) -> Bottleneck:
     """Return whether data or compute limits an experiment that spends this share of a step on data."""
-    return judge_bottleneck(share, has_prefetching=row.loader_workers > 0)
+    return judge_bottleneck(data_share, has_prefetching=row.loader_workers > 0)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from statistics import median
 
-from bench.interfaces.throughput import PHASE, Throughput
+from bench.interfaces.throughput import PHASE, ExperimentThroughput
 from bench.measure.throughput import rates_by_experiment_and_round, timed_runs_by_experiment
 from bench.measure.timed_run import TimedRun
 from bench.records.record import PHASES, Record, Speed
@@ -23,16 +23,16 @@ UTILISATION_PREFIX = "utilisation: "  # prefix of a figure from `Speed.utilisati
 
 def summarize_throughputs(
     records: Sequence[Record], names: Collection[str], base: str | None
-) -> list[Throughput]:
+) -> list[ExperimentThroughput]:
     """Summarise the timed runs of the named experiments and compare them with `base`.
 
     p and verdict are adjusted for the number of ratios.
     """
     timed = timed_runs_by_experiment(records, names)
     all_runs = chain.from_iterable(timed.values())
-    peak = largest_peak_flops(run.speed for run in all_runs)
-    figures = {name: _median_figures(runs, peak) for name, runs in timed.items()}
-    rates = rates_by_experiment_and_round(timed, TimedRun.images_per_second)
+    peak = largest_peak_flops_per_second(run.speed for run in all_runs)
+    figures = {name: _median_run_metrics(runs, peak) for name, runs in timed.items()}
+    rates = rates_by_experiment_and_round(timed, TimedRun.images_per_second_preferably_undisturbed)
     all_windows = rates_by_experiment_and_round(timed, TimedRun.images_per_second_of_all_windows)
     undisturbed = rates_by_experiment_and_round(timed, TimedRun.undisturbed_images_per_second)
     ratios = _ratios_to_base(base, undisturbed, all_windows)
@@ -52,7 +52,7 @@ def summarize_throughputs(
                 flop_ratio = base_flops / flops
         reasons = [describe_missing_readings(speed) for speed in speeds]
         distinct_reasons = dict.fromkeys(reason for reason in reasons if reason)
-        throughput = Throughput(
+        throughput = ExperimentThroughput(
             experiment=name,
             rounds=rates[name],
             images_per_second=median(rates[name].values()),
@@ -70,13 +70,13 @@ def summarize_throughputs(
     return throughputs
 
 
-def largest_peak_flops(speeds: Iterable[Speed]) -> float | None:
+def largest_peak_flops_per_second(speeds: Iterable[Speed]) -> float | None:
     """Return the largest peak in FLOP/s that any run recorded, because on a CPU each run measures it; None without."""
     peaks = [speed.peak_flops_per_second or 0.0 for speed in speeds]
     return max(peaks, default=0.0) or None
 
 
-def derive_run_figures(
+def derive_run_metrics(
     run: TimedRun, peak_flops_per_second: float | None
 ) -> dict[str, float | None]:
     """Return the figures of one timed run by name; None is not measured. The peak is of one device."""
@@ -95,7 +95,7 @@ def derive_run_figures(
     figures: dict[str, float | None] = {
         "round": speed.round,
         "batch_size": run.experiment.training.batch_size,  # of one process, as the FLOPs are
-        "images_per_second": run.images_per_second(),
+        "images_per_second": run.images_per_second_preferably_undisturbed(),
         "step_ms": 1000 * median(speed.window_seconds) / run.steps_per_window(),
         "phases_ms": sum(phases.values()) or None,
         "step_flops_per_image": speed.flops.step / images,
@@ -117,13 +117,13 @@ def derive_run_figures(
     return figures
 
 
-def _median_figures(
+def _median_run_metrics(
     runs: Iterable[TimedRun], peak_flops_per_second: float | None
 ) -> dict[str, float | None]:
-    """Return the medians of `derive_run_figures` over runs."""
+    """Return the medians of `derive_run_metrics` over runs."""
     values = defaultdict[str, list[float]](list)
     for run in runs:
-        for name, value in derive_run_figures(run, peak_flops_per_second).items():
+        for name, value in derive_run_metrics(run, peak_flops_per_second).items():
             known = values[name]
             if value is not None:
                 known.append(value)
@@ -138,7 +138,9 @@ def describe_missing_readings(speed: Speed) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in speed.not_measured.items())
 
 
-def find_unequal_mfu_rows(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput] | None:
+def find_least_and_largest_mfu_if_twofold(
+    rows: Sequence[ExperimentThroughput],
+) -> tuple[ExperimentThroughput, ExperimentThroughput] | None:
     """Return the rows of the least and the largest MFU; None where the largest is less than twice the least."""
     rows_by_mfu = sorted((row for row in rows if row.mfu), key=lambda row: row.mfu or 0.0)
     if not rows_by_mfu:

@@ -44,7 +44,7 @@ def sample_flaw_table(records: Iterable[Record], to_label: Callable[[str], str] 
     return Table.from_dicts("Samples skipped or without text", list(rows.values()), note)
 
 
-def failure_table(records: Iterable[Record], to_label: Callable[[str], str] = str) -> Table:
+def failed_run_table(records: Iterable[Record], to_label: Callable[[str], str] = str) -> Table:
     """List failed runs in the order of their starts; `to_label` turns an experiment's name into what is shown."""
     rows = []
     for record in sorted(records, key=lambda record: record.circumstances.started_at):

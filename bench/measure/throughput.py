@@ -117,7 +117,9 @@ def describe_disturbed_windows(records: Iterable[Record], names: Collection[str]
     added_seconds = sum(sum(windows.seconds[windows.num_planned :]) for windows in runs)
     text = f"{100 * left_out / number:.0f} % of the {steps} {cause} and were left out; "
     text += f"{added_seconds:.0f} s were added to make up for them."
-    num_disturbed = sum(windows.undisturbed_rate() is None for windows in runs)
+    num_disturbed = sum(
+        windows.undisturbed_images_per_second_of_one_process() is None for windows in runs
+    )
     if num_disturbed:
         text += f" {num_disturbed} of {len(runs)} runs were disturbed nearly throughout and are left out."
     return text

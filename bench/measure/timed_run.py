@@ -4,7 +4,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from bench.experiment.config import Experiment
-from bench.measure.windows import Windows
+from bench.measure.windows import TimingWindows
 from bench.records.record import Speed
 
 
@@ -24,14 +24,14 @@ class TimedRun(NamedTuple):
             return float(self.experiment.training.batch_size)
         return fmean(self.speed.window_images) / self.steps_per_window()
 
-    def windows(self) -> Windows:
+    def windows(self) -> TimingWindows:
         """Return the timed windows; with several processes a window lasts as long as on the slowest."""
         speed = self.speed
         seconds = speed.window_seconds
         if speed.rank_window_seconds:
             seconds = tuple(max(ranks) for ranks in zip(*speed.rank_window_seconds, strict=True))
         images_of_window = self.experiment.training.batch_size * self.steps_per_window()
-        return Windows(
+        return TimingWindows(
             num_planned=max(1, self._num_planned_steps() // self.steps_per_window()),
             images=speed.window_images or [images_of_window] * len(seconds),
             seconds=seconds,
@@ -39,7 +39,7 @@ class TimedRun(NamedTuple):
             throttled_percent=speed.window_throttled_percent,
         )
 
-    def forward_backward_windows(self) -> Windows | None:
+    def forward_backward_windows(self) -> TimingWindows | None:
         """Return the steps that were timed in phases, without data and optimizer; None without phases."""
         phases = dict(self.speed.phase_seconds)
         phases.pop("data", None)
@@ -48,7 +48,7 @@ class TimedRun(NamedTuple):
             return None
         seconds = [sum(step) for step in zip(*phases.values(), strict=True)]
         batch_size = self.experiment.training.batch_size
-        return Windows(
+        return TimingWindows(
             num_planned=self.speed.planned_phase_steps
             or min(len(seconds), self._num_planned_steps()),
             images=self.speed.phase_images or [batch_size] * len(seconds),
@@ -61,23 +61,25 @@ class TimedRun(NamedTuple):
         timing = self.experiment.timing
         return timing.windows * timing.steps_per_window
 
-    def images_per_second(self) -> float:
+    def images_per_second_preferably_undisturbed(self) -> float:
         """Return the images/s in the windows that count; in all windows if too few count."""
         return self.undisturbed_images_per_second() or self.images_per_second_of_all_windows()
 
     def undisturbed_images_per_second(self) -> float | None:
         """Return the images/s in the windows that count; None if too few count."""
-        rate = self.windows().undisturbed_rate()
+        rate = self.windows().undisturbed_images_per_second_of_one_process()
         return None if rate is None else self.speed.processes * rate
 
     def images_per_second_of_all_windows(self) -> float:
         """Return the images/s over all windows, also those that other work disturbed."""
-        return self.speed.processes * self.windows().rate_of_all_windows()
+        return (
+            self.speed.processes * self.windows().images_per_second_of_one_process_in_all_windows()
+        )
 
     def forward_backward_images_per_second(self) -> float | None:
         """Return the images/s of forward and backward in the phase steps that count; None if too few do."""
         windows = self.forward_backward_windows()
-        rate = windows.undisturbed_rate() if windows else None
+        rate = windows.undisturbed_images_per_second_of_one_process() if windows else None
         return None if rate is None else self.speed.processes * rate
 
     def model_flops_utilisation(self, peak_flops_per_second: float) -> float:
@@ -89,4 +91,4 @@ class TimedRun(NamedTuple):
         flops = self.speed.flops
         image_flops = (3 * flops.forward - 2 * flops.teacher_forward) / self.images_per_step()
         peak = self.speed.processes * peak_flops_per_second
-        return image_flops * self.images_per_second() / peak
+        return image_flops * self.images_per_second_preferably_undisturbed() / peak

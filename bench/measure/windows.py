@@ -21,7 +21,7 @@ MIN_COUNTED_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Windows:
+class TimingWindows:
     """The timed windows of a run, in the order of time; steps that were timed in phases are windows of one step."""
 
     num_planned: int
@@ -49,7 +49,7 @@ class Windows:
         """Return the number of windows that count."""
         return int(self.counted_mask().sum())
 
-    def undisturbed_rate(self) -> float | None:
+    def undisturbed_images_per_second_of_one_process(self) -> float | None:
         """Return the images per second of one process in the windows that count; None if too few do.
 
         The figure is a mean over windows and not a median. Where windows have different numbers of images, as with
@@ -72,6 +72,6 @@ class Windows:
             total_seconds += counted_seconds.mean() * alike.sum()
         return float(images.sum() / total_seconds)
 
-    def rate_of_all_windows(self) -> float:
+    def images_per_second_of_one_process_in_all_windows(self) -> float:
         """Return the images per second of one process over all windows, other work included."""
         return float(np.sum(self.images) / np.sum(self.seconds))

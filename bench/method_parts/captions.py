@@ -19,7 +19,12 @@ from losses.token_softmax import inverse_document_frequency, token_softmax_loss
 from models import Images
 from models.heads import DualEncoder, ProjectedImageTower, TokenCounts
 from models.image_tower import ImageTower
-from models.text_tower import TextTower, build_text_tower, get_text_width, why_padding_is_needed
+from models.text_tower import (
+    TextTower,
+    build_text_tower,
+    get_text_feature_width,
+    reason_padding_affects_features,
+)
 
 STORED_CAPTIONS = 16_384  # rows of stored features; further captions share them
 
@@ -31,7 +36,7 @@ def build_contrastive_model(
     text = experiment.text
     pair: ProjectedImageTower
     if text.text_features == "stored":
-        width = get_text_width(text.text_tower, text.context_length)
+        width = get_text_feature_width(text.text_tower, text.context_length)
         pair = ProjectedImageTower(
             tower, width, initial_scale=initial_scale, initial_bias=initial_bias
         )
@@ -82,7 +87,9 @@ def make_token_function(
 ) -> Callable[[CaptionsWithRows], CaptionTokens]:
     """Return a function that turns captions into the tokens of a text tower; the settings' padding is not "auto"."""
     assert text.text_padding != "auto"
-    padding = "max_length" if why_padding_is_needed(text.text_tower) else text.text_padding
+    padding = (
+        "max_length" if reason_padding_affects_features(text.text_tower) else text.text_padding
+    )
     return _make_padded_token_function(subword_vocabulary, text.context_length, padding)
 
 
@@ -119,7 +126,7 @@ def make_random_feature_function(
     They have the cost of stored features, and train nothing useful.
     """
     generator = torch.Generator().manual_seed(derive_seed(experiment_seed, TEXT))
-    width = get_text_width(text.text_tower, text.context_length)
+    width = get_text_feature_width(text.text_tower, text.context_length)
     features = torch.randn(STORED_CAPTIONS, width, generator=generator)
 
     def look_up(captions: CaptionsWithRows) -> PrecomputedFeatures:
@@ -172,7 +179,7 @@ def clip_loss(
     )
 
 
-def superclass_loss(
+def update_counts_and_compute_superclass_loss(
     logits: Tensor, target: LabelPairs, counts_to_update: TokenCounts, group: ProcessGroupLike
 ) -> Tensor:
     """Add the batch to the counts, and return SuperClass's loss with the tokens weighted by the new counts."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench.experiment.config import Experiment
-from bench.interfaces.method import Communication, Method
+from bench.interfaces.method import LossCommunication, Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ class Cap(Method):
     loss_description = (
         "cross-entropy of each token, given the image's patches and the tokens before it"
     )
-    communication = Communication()
+    communication = LossCommunication()
     no_ladder_reason = "predicts captions token by token"
     vocabulary_field = "subword_vocabulary"
     reads_patch_tokens = True
@@ -52,7 +52,7 @@ class Cap(Method):
                 f"{text.text_padding}"
             )
 
-    def embeds_captions(self, _: Experiment) -> bool:
+    def runs_text_model_on_captions(self, _: Experiment) -> bool:
         return True
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "Captioner":
@@ -60,7 +60,7 @@ class Cap(Method):
         from models.text_decoder import Captioner, TextDecoder
 
         decoder = TextDecoder(
-            tower.infer_token_width(),
+            tower.infer_patch_token_width(),
             experiment.text.decoder_layers,
             count_subwords(experiment.targets.subword_vocabulary),
             experiment.text.context_length,
@@ -68,7 +68,9 @@ class Cap(Method):
         )
         return Captioner(tower, decoder)
 
-    def targets(self, experiment: Experiment) -> "Callable[[CaptionsWithRows], CaptionTokens]":
+    def make_target_function(
+        self, experiment: Experiment
+    ) -> "Callable[[CaptionsWithRows], CaptionTokens]":
         from bench.method_parts.captions import make_decoder_token_function
 
         return make_decoder_token_function(experiment.text, experiment.targets.subword_vocabulary)
@@ -85,4 +87,4 @@ class Cap(Method):
         groups_ends_and_permutation = captions.text_tower_inputs[
             :3
         ]  # no positions: one caption to a row
-        return model.tower.tokens(images), *groups_ends_and_permutation
+        return model.tower.compute_patch_tokens(images), *groups_ends_and_permutation

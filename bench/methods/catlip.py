@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 from bench.experiment.config import Experiment
 from bench.experiment.fields import NLTK_LABELS
-from bench.interfaces.method import Communication, LabelMethod
+from bench.interfaces.method import LabelMethod, LossCommunication
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabulary
@@ -29,7 +29,7 @@ class CatLip(LabelMethod):
     title = "CatLIP"
     targets_description = "labels: the WordNet nouns in the caption"
     loss_description = "binary cross-entropy over the vocabulary of synsets"
-    communication = Communication()
+    communication = LossCommunication()
     ladder_role = "classifier"
     vocabulary_field = "synset_vocabulary"
 
@@ -38,7 +38,7 @@ class CatLip(LabelMethod):
         if experiment.targets.labels == NLTK_LABELS:
             NltkLabeller([])
 
-    def row_labels(self, experiment: Experiment) -> tuple[str, ...]:
+    def row_synsets(self, experiment: Experiment) -> tuple[str, ...]:
         return read_vocabulary(experiment.targets.synset_vocabulary).keys
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "Classifier":
@@ -46,7 +46,7 @@ class CatLip(LabelMethod):
 
         return build_synset_classifier(tower, experiment.targets)
 
-    def targets(
+    def make_target_function(
         self, experiment: Experiment
     ) -> "Callable[[CaptionsWithRows], LabelPairs | LabelsComputedWhenLoaded | DenseLabels]":
         from bench.method_parts.synsets import make_synset_label_function

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from bench.experiment.config import Experiment
-from bench.interfaces.method import Communication, Method
+from bench.interfaces.method import LossCommunication, Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,15 +19,15 @@ class ContrastiveMethod(Method):
     vocabulary_field = "subword_vocabulary"
 
     def reads_captions(self, experiment: Experiment) -> bool:
-        return self.embeds_captions(experiment)
+        return self.runs_text_model_on_captions(experiment)
 
-    def embeds_captions(self, experiment: Experiment) -> bool:
+    def runs_text_model_on_captions(self, experiment: Experiment) -> bool:
         return experiment.text.text_features == "computed"
 
-    def targets(self, experiment: Experiment) -> "Callable[[CaptionsWithRows], Any]":
+    def make_target_function(self, experiment: Experiment) -> "Callable[[CaptionsWithRows], Any]":
         from bench.method_parts.captions import make_random_feature_function, make_token_function
 
-        if self.embeds_captions(experiment):
+        if self.runs_text_model_on_captions(experiment):
             return make_token_function(experiment.text, experiment.targets.subword_vocabulary)
         return make_random_feature_function(experiment.text, experiment.seed)
 
@@ -36,7 +36,7 @@ class SoftmaxContrastiveMethod(ContrastiveMethod):
     """A method whose loss is CLIP's, alone or as a part."""
 
     # The products are the logits twice, and two gradients.
-    communication = Communication(
+    communication = LossCommunication(
         loss_products=4, normaliser_all_reduces=2, gathers_images_as_released=True
     )
 

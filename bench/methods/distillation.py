@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bench.experiment.config import Experiment
-from bench.interfaces.method import Communication, Method, NoTarget
+from bench.interfaces.method import LossCommunication, Method, NoTarget
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ class Distillation(Method):
     title = "Distillation"
     targets_description = "features of the same images from a teacher; no caption"
     loss_description = "cosine distance to the teacher's features"
-    communication = Communication()
+    communication = LossCommunication()
     no_ladder_reason = "learns from another tower"
     has_teacher = True
 

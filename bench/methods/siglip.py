@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from bench.experiment.config import Experiment
-from bench.interfaces.method import Communication
+from bench.interfaces.method import LossCommunication
 from bench.methods.contrastive import ContrastiveMethod
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class SigLip(ContrastiveMethod):
     loss_description = "sigmoid: for every image and caption of the batch, whether they are a pair"
     ladder_role = "pair"
     # The logits once, because the forward computes the gradients.
-    communication = Communication(loss_products=3)
+    communication = LossCommunication(loss_products=3)
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
         if experiment.runtime.contrastive_precision == "autocast":

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bench.experiment.config import Experiment
-from bench.interfaces.method import Communication, LabelMethod
+from bench.interfaces.method import LabelMethod, LossCommunication
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ class SuperClass(LabelMethod):
     loss_description = (
         "softmax cross-entropy over the subwords, weighted by inverse document frequency"
     )
-    communication = Communication()
+    communication = LossCommunication()
     ladder_role = "classifier"
     vocabulary_field = "subword_vocabulary"
 
@@ -36,7 +36,9 @@ class SuperClass(LabelMethod):
 
         return TokenClassifier(tower, count_subword_classes(experiment.targets))
 
-    def targets(self, experiment: Experiment) -> "Callable[[CaptionsWithRows], LabelPairs]":
+    def make_target_function(
+        self, experiment: Experiment
+    ) -> "Callable[[CaptionsWithRows], LabelPairs]":
         from bench.method_parts.captions import make_subword_label_function
 
         return make_subword_label_function(
@@ -50,6 +52,6 @@ class SuperClass(LabelMethod):
         target: "LabelPairs",
         group: "ProcessGroupLike",
     ) -> "Tensor":
-        from bench.method_parts.captions import superclass_loss
+        from bench.method_parts.captions import update_counts_and_compute_superclass_loss
 
-        return superclass_loss(model(images), target, model.counts, group)
+        return update_counts_and_compute_superclass_loss(model(images), target, model.counts, group)

@@ -55,7 +55,9 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
         set_clip_loss_options(pair, experiment.runtime)
         return pair
 
-    def targets(self, experiment: Experiment) -> "Callable[[CaptionsWithRows], TokensAndLabels]":
+    def make_target_function(
+        self, experiment: Experiment
+    ) -> "Callable[[CaptionsWithRows], TokensAndLabels]":
         from bench.data.targets import TokensAndLabels
         from bench.method_parts.captions import make_subword_label_function, make_token_function
 
@@ -72,10 +74,12 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
         target: "TokensAndLabels",
         group: "ProcessGroupLike",
     ) -> "Tensor":
-        from bench.method_parts.captions import clip_loss, superclass_loss
+        from bench.method_parts.captions import clip_loss, update_counts_and_compute_superclass_loss
 
-        feature, classified = model.compute_features_per_loss(images)
+        feature, classified = model.compute_contrastive_and_classifier_features(images)
         image, text = model.project_and_encode_captions(feature, *target.tokens.text_tower_inputs)
         contrastive = clip_loss(model, image, text, group)
         logits = model.head(classified)
-        return contrastive + superclass_loss(logits, target.labels, model.counts, group)
+        return contrastive + update_counts_and_compute_superclass_loss(
+            logits, target.labels, model.counts, group
+        )

@@ -14,7 +14,7 @@ HALF_WAY = "half of equal images"
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 
 
-def with_training_images(experiment: Experiment, images: int) -> Experiment:
+def with_training_images_and_short_warmup(experiment: Experiment, images: int) -> Experiment:
     """Return the experiment trained on so many images.
 
     Its warm-up has at most a tenth of them, or the experiment's share if that is larger.

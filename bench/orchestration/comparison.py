@@ -18,15 +18,23 @@ from bench.environment.busy_processes import (
 )
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import Experiment, change
-from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, list_reference_features
+from bench.interfaces.catalog import (
+    RANDOM_INIT,
+    TowerOrFeaturesToScore,
+    list_reference_feature_names,
+)
 from bench.interfaces.measurement import get_measurement
 from bench.measure.throughput import timed_runs_by_experiment
-from bench.orchestration.budgets import image_budgets, read_relative_speeds, with_training_images
+from bench.orchestration.budgets import (
+    image_budgets,
+    read_relative_speeds,
+    with_training_images_and_short_warmup,
+)
 from bench.orchestration.runner import Runner
-from bench.orchestration.runs import Run
-from bench.orchestration.scope import Scope
+from bench.orchestration.runs import FunctionRun
+from bench.orchestration.scope import ComparisonScope
 from bench.orchestration.scoring import make_scoring_run
-from bench.orchestration.stages import FirstRoundTimes, read_first_round_times
+from bench.orchestration.stages import RemainingStageTimes, estimate_remaining_stage_times
 from bench.records.record import (
     Failure,
     Record,
@@ -71,14 +79,14 @@ class Comparison:
         *names: object,
         is_distributed: bool = False,
         **arguments: Any,
-    ) -> Run:
+    ) -> FunctionRun:
         """Return a run of this comparison: a "module:function" that is called with the arguments.
 
         Its file is named by its kind, the experiment, the seed and `names`.
         """
         seed = f"seed{experiment.seed}"
         path = record_path(self.results, self.name, kind, experiment.name, seed, *names)
-        return Run(
+        return FunctionRun(
             function=function,
             label=label,
             results=str(self.results),
@@ -98,14 +106,14 @@ class Comparison:
             self._require_no_repeated_failure()
             self.run_round(self.make_speed_runs(round_, num_rounds))
             if not first_round:
-                self.show_remaining_time(num_rounds - round_ - 1)
+                self.show_time_of_remaining_rounds(num_rounds - round_ - 1)
 
-    def show_remaining_time(self, num_rounds: int) -> None:
+    def show_time_of_remaining_rounds(self, num_rounds: int) -> None:
         """Show the time of so many rounds, each as long as the last one, as the remaining time."""
         if self.round_seconds is not None:
             self.runner.progress.set_remaining_seconds(num_rounds * self.round_seconds)
 
-    def run_round(self, runs: Sequence[Run]) -> None:
+    def run_round(self, runs: Sequence[FunctionRun]) -> None:
         """Run a round: interleaved by window on a CPU without a launcher, else one run after the other.
 
         A CPU's cores are often shared with other work; a GPU's memory may hold only one run.
@@ -154,11 +162,11 @@ class Comparison:
             log(f"timed with {timed}, because {names} kept a core busy")
         return threads
 
-    def make_speed_runs(self, round_: int, num_rounds: int) -> list[Run]:
+    def make_speed_runs(self, round_: int, num_rounds: int) -> list[FunctionRun]:
         """Return the speed runs of a round, of `num_rounds` in all."""
         flops = self._flops_of_first_round() if round_ else {}
-        runs = list[Run]()
-        for experiment in _order_in_round(self.experiments, round_):
+        runs = list[FunctionRun]()
+        for experiment in _rotate_and_reverse_for_round(self.experiments, round_):
             run = self.new_run(
                 "bench.measure.speed:measure_speed",
                 "speed",
@@ -181,18 +189,18 @@ class Comparison:
             name: runs[0].speed.flops for name, runs in timed.items() if runs[0].speed.round == 0
         }
 
-    def read_first_round_times(self) -> FirstRoundTimes | None:
+    def estimate_remaining_stage_times(self) -> RemainingStageTimes | None:
         """Return the expected times after the first round; None if a run of it failed."""
-        return read_first_round_times(
+        return estimate_remaining_stage_times(
             self.records(), len(self.experiments), self.max_parallel, self.round_seconds
         )
 
-    def measure_figures(self, measurements: Sequence[str], num_rounds: int) -> None:
+    def measure_extension_values(self, measurements: Sequence[str], num_rounds: int) -> None:
         """Run measurements of extensions, each in every round for every experiment."""
         for round_, name in product(range(num_rounds), measurements):
             runs = [
                 self.new_run(
-                    "bench.orchestration.functions:measure_figures",
+                    "bench.orchestration.functions:measure_extension_values",
                     "figures",
                     experiment,
                     f"{name} of {experiment.name}, round {round_ + 1} of {num_rounds}",
@@ -202,10 +210,10 @@ class Comparison:
                     measurement=name,
                     round_=round_,
                 )
-                for experiment in _order_in_round(self.experiments, round_)
+                for experiment in _rotate_and_reverse_for_round(self.experiments, round_)
             ]
             self.run_round(runs)
-            self.show_remaining_time((num_rounds - round_ - 1) * len(measurements))
+            self.show_time_of_remaining_rounds((num_rounds - round_ - 1) * len(measurements))
 
     def measure_memory(self) -> None:
         """Measure the peak memory of every experiment, each in its own process, in parallel on a CPU."""
@@ -221,7 +229,9 @@ class Comparison:
         ]
         self.run_parallel(runs)
 
-    def train(self, scope: Scope, checkpoint_config: CheckpointConfig | None = None) -> None:
+    def train_towers(
+        self, scope: ComparisonScope, checkpoint_config: CheckpointConfig | None = None
+    ) -> None:
         """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
 
         On a CPU the trainings run in parallel and share the cores: their result depends only on the images, and the
@@ -230,11 +240,11 @@ class Comparison:
         names = [experiment.name for experiment in self.experiments]
         speeds = read_relative_speeds(self.records(), names) if scope.equal_seconds else {}
         processes = read_torchrun_ranks().world_size
-        runs = list[Run]()
+        runs = list[FunctionRun]()
         for seed, experiment in product(scope.seeds, self.experiments):
             trained = change(experiment, seed=seed)
             if scope.images is not None:
-                trained = with_training_images(trained, scope.images)
+                trained = with_training_images_and_short_warmup(trained, scope.images)
             budgets = image_budgets(trained, speeds, half_way=scope.half_way, processes=processes)
             run = self.new_run(
                 "bench.orchestration.functions:pretrain",
@@ -242,13 +252,13 @@ class Comparison:
                 trained,
                 f"training of {experiment.name}, seed {seed}, {max(budgets.values()):,} images",
                 is_distributed=True,
-                budgets=budgets,
+                images_by_budget=budgets,
                 checkpoint_config=checkpoint_config,
             )
             runs.append(structs.replace(run, saves_checkpoints=checkpoint_config is not None))
         self.run_parallel(runs)
 
-    def score_trained_towers(self, scope: Scope) -> None:
+    def score_trained_towers(self, scope: ComparisonScope) -> None:
         """Score every tower trained here, each seed's random-init baseline, and the reference features."""
         towers = sorted(
             str(self.results / branch.tower)
@@ -256,7 +266,7 @@ class Comparison:
             if isinstance(record.measured, Training)
             for branch in record.measured.branches
         )
-        subjects = [ScoringSubject(tower) for tower in towers]
+        subjects = [TowerOrFeaturesToScore(tower) for tower in towers]
         for protocols, tasks in scope.protocols_and_tasks:
             self.score_towers(
                 subjects, protocols, tasks, root=scope.root, baseline_seeds=scope.seeds
@@ -264,7 +274,7 @@ class Comparison:
 
     def score_towers(
         self,
-        towers: Sequence[ScoringSubject],
+        towers: Sequence[TowerOrFeaturesToScore],
         protocols: Sequence[str],
         tasks: Sequence[str],
         *,
@@ -272,8 +282,8 @@ class Comparison:
         baseline_seeds: Sequence[int] = (),
     ) -> None:
         """Score towers, the reference features, and random-init baselines of these seeds, in parallel on a CPU."""
-        baseline = ScoringSubject(RANDOM_INIT)
-        subjects = [*towers, *map(ScoringSubject, list_reference_features())]
+        baseline = TowerOrFeaturesToScore(RANDOM_INIT)
+        subjects = [*towers, *map(TowerOrFeaturesToScore, list_reference_feature_names())]
         seeds = baseline_seeds or [0]
         if baseline_seeds:
             subjects.append(baseline)
@@ -296,13 +306,15 @@ class Comparison:
         ]
         self.run_parallel(runs)
 
-    def run_parallel(self, runs: Sequence[Run]) -> None:
+    def run_parallel(self, runs: Sequence[FunctionRun]) -> None:
         """Execute untimed runs in parallel, which share the cores."""
         max_parallel = max(1, min(self.max_parallel, len(runs)))
         self.runner.run(runs, max_parallel=max_parallel, threads=max(1, self.cores // max_parallel))
 
 
-def _order_in_round(experiments: Sequence[Experiment], round_: int) -> list[Experiment]:
+def _rotate_and_reverse_for_round(
+    experiments: Sequence[Experiment], round_: int
+) -> list[Experiment]:
     """Return the experiments rotated, and reversed in every other round, so that none always follows another one."""
     first = round_ % len(experiments)
     rotated = [*experiments[first:], *experiments[:first]]

@@ -20,11 +20,11 @@ def pretrain(
     device: torch.device,
     results: Path,
     comparison: str,
-    budgets: dict[str, int],
+    images_by_budget: dict[str, int],
     checkpoint_config: CheckpointConfig | None,
     stop: StopRequest | None,
 ) -> Training:
-    """Train to budgets, which are images of all ranks by name, and write a tower for each.
+    """Train to `images_by_budget`, which are images of all ranks by name, and write a tower for each.
 
     With checkpoints, a signal saves the state and ends the process by SystemExit.
     """
@@ -34,19 +34,19 @@ def pretrain(
         return record_path(results, comparison, "tower", *names).with_suffix(".safetensors")
 
     if checkpoint_config is None or stop is None:
-        return train(experiment, device, results, budgets, tower_path)
+        return train(experiment, device, results, images_by_budget, tower_path)
     is_writer = read_torchrun_ranks().rank == 0
     with lock_training_folder(Path(checkpoint_config.folder)) if is_writer else nullcontext():
-        manager = CheckpointManager(checkpoint_config, comparison, budgets, stop)
-        return train(experiment, device, results, budgets, tower_path, manager)
+        manager = CheckpointManager(checkpoint_config, comparison, images_by_budget, stop)
+        return train(experiment, device, results, images_by_budget, tower_path, manager)
 
 
-def measure_figures(
+def measure_extension_values(
     experiment: Experiment, device: torch.device, results: Path, measurement: str, round_: int
 ) -> MeasuredFigures:
     """Measure the figures of a measurement that an extension adds."""
     chosen = get_measurement(measurement)
-    values = chosen.run(experiment, device, results)
+    values = chosen.measure_finite_values(experiment, device, results)
     return MeasuredFigures(
         measurement=chosen.name,
         title=chosen.title,

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.environment.child_processes import PARENT, die_with_parent
 
 
-def main() -> None:
+def execute_words_of_command_line() -> None:
     """Execute the words of the command line, such as those of torchrun, which may lie beside this Python."""
     die_with_parent(int(os.environ[PARENT]))
     os.environ["PATH"] = os.pathsep.join(
@@ -26,4 +26,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    execute_words_of_command_line()

@@ -40,7 +40,7 @@ get_model_settings = attrgetter(*map(dotted_field_name, field_names_with_role("m
 SIZE_FIELDS = {"seed", *field_names_with_role("budget")}
 
 
-def check_and_prepare(
+def require_runnable_and_prepare_data(
     results: Path,
     experiments: Sequence[Experiment],
     *,
@@ -59,11 +59,11 @@ def check_and_prepare(
         for mismatch in filter(None, map(explain_vocabulary_mismatch, experiments)):
             raise ValueError(mismatch)
     results = results.resolve()
-    require_runnable(results, experiments, reads_data=reads_data)
+    require_runnable_experiments(results, experiments, reads_data=reads_data)
     if not all(TASKS[task].layout for task in tasks):
         decode_pack_unless_cached(user_cache_folder())
     if reads_data:
-        prepare_data(results, experiments)
+        prepare_data_and_log_notes(results, experiments)
 
 
 def begin_comparison(
@@ -74,7 +74,7 @@ def begin_comparison(
     return _new_comparison(results, reserve_comparison_name(results, purpose), experiments, launch)
 
 
-def resume_comparison(
+def resume_comparison_and_remove_failures(
     results: Path,
     purpose: str,
     experiments: Sequence[Experiment],
@@ -110,13 +110,13 @@ def _new_comparison(
     return Comparison(name, results, experiments, cores, has_gpu(), Runner(launch=launch))
 
 
-def require_runnable(
+def require_runnable_experiments(
     results: Path, experiments: Sequence[Experiment], *, reads_data: bool = True
 ) -> None:
     """Raise ValueError or OSError for experiments or a results folder that every run would refuse."""
     for experiment in experiments:
         require_method_accepts(experiment)
-        OPTIMIZERS[experiment.optimizer.optimizer].check_available()
+        OPTIMIZERS[experiment.optimizer.optimizer].require_available()
         if read_torchrun_ranks().world_size > 1:
             require_multi_process_support(experiment)
         if reads_data:
@@ -126,7 +126,7 @@ def require_runnable(
     require_writable(results)
 
 
-def prepare_data(results: Path, experiments: Sequence[Experiment]) -> None:
+def prepare_data_and_log_notes(results: Path, experiments: Sequence[Experiment]) -> None:
     """Decode the pack, or index the files that experiments read, unless that was done before; log notes on them.
 
     Raises ValueError or OSError for data that every run would refuse.

@@ -13,8 +13,13 @@ from bench.console.console import FAILED_CASE, OK, TERMINATED, Stopped, handle_s
 from bench.environment.child_processes import kill_multiprocessing_children
 from bench.environment.imports import imports_without_gc
 from bench.environment.torchrun_ranks import read_torchrun_ranks
-from bench.orchestration.runner import ENVIRONMENT, Runner, SlotPipes
-from bench.orchestration.runs import Run, decode_run, execute_run, log_and_describe_failure
+from bench.orchestration.runner import ENVIRONMENT, Runner, TimeSlotPipes
+from bench.orchestration.runs import (
+    FunctionRun,
+    decode_run_from_json,
+    execute_run_and_write_record,
+    log_and_describe_failure,
+)
 
 POLL_SECONDS = 0.2  # between two reads of the store
 RUN_KEY = "run"  # of the run as JSON; empty: there is nothing to train
@@ -24,7 +29,7 @@ FAILURE_KEY = "failure"  # of the reason of the first failure
 class Rank0Runner(Runner):
     """Executes distributed runs in this process, rank 0 of a torchrun, and other runs in fresh processes."""
 
-    def run(self, runs: Sequence[Run], *, max_parallel: int = 1, threads: int) -> None:
+    def run(self, runs: Sequence[FunctionRun], *, max_parallel: int = 1, threads: int) -> None:
         """Execute the runs as `Runner.run` does; of the distributed ones there is at most one, the training."""
         for run in runs:
             if run.is_distributed and not run.is_done:
@@ -32,13 +37,13 @@ class Rank0Runner(Runner):
         others = [run for run in runs if not run.is_distributed]
         super().run(others, max_parallel=max_parallel, threads=threads)
 
-    def _run_in_process(
-        self, run: Run, settings: dict[str, str], slot: SlotPipes | None = None
+    def _execute_and_return_failure_reason(
+        self, run: FunctionRun, settings: dict[str, str], slot: TimeSlotPipes | None = None
     ) -> str:
         if not run.is_distributed:
-            return super()._run_in_process(run, settings, slot)
+            return super()._execute_and_return_failure_reason(run, settings, slot)
         share_run_with_ranks(run)
-        return execute_on_this_rank(run)
+        return execute_and_return_failure_reason(run)
 
 
 def wait_for_all_ranks() -> None:
@@ -49,16 +54,16 @@ def wait_for_all_ranks() -> None:
     connect_rank_store()
 
 
-def share_run_with_ranks(run: Run | None) -> None:
+def share_run_with_ranks(run: FunctionRun | None) -> None:
     """Let the other ranks execute a run; None ends those that still wait for one."""
     from bench.train.distributed import connect_rank_store
 
     store = connect_rank_store()
     if run is not None or not store.check([RUN_KEY]):
-        store.set(RUN_KEY, "" if run is None else run.encode())
+        store.set(RUN_KEY, "" if run is None else run.encode_as_json())
 
 
-def execute_run_of_rank0() -> int:
+def wait_for_and_execute_run_of_rank0() -> int:
     """Wait on another rank for the run that rank 0 shares, and execute it; return the exit code of this rank."""
     with imports_without_gc():
         from bench.train.distributed import connect_rank_store
@@ -75,10 +80,10 @@ def execute_run_of_rank0() -> int:
         return TERMINATED
     if not content:
         return OK
-    return FAILED_CASE if execute_on_this_rank(decode_run(content)) else OK
+    return FAILED_CASE if execute_and_return_failure_reason(decode_run_from_json(content)) else OK
 
 
-def execute_on_this_rank(run: Run) -> str:
+def execute_and_return_failure_reason(run: FunctionRun) -> str:
     """Execute a run in this process; return the reason of its failure, or "". Raises Stopped after a signal.
 
     torchrun sends SIGTERM to all ranks when one has failed: this is no request to save, but the failure of all.
@@ -90,7 +95,7 @@ def execute_on_this_rank(run: Run) -> str:
     reason = f"rank {read_torchrun_ranks().rank}: another rank failed"
     try:
         with handle_stop_signals() as stop:
-            execute_run(decode_run(run.encode()), stop)
+            execute_run_and_write_record(decode_run_from_json(run.encode_as_json()), stop)
     except SystemExit as ended:
         kill_multiprocessing_children()  # loader workers would finish their batches first
         if not store.check([FAILURE_KEY]):

@@ -25,7 +25,7 @@ from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import remove_abandoned_temporary_files
 from bench.environment.slots import SLOT_VARIABLE
 from bench.environment.torchrun_ranks import TORCHRUN_VARIABLES
-from bench.orchestration.runs import Run
+from bench.orchestration.runs import FunctionRun
 from bench.records.record import record_path
 
 # numpy's BLAS threads compete with torch's and are many times slower than one thread. OpenMP's threads spin while they
@@ -51,7 +51,7 @@ LAUNCHER = "bench.orchestration.launcher"
 
 
 @dataclass(slots=True)
-class SlotPipes:
+class TimeSlotPipes:
     """The file descriptors of two pipes, by which the scheduler gives slots of time to an interleaved run."""
 
     grant_read: int  # read by the run
@@ -61,17 +61,17 @@ class SlotPipes:
     is_closed: bool = False
 
     @classmethod
-    def create(cls) -> "SlotPipes":
+    def create(cls) -> "TimeSlotPipes":
         """Open both pipes."""
         return cls(*os.pipe(), *os.pipe())
 
     @property
-    def child_fds(self) -> tuple[int, int]:
+    def inherited_file_descriptors(self) -> tuple[int, int]:
         """Return the ends that the run inherits."""
         return self.grant_read, self.done_write
 
     @property
-    def environment(self) -> dict[str, str]:
+    def environment_variable(self) -> dict[str, str]:
         """Return the environment variable that names these ends."""
         return {SLOT_VARIABLE: f"{self.grant_read} {self.done_write}"}
 
@@ -79,11 +79,11 @@ class SlotPipes:
         """Close the run's ends in this process, once: the scheduler then notices when the run ends."""
         if not self.is_closed:
             self.is_closed = True
-            for end in self.child_fds:
+            for end in self.inherited_file_descriptors:
                 os.close(end)
 
 
-def grant_slots_in_turn(slots: Iterable[SlotPipes]) -> None:
+def grant_time_slots_in_turn(slots: Iterable[TimeSlotPipes]) -> None:
     """Give the runs slots in this order, repeatedly, until all have ended; a run ends its slot itself."""
     running = list(slots)
     while running:
@@ -108,7 +108,7 @@ class Runner:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
 
-    def run(self, runs: Sequence[Run], *, max_parallel: int = 1, threads: int) -> None:
+    def run(self, runs: Sequence[FunctionRun], *, max_parallel: int = 1, threads: int) -> None:
         """Execute the runs that are not done in processes of their own, `max_parallel` in parallel.
 
         The failure of a run is recorded and the others continue. An interrupt ends the children and is raised here,
@@ -122,16 +122,16 @@ class Runner:
         ]
         self._run_in_threads(tasks, max_parallel)
 
-    def run_interleaved(self, runs: Sequence[Run], *, threads: int) -> None:
+    def run_interleaved(self, runs: Sequence[FunctionRun], *, threads: int) -> None:
         """Execute the runs as `run` does, but interleaved and all in memory at once."""
         runs = [run for run in runs if not run.is_done]
-        slots = [SlotPipes.create() for _ in runs]
+        slots = [TimeSlotPipes.create() for _ in runs]
         settings = {"OMP_NUM_THREADS": str(threads)}
         tasks = [
             partial(self._run_and_record_failure, run, settings, slot)
             for run, slot in zip(runs, slots, strict=True)
         ]
-        self._run_in_threads([*tasks, partial(grant_slots_in_turn, slots)], len(runs) + 1)
+        self._run_in_threads([*tasks, partial(grant_time_slots_in_turn, slots)], len(runs) + 1)
 
     def _run_in_threads(self, tasks: Sequence[Callable[[], None]], num_threads: int) -> None:
         """Call the tasks in threads, and raise the first error of one, after the children were asked to end."""
@@ -163,36 +163,38 @@ class Runner:
             child.kill()
 
     def _run_and_record_failure(
-        self, run: Run, settings: dict[str, str], slot: SlotPipes | None = None
+        self, run: FunctionRun, settings: dict[str, str], slot: TimeSlotPipes | None = None
     ) -> None:
         """Execute a run in a process of its own, and record its failure."""
         with closing(slot) if slot else nullcontext():
             if self._stopping:
                 return
             self.progress.log_run_start(run.label)
-            reason = self._run_in_process(run, settings, slot)
+            reason = self._execute_and_return_failure_reason(run, settings, slot)
         if run.is_done:
             return
         with suppress(OSError):  # of a network file system, say: the next writer tries again
-            remove_abandoned_temporary_files(run.path.parent)
+            remove_abandoned_temporary_files(run.first_file.parent)
         if not self._stopping:
             reason = reason or "ended without leaving its record"
             self.failures.append(f"{run.label}: {reason}")
             log(f"FAILED {run.label}: {reason}")
-            self._run_in_process(make_failure_run(run, reason), settings)
+            self._execute_and_return_failure_reason(
+                make_failure_recording_run(run, reason), settings
+            )
 
-    def _run_in_process(
-        self, run: Run, settings: dict[str, str], slot: SlotPipes | None = None
+    def _execute_and_return_failure_reason(
+        self, run: FunctionRun, settings: dict[str, str], slot: TimeSlotPipes | None = None
     ) -> str:
         """Execute a run in a fresh process and wait for its end; return the reason of its failure, or ""."""
-        content = run.encode()
+        content = run.encode_as_json()
         words = ["-m", WORKER, run.label]
         is_launched = bool(self.launch and run.is_distributed)
         if is_launched:  # its processes do not share our standard input
             words = ["-m", LAUNCHER, *shlex.split(self.launch), *words, content]
             settings = settings | {"PYTHONSAFEPATH": "1"}
         if slot is not None:
-            settings = settings | slot.environment
+            settings = settings | slot.environment_variable
         with TemporaryFile() as output:  # a pipe could be held open by what the run leaves behind
             with self._lock, closing(slot) if slot else nullcontext():
                 if self._stopping:
@@ -202,7 +204,7 @@ class Runner:
                     stdin=subprocess.PIPE,
                     stdout=output,
                     env=make_child_environment(settings),
-                    pass_fds=slot.child_fds if slot else (),
+                    pass_fds=slot.inherited_file_descriptors if slot else (),
                     process_group=0,  # Ctrl-C reaches only the parent, which ends its children
                 )
                 self._children.add(child)
@@ -214,7 +216,7 @@ class Runner:
             return ""
         if run.saves_checkpoints and child.returncode in EXIT_CODE_BY_SIGNAL.values():
             raise Stopped(child.returncode)
-        return describe_failure_reason(child.returncode, answer)
+        return parse_failure_reason(child.returncode, answer)
 
 
 def make_child_environment(settings: dict[str, str]) -> dict[str, str]:
@@ -228,19 +230,19 @@ def make_child_environment(settings: dict[str, str]) -> dict[str, str]:
     return environment | ENVIRONMENT | settings | variables
 
 
-class WorkerError(msgspec.Struct):
+class PrintedWorkerError(msgspec.Struct):
     """What a process of a run prints when it fails."""
 
     error: str
     rank: int
 
 
-def describe_failure_reason(returncode: int, output: bytes) -> str:
+def parse_failure_reason(returncode: int, output: bytes) -> str:
     """Return the reason of a failure, which each rank that failed has printed as a line of JSON."""
     ranks_by_reason = dict[str, list[str]]()
     for line in output.splitlines():
         with suppress(msgspec.DecodeError):
-            failed = msgspec.json.decode(line, type=WorkerError)
+            failed = msgspec.json.decode(line, type=PrintedWorkerError)
             ranks_by_reason.setdefault(failed.error, []).append(str(failed.rank))
     if len(ranks_by_reason) == 1:
         return next(iter(ranks_by_reason))
@@ -252,10 +254,10 @@ def describe_failure_reason(returncode: int, output: bytes) -> str:
     return f"ended with exit code {returncode}"
 
 
-def make_failure_run(run: Run, reason: str) -> Run:
+def make_failure_recording_run(run: FunctionRun, reason: str) -> FunctionRun:
     """Return the run that records the failure of another one."""
-    path = record_path(run.path.parent, run.comparison, "failure", run.label)
-    return Run(
+    path = record_path(run.first_file.parent, run.comparison, "failure", run.label)
+    return FunctionRun(
         function="bench.records.record:Failure",
         label=f"failure of {run.label}",
         results=run.results,

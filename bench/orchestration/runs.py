@@ -14,17 +14,17 @@ from bench.console.console import StopRequest, UserError, format_error_on_one_li
 from bench.environment.cores import count_available_cores
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import Experiment
-from bench.interfaces.method import extension_method_text
+from bench.interfaces.method import method_text_if_from_extension
 from bench.interfaces.registry import import_object
 from bench.records.record import Record, write_record
 from bench.records.record_kind import AnyRecordContent
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FunctionRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A function that a process of its own calls, and the files that it leaves.
 
     The function takes keyword arguments: those of `arguments`, and of the following those that its signature names.
-    `experiment`, `device`, `results` (the folder of the records), `path` (the first file), `comparison` (its name),
+    `experiment`, `device`, `results` (the folder of the records), `first_file`, `comparison` (its name),
     `circumstances` (those of the record) and `stop` (a `StopRequest`, for a run that saves checkpoints). What it
     returns is recorded in the first file; a function that returns None writes its files itself.
     """
@@ -41,7 +41,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     uses_tf32: bool = False  # whether a GPU rounds the factors of fp32 products to TF32
 
     @property
-    def path(self) -> Path:
+    def first_file(self) -> Path:
         """The first file: the record, unless the function writes another one."""
         return Path(self.files[0])
 
@@ -50,17 +50,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """Whether every file of the run exists."""
         return all(Path(file).is_file() for file in self.files)
 
-    def encode(self) -> str:
+    def encode_as_json(self) -> str:
         """Return the run as JSON."""
         return msgspec.json.encode(self, enc_hook=str).decode()
 
 
-def decode_run(content: bytes | str) -> Run:
+def decode_run_from_json(content: bytes | str) -> FunctionRun:
     """Return the run that JSON describes."""
-    return msgspec.json.decode(content, type=Run)
+    return msgspec.json.decode(content, type=FunctionRun)
 
 
-def execute_run(run: Run, stop: StopRequest | None = None) -> None:
+def execute_run_and_write_record(run: FunctionRun, stop: StopRequest | None = None) -> None:
     """Call the function of a decoded run, and write its record with the time and the commit of the start.
 
     All ranks of a torchrun call it together, and rank 0 writes. A training with checkpoints watches `stop`, and may end
@@ -71,7 +71,7 @@ def execute_run(run: Run, stop: StopRequest | None = None) -> None:
     from bench.environment.machine import default_device
     from bench.environment.tf32 import set_tf32
     from bench.train.distributed import join_process_group
-    from bench.train.equal_ranks import circumstances_of_equal_ranks
+    from bench.train.equal_ranks import require_equal_ranks_and_collect_circumstances
 
     ranks = read_torchrun_ranks()
     if ranks.world_size > 1:  # else the environment says how many threads the run has
@@ -81,12 +81,12 @@ def execute_run(run: Run, stop: StopRequest | None = None) -> None:
     with join_process_group(device):
         if ranks.world_size > 1 and run.experiment is not None:
             require_multi_process_support(run.experiment)
-        circumstances = circumstances_of_equal_ranks(run.experiment, device)
+        circumstances = require_equal_ranks_and_collect_circumstances(run.experiment, device)
         known = {
             "experiment": run.experiment,
             "device": device,
             "results": Path(run.results),
-            "path": run.path,
+            "first_file": run.first_file,
             "comparison": run.comparison,
             "circumstances": circumstances,
             "stop": stop,
@@ -98,9 +98,9 @@ def execute_run(run: Run, stop: StopRequest | None = None) -> None:
                 experiment=run.experiment,
                 circumstances=circumstances,
                 measured=measured,
-                method=extension_method_text(run.experiment),
+                method=method_text_if_from_extension(run.experiment),
             )
-            write_record(record, run.path)
+            write_record(record, run.first_file)
 
 
 def require_multi_process_support(experiment: Experiment) -> None:

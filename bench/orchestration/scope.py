@@ -14,7 +14,7 @@ MAX_IMAGES = 80_000  # of a training that is planned by time
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class ComparisonScope:
     """The size of a comparison."""
 
     name: str  # "default", "full", "smoke" or "train"
@@ -38,14 +38,14 @@ class Scope:
         ]
 
 
-def scopes_by_name(*, on_gpu: bool) -> dict[str, Scope]:
+def make_scopes_by_name(*, on_gpu: bool) -> dict[str, ComparisonScope]:
     """Return the scopes "default", "full" and "smoke" of `python -m bench`."""
     rounds = default_num_rounds(on_gpu=on_gpu)
     full_curves = ("few-shot", "label-fractions")
     return {
-        "default": Scope("default", rounds, MAX_IMAGES),
-        "full": Scope("full", rounds, 320_000, seeds=(0, 1, 2), curves=full_curves),
-        "smoke": Scope(
+        "default": ComparisonScope("default", rounds, MAX_IMAGES),
+        "full": ComparisonScope("full", rounds, 320_000, seeds=(0, 1, 2), curves=full_curves),
+        "smoke": ComparisonScope(
             "smoke", 1, 2_048, half_way=False, equal_seconds=False, tasks=SMOKE_TASKS, curves=()
         ),
     }

@@ -1,4 +1,4 @@
-"""Runs that score towers and reference features, and their records. Only `score_subjects` imports torch."""
+"""Runs that score towers and reference features, and their records. Only `score_and_record_missing` imports torch."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,22 +7,26 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.data.manifest import CACHE
 from bench.experiment.config import Experiment
-from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, compatible_task_protocol_pairs
-from bench.interfaces.method import extension_method_text
-from bench.orchestration.runs import Run
+from bench.interfaces.catalog import (
+    RANDOM_INIT,
+    TowerOrFeaturesToScore,
+    compatible_task_protocol_pairs,
+)
+from bench.interfaces.method import method_text_if_from_extension
+from bench.orchestration.runs import FunctionRun
 from bench.records.record import Record, record_path, write_record
 from bench.tables.groups import group_by
 
 if TYPE_CHECKING:
     import torch
 
-FUNCTION = "bench.orchestration.scoring:score_subjects"
+FUNCTION = "bench.orchestration.scoring:score_and_record_missing"
 
 
 class PlannedScore(NamedTuple):
     """A score that a run records."""
 
-    subject: ScoringSubject
+    subject: TowerOrFeaturesToScore
     task: str
     protocol: str
     path: Path  # of the record
@@ -32,23 +36,23 @@ def make_scoring_run(
     results: Path,
     comparison: str,
     experiment: Experiment,
-    subjects: Sequence[ScoringSubject],
+    subjects: Sequence[TowerOrFeaturesToScore],
     tasks: Sequence[str],
     protocols: Sequence[str],
     *,
     root: str = "",
-) -> Run:
+) -> FunctionRun:
     """Return the run that scores subjects on the tasks by the protocols that are compatible with them.
 
     `root` is the folder of tasks that lie on disk.
     """
     planned_scores = []
     for subject in subjects:
-        names = _subject_name_parts(subject, comparison, experiment.name, experiment.seed)
+        names = _record_file_name_parts(subject, comparison, experiment.name, experiment.seed)
         for task, protocol in compatible_task_protocol_pairs(subject.name, tasks, protocols):
             path = record_path(results, comparison, "transfer", *names, task, protocol)
             planned_scores.append(PlannedScore(subject, task, protocol, path))
-    return Run(
+    return FunctionRun(
         function=FUNCTION,
         label=f"scoring of {len(subjects)} towers",
         results=str(results),
@@ -59,7 +63,7 @@ def make_scoring_run(
     )
 
 
-def score_subjects(
+def score_and_record_missing(
     experiment: Experiment,
     device: "torch.device",
     results: Path,
@@ -70,17 +74,17 @@ def score_subjects(
     """Record every score that is missing; a failed scoring does not stop the others, except out of memory."""
     from bench.records.current import collect_circumstances
     from bench.transfer.named_tasks import load_task
-    from bench.transfer.score import collect_error, open_extractor, score_task
+    from bench.transfer.score import append_error_of_block, open_extractor, score_task
 
     errors = list[str]()
     missing = [scoring for scoring in planned_scores if not scoring.path.is_file()]
     for subject, planned_of_subject in group_by(missing, lambda scoring: scoring.subject).items():
-        with collect_error(errors, subject.title):
+        with append_error_of_block(errors, subject.title):
             extractor = open_extractor(
                 subject.name, experiment, device, is_untrained=subject.is_untrained
             )
             for _, task, protocol, path in planned_of_subject:
-                with collect_error(errors, f"{subject.title}, {protocol} on {task}"):
+                with append_error_of_block(errors, f"{subject.title}, {protocol} on {task}"):
                     circumstances = collect_circumstances(None, device)  # before the scoring
                     loaded = load_task(task, results, root)
                     measured = score_task(extractor, loaded, protocol, results / CACHE)
@@ -89,15 +93,15 @@ def score_subjects(
                         experiment=extractor.experiment,
                         circumstances=circumstances,
                         measured=measured,
-                        method=extension_method_text(extractor.experiment),
+                        method=method_text_if_from_extension(extractor.experiment),
                     )
                     write_record(record, path)
     if errors:
         raise RuntimeError("; ".join(errors))
 
 
-def _subject_name_parts(
-    subject: ScoringSubject, comparison: str, experiment_name: str, seed: int
+def _record_file_name_parts(
+    subject: TowerOrFeaturesToScore, comparison: str, experiment_name: str, seed: int
 ) -> tuple[str, ...]:
     """Return the parts of the file names of a subject's records; only random weights have experiment and seed."""
     if subject.name == RANDOM_INIT:

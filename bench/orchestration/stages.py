@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from bench.interfaces.catalog import list_reference_features
+from bench.interfaces.catalog import list_reference_feature_names
 from bench.measure.throughput import timed_runs_by_experiment
-from bench.orchestration.scope import MAX_IMAGES, Scope
+from bench.orchestration.scope import MAX_IMAGES, ComparisonScope
 from bench.records.record import Record
 from bench.statistics.ratios import MIN_RUNS
 
@@ -29,7 +29,7 @@ IMAGES_STEP = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class FirstRoundTimes:
+class RemainingStageTimes:
     """What decides the time of the stages after the first round."""
 
     num_experiments: int
@@ -37,13 +37,13 @@ class FirstRoundTimes:
     round_seconds: float
     images_per_second: float  # of the slowest experiment on all cores
 
-    def expected_seconds_left(self, scope: Scope) -> float:
+    def expected_seconds_left(self, scope: ComparisonScope) -> float:
         """Return the expected seconds of everything after the first round."""
         assert scope.images is not None
         num_trainings = len(scope.seeds) * self.num_experiments
         gain = PARALLEL_GAIN if self.max_parallel > 1 else 1.0
         training = num_trainings * COOLDOWNS * scope.images / self.images_per_second / gain
-        num_baselines = len(scope.seeds) + len(list_reference_features())
+        num_baselines = len(scope.seeds) + len(list_reference_feature_names())
         budgets = 1 + scope.half_way + scope.equal_seconds
         num_towers = budgets * num_trainings + num_baselines
         tower_seconds = SCORING_SECONDS * len(scope.tasks) + CURVE_SECONDS * len(scope.curves)
@@ -52,12 +52,12 @@ class FirstRoundTimes:
         return (scope.rounds - 1) * self.round_seconds + training + scoring / self.max_parallel
 
 
-def read_first_round_times(
+def estimate_remaining_stage_times(
     records: Sequence[Record],
     num_experiments: int,
     max_parallel: int,
     round_seconds: float | None,
-) -> FirstRoundTimes | None:
+) -> RemainingStageTimes | None:
     """Return the expected times; None if a run of the first round failed.
 
     `round_seconds` is the time of a whole round; None: it is estimated from the seconds that the runs recorded.
@@ -71,13 +71,13 @@ def read_first_round_times(
         for run in first_runs:
             round_seconds += run.speed.warmup_seconds + sum(run.speed.window_seconds)
             round_seconds += sum(map(sum, run.speed.phase_seconds.values()))
-    slowest = min(run.images_per_second() for run in first_runs)
-    return FirstRoundTimes(num_experiments, max_parallel, round_seconds, slowest)
+    slowest = min(run.images_per_second_preferably_undisturbed() for run in first_runs)
+    return RemainingStageTimes(num_experiments, max_parallel, round_seconds, slowest)
 
 
 def fit_scope_to_time(
-    scope: Scope, seconds: float, expected_seconds: Callable[[Scope], float]
-) -> Scope:
+    scope: ComparisonScope, seconds: float, expected_seconds: Callable[[ComparisonScope], float]
+) -> ComparisonScope:
     """Return the largest scope that fits into a time; the smallest one if none fits.
 
     `expected_seconds` is the time of a scope after the first round.
@@ -89,7 +89,7 @@ def fit_scope_to_time(
     return smaller_scope
 
 
-def _list_scopes_from_largest(scope: Scope) -> Iterator[Scope]:
+def _list_scopes_from_largest(scope: ComparisonScope) -> Iterator[ComparisonScope]:
     """Yield scopes, the largest first.
 
     More seeds are trained only with MAX_IMAGES: an interval over seeds says more than longer trainings. Where little

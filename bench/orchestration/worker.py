@@ -19,17 +19,21 @@ from bench.environment.child_processes import (
 from bench.environment.imports import imports_without_gc
 from bench.environment.slots import stop_slot_pipe_inheritance, wait_for_slot
 from bench.environment.torchrun_ranks import read_torchrun_ranks
-from bench.interfaces.extensions import load_extensions
-from bench.orchestration.runs import decode_run, execute_run, log_and_describe_failure
+from bench.interfaces.extensions import load_features_and_extensions
+from bench.orchestration.runs import (
+    decode_run_from_json,
+    execute_run_and_write_record,
+    log_and_describe_failure,
+)
 
 
-def main() -> None:
+def read_and_execute_run() -> None:
     """Execute the run; print the error as JSON on standard output if it fails."""
     try:
         is_launched = len(sys.argv) > 2  # noqa: PLR2004 - the run is the second argument
         stop_slot_pipe_inheritance()
-        load_extensions()
-        run = decode_run(sys.argv[2] if is_launched else sys.stdin.buffer.read())
+        load_features_and_extensions()
+        run = decode_run_from_json(sys.argv[2] if is_launched else sys.stdin.buffer.read())
         if not run.saves_checkpoints:  # a training saves first
             die_with_parent(PARENT_AT_START if is_launched else int(os.environ[PARENT]))
         wait_for_slot()
@@ -37,7 +41,7 @@ def main() -> None:
         with handle_stop_signals() if run.saves_checkpoints else nullcontext() as stop:
             with imports_without_gc():
                 import bench.train.distributed  # noqa: F401 - and with it torch and open_clip
-            execute_run(run, stop)
+            execute_run_and_write_record(run, stop)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the parent and the terminal receive the error
@@ -54,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    read_and_execute_run()

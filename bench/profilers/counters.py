@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.repeated_blocks import skip_repeated_blocks
+from models.repeated_blocks import compute_equal_blocks_once
 
 
 def count_matmul_flops(work: Callable[[], object]) -> int:
@@ -59,7 +59,7 @@ def count_forward_flops(meta_tower: nn.Module, *meta_inputs: Any) -> int:
     """Return the FLOPs of the matrix products of a tower's forward on the `meta` device."""
     with (
         _make_flop_counter() as counter,
-        skip_repeated_blocks(meta_tower, counter.get_total_flops) as skipped,
+        compute_equal_blocks_once(meta_tower, counter.get_total_flops) as skipped,
     ):
         meta_tower(*meta_inputs)
     return int(counter.get_total_flops()) + sum(skipped)

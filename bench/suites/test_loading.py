@@ -50,7 +50,7 @@ def test_batch_of_shards(
     shards = TarShards().open(str(tmp_path), request)
     loader: SampleLoader[Any] = SampleLoader(
         experiment,
-        METHODS[experiment.method].targets,
+        METHODS[experiment.method].make_target_function,
         shards,
         range(IMAGES),
         SampleOrder(experiment.seed, IMAGES, make_batch_shape_schedule(experiment)),

@@ -15,8 +15,8 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import TextPadding
 from bench.interfaces.method import METHODS
 from bench.labels.subwords import SubwordEncoder
-from bench.measure.costs import count_step_flops
-from bench.measure.memory import count_peak_tensor_bytes
+from bench.measure.costs import count_mean_step_flops
+from bench.measure.memory import take_step_and_count_peak_tensor_bytes
 from bench.suites.device import DEVICE, synchronized_seconds
 from bench.train.build import (
     build_train_run,
@@ -58,11 +58,11 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
         images.classes[:NUM_COUNTED_IMAGES],
         images.keys[:NUM_COUNTED_IMAGES],
     )
-    stream = PackStream(small, counted_images, METHODS[method].targets(small), DEVICE)
+    stream = PackStream(small, counted_images, METHODS[method].make_target_function(small), DEVICE)
     benchmark.extra_info |= {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "peak tensor bytes": count_peak_tensor_bytes(stream),
-        "FLOPs of a step": count_step_flops(small, [stream.target(0)]).step,
+        "peak tensor bytes": take_step_and_count_peak_tensor_bytes(stream),
+        "FLOPs of a step": count_mean_step_flops(small, [stream.target(0)]).step,
     }
     if not ON_GPU:  # where sums are taken in an order that varies
         run = build_train_run(stream, eager_without_group=True)
@@ -80,7 +80,7 @@ def test_text_tower(
 ) -> None:
     """Time the forward of the text tower over a batch of captions with one kind of padding."""
     captions = CaptionsWithRows.from_texts(images.captions)
-    targets = METHODS["clip"].targets(change(CLIP, text_padding=padding))(captions)
+    targets = METHODS["clip"].make_target_function(change(CLIP, text_padding=padding))(captions)
     rows = torch.randperm(len(images), generator=generator)[: CLIP.training.batch_size]
     batch = targets.select(rows).to(DEVICE)
     size = SubwordEncoder(CLIP.targets.subword_vocabulary).size
@@ -114,4 +114,4 @@ def test_targets_of_a_thousand_captions_seen_before(
 ) -> None:
     """Time making a method's targets of 1,000 captions, whose words are known after the first round."""
     captions = CaptionsWithRows.from_texts(images.captions[:1000])
-    benchmark(METHODS[method].targets(EXPERIMENTS[f"{method}-tiny"]), captions)
+    benchmark(METHODS[method].make_target_function(EXPERIMENTS[f"{method}-tiny"]), captions)

@@ -17,9 +17,9 @@ from torch import Tensor
 from bench.console.console import PROGRAM
 from bench.environment.files import atomic_write
 from bench.towers.head_file import TextEncoder, save_weights
-from bench.towers.provenance import Provenance
+from bench.towers.provenance import TowerProvenance
 from bench.towers.tower_from import LoadedTower
-from models import open_clip_config
+from models import find_open_clip_config
 from models.heads import to_open_clip_state, to_open_clip_visual_state
 from models.image_tower import PIXEL_CHANNELS, PIXEL_STATISTICS
 
@@ -45,9 +45,13 @@ def export_tower(loaded: LoadedTower, out_folder: Path) -> LoadingCode:
         image_config = _make_open_clip_image_config(loaded)
         texts = loaded.read_text_encoder()
         if texts is None:
-            model_config, weights = _make_image_encoder_config_and_weights(loaded, image_config)
+            model_config, weights = _make_open_clip_config_and_weights_with_untrained_text(
+                loaded, image_config
+            )
         else:
-            model_config, weights = _make_open_clip_config_and_weights(loaded, image_config, texts)
+            model_config, weights = _make_open_clip_config_and_weights_with_trained_text(
+                loaded, image_config, texts
+            )
         preprocessing = _make_preprocessing_config(loaded.provenance)
         preprocessing["resize_mode"] = "shortest"
         config = {"model_cfg": model_config, "preprocess_cfg": preprocessing, "made": made}
@@ -70,7 +74,7 @@ def export_tower(loaded: LoadedTower, out_folder: Path) -> LoadingCode:
 
 def _make_open_clip_image_config(loaded: LoadedTower) -> dict[str, Any]:
     """Return open_clip's configuration of the tower, without a text tower."""
-    config = open_clip_config(loaded.architecture)
+    config = find_open_clip_config(loaded.architecture)
     assert config is not None
     trunk = loaded.tower.trunk
     vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": loaded.tower.image_size}
@@ -86,14 +90,14 @@ def _make_open_clip_image_config(loaded: LoadedTower) -> dict[str, Any]:
     return {"vision_cfg": vision, "quick_gelu": config.get("quick_gelu", False)}
 
 
-def _make_open_clip_config_and_weights(
+def _make_open_clip_config_and_weights_with_trained_text(
     loaded: LoadedTower, image_config: dict[str, Any], texts: TextEncoder
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return open_clip's configuration and weights of a tower with its text tower, for open_clip's own tokenizer."""
     assert loaded.provenance is not None
     pair = texts.pair
     text_tower = loaded.provenance.experiment.text.text_tower
-    config = open_clip_config(text_tower)
+    config = find_open_clip_config(text_tower)
     assert config is not None
     reason = pair.text.padding_reason
     if not reason and config.get("quick_gelu", False) != image_config["quick_gelu"]:
@@ -115,7 +119,7 @@ def _make_open_clip_config_and_weights(
     return model_config, weights
 
 
-def _make_image_encoder_config_and_weights(
+def _make_open_clip_config_and_weights_with_untrained_text(
     loaded: LoadedTower, image_config: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return open_clip's configuration and weights of a tower with an untrained text tower."""
@@ -146,7 +150,7 @@ def _make_timm_config(loaded: LoadedTower) -> dict[str, Any]:
     }
 
 
-def _make_preprocessing_config(provenance: Provenance) -> dict[str, Any]:
+def _make_preprocessing_config(provenance: TowerProvenance) -> dict[str, Any]:
     """Return the mean, deviation and interpolation that both libraries prepare a tower's images with."""
     mean, std = PIXEL_STATISTICS[provenance.experiment.image.pixel_normalisation]
     return {"mean": mean, "std": std, "interpolation": "bilinear"}

@@ -20,12 +20,12 @@ from bench.data.targets import CaptionTokens
 from bench.environment.files import atomic_write, prefix_errors
 from bench.labels.subwords import SubwordEncoder
 from bench.towers.provenance import (
-    Provenance,
+    TowerProvenance,
     get_head_path,
     has_text_tower,
     read_safetensors_metadata,
 )
-from models.checkpoint import load_strictly, require_finite
+from models.checkpoint import load_finite_weights_strictly, require_finite
 from models.heads import DualEncoder
 from models.image_tower import ImageTower
 from models.text_tower import build_text_tower
@@ -97,8 +97,11 @@ def save_weights(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str,
         temporary.write_bytes(save(tensors, dict(metadata) or None))
 
 
-def save_head(
-    state: Mapping[str, Tensor], tower_path: Path, provenance: Provenance, row_labels: Sequence[str]
+def save_head_beside_tower(
+    state: Mapping[str, Tensor],
+    tower_path: Path,
+    provenance: TowerProvenance,
+    row_labels: Sequence[str],
 ) -> None:
     """Write the weights that were trained with a tower, and the labels of a classifier's rows, beside its file."""
     labels = msgspec.json.encode(row_labels).decode()
@@ -135,7 +138,7 @@ def read_label_classifier(tower_path: Path) -> LabelClassifier | None:
 
 
 def read_text_encoder(
-    tower: ImageTower, tower_path: Path, provenance: Provenance
+    tower: ImageTower, tower_path: Path, provenance: TowerProvenance
 ) -> TextEncoder | None:
     """Return the text tower that was trained with the image tower of a file; None if none was stored.
 
@@ -157,5 +160,5 @@ def read_text_encoder(
             weights[name] = value
         elif name in saved:
             weights[name] = saved[name]
-    load_strictly(pair, weights, f"{head_file} does not fit {settings.text_tower}")
+    load_finite_weights_strictly(pair, weights, f"{head_file} does not fit {settings.text_tower}")
     return TextEncoder(pair.eval(), subwords, settings.context_length)

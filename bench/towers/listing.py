@@ -9,7 +9,7 @@ import torch
 from bench.console.progress import iterate_with_progress_bar
 from bench.profilers.counters import count_flops_of_one_image
 from bench.tables.tables import Cell, Column, Table
-from models import suggest_similar
+from models import format_similar_names
 from models.image_tower import build_image_tower, published_image_size
 
 MAX_TOWERS = 100
@@ -31,7 +31,7 @@ def make_tower_table(pattern: str, max_towers: int = MAX_TOWERS) -> Table:
     names = list(dict.fromkeys(open_clip.list_models() + timm.list_models()))
     matching = [name for name in names if fnmatchcase(name, pattern)]
     if not matching:
-        suggestion = suggest_similar(pattern.strip("*"), names)
+        suggestion = format_similar_names(pattern.strip("*"), names)
         raise ValueError(f"no tower of open_clip or timm is named {pattern!r}{suggestion}")
     listed = matching[:max_towers]
     rows = [

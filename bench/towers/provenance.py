@@ -15,7 +15,7 @@ from bench.records.method_text import MethodDescription
 from bench.records.record import comparison_name_from_filename
 
 
-class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+class TowerProvenance(msgspec.Struct, frozen=True, kw_only=True):
     """How a tower was trained; stored in its file."""
 
     experiment: Experiment
@@ -29,7 +29,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
         return {"made": msgspec.json.encode(self).decode()}
 
 
-def read_provenance(path: Path) -> Provenance:
+def read_tower_provenance(path: Path) -> TowerProvenance:
     """Read how a tower was trained; ValueError for a file without this metadata."""
     metadata = read_safetensors_metadata(path)
     if "made" not in metadata:
@@ -37,7 +37,7 @@ def read_provenance(path: Path) -> Provenance:
             f"{path} does not say which experiment made it, so its tower cannot be built"
         )
     with prefix_errors(f"{path} has invalid metadata of the experiment that made it"):
-        return decode_json(metadata["made"], Provenance)
+        return decode_json(metadata["made"], TowerProvenance)
 
 
 def is_catlip_bench_tower(path: Path) -> bool:
@@ -82,7 +82,7 @@ def find_latest_towers(results: Path, experiment_name: str) -> list[Path]:
     paths = [*results.glob("*.tower.*.safetensors"), *results.glob("*/*.tower.*.safetensors")]
     newest_by_name: dict[str, dict[int, list[Path]]] = {}  # then by seed
     for path in sorted(paths, key=attrgetter("name")):  # the name begins with the time
-        experiment = read_provenance(path).experiment
+        experiment = read_tower_provenance(path).experiment
         newest_by_seed = newest_by_name.setdefault(experiment.name, {})
         newest = newest_by_seed.setdefault(experiment.seed, [])
         comparison = comparison_name_from_filename(path)

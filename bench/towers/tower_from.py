@@ -30,15 +30,15 @@ from bench.towers.head_file import (
     read_text_encoder,
 )
 from bench.towers.provenance import (
-    Provenance,
+    TowerProvenance,
     find_latest_towers,
     is_catlip_bench_tower,
-    read_provenance,
+    read_tower_provenance,
 )
-from models import corenet_vit, open_clip_config
+from models import corenet_vit, find_open_clip_config
 from models.checkpoint import (
     adapt_weights_to_trunk,
-    load_strictly,
+    load_finite_weights_strictly,
     read_weights,
     select_and_strip_prefix,
 )
@@ -70,7 +70,7 @@ class LoadedTower:
     tower: ImageTower
     name: str  # in tables
     architecture: str
-    provenance: Provenance | None = None  # None if trained elsewhere
+    provenance: TowerProvenance | None = None  # None if trained elsewhere
     label_classifier: LabelClassifier | None = None  # the classifier that was trained with it
     file: Path | None = None  # of a tower that was trained here
 
@@ -108,14 +108,14 @@ def load_tower(name_or_file: str, results: Path = Path("results")) -> LoadedTowe
         raise ValueError(f"{name_or_file!r} is no tower: {ACCEPTED_TOWERS}")
     newest = max(
         find_latest_towers(results, name_or_file),
-        key=lambda tower: (read_provenance(tower).images, tower.name),
+        key=lambda tower: (read_tower_provenance(tower).images, tower.name),
     )
     return _load_catlip_bench_tower(newest)
 
 
-def load_tower_and_provenance(path: Path) -> tuple[ImageTower, Provenance]:
+def load_tower_and_provenance(path: Path) -> tuple[ImageTower, TowerProvenance]:
     """Return a tower that was trained here, and its metadata; ValueError for a file without it."""
-    provenance = read_provenance(path)
+    provenance = read_tower_provenance(path)
     image = provenance.experiment.image
     tower = build_image_tower(
         image.tower,
@@ -126,7 +126,9 @@ def load_tower_and_provenance(path: Path) -> tuple[ImageTower, Provenance]:
         pixel_normalisation=image.pixel_normalisation,
     )
     if not next(tower.parameters()).is_meta:  # FLOPs are counted without weights
-        load_strictly(tower, load_file(path), f"{path} does not hold this tower's weights")
+        load_finite_weights_strictly(
+            tower, load_file(path), f"{path} does not hold this tower's weights"
+        )
     return tower, provenance
 
 
@@ -147,7 +149,9 @@ def load_reference_tower() -> LoadedTower:
     tensors = list(read_weights(file).values())[:-NUM_CLASSIFIER_TENSORS]
     # The file has the names of the package EfficientNet-PyTorch, and its tensors are in the order of timm's.
     weights = dict(zip(tower.trunk.state_dict(), tensors, strict=True))
-    load_strictly(tower.trunk, weights, f"{file} does not hold the weights of {name}")
+    load_finite_weights_strictly(
+        tower.trunk, weights, f"{file} does not hold the weights of {name}"
+    )
     tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a third faster on a CPU
     return LoadedTower(tower, REFERENCE_TOWER, architecture=name)
 
@@ -182,7 +186,7 @@ def _load_weights_as_architecture(architecture: str, file: Path) -> LoadedTower:
         raise ValueError(f"no file {str(file)!r} with weights of {architecture}")
     tower = build_random_init_tower(architecture)
     weights = adapt_weights_to_trunk(read_weights(file), tower.trunk)
-    load_strictly(tower.trunk, weights, f"{file} does not fit {architecture}")
+    load_finite_weights_strictly(tower.trunk, weights, f"{file} does not fit {architecture}")
     return LoadedTower(tower, f"{architecture}={file.name}", architecture=architecture)
 
 
@@ -195,7 +199,7 @@ def _load_corenet_file(file: Path) -> LoadedTower:
         raise ValueError(f"{file} does not name its architecture; name its model: NAME={file}")
     tower = build_random_init_tower(name)
     weights = corenet_vit.convert_corenet_weights(state)
-    load_strictly(tower.trunk, weights, f"{file} does not fit {name}")
+    load_finite_weights_strictly(tower.trunk, weights, f"{file} does not fit {name}")
     return LoadedTower(
         tower, file.name, architecture=name, label_classifier=_make_corenet_classifier(file, state)
     )
@@ -222,7 +226,7 @@ def _published_mean_and_std(name: str) -> MeanAndStd:
     """
     if name.startswith(corenet_vit.PREFIX):
         return PIXEL_STATISTICS["none"]
-    if open_clip_config(name) is None:
+    if find_open_clip_config(name) is None:
         timm_config: Any = timm.get_pretrained_cfg(name)
         return timm_config.mean, timm_config.std
     statistics: set[MeanAndStd] = set()

@@ -34,9 +34,9 @@ def use_attention_kernel(
     `aten/src/ATen/native/cudnn/MHA.cpp` (`MHAParams`).
     """
     if kernel == "plain":
-        return _unfused_attention()
+        return _use_unfused_attention()
     if kernel == "fp32_softmax":
-        return _fp32_softmax_attention()
+        return _use_fp32_softmax_attention()
     if has_fixed_shapes:
         return nullcontext()
     return sdpa_kernel(
@@ -81,7 +81,7 @@ class _FusedKernelRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def _unfused_attention() -> Iterator[None]:
+def _use_unfused_attention() -> Iterator[None]:
     """Use separate products in the precision of their inputs; torch would widen bf16 to fp32 by default."""
     widened = not cuda.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
     cuda.allow_fp16_bf16_reduction_math_sdp(True)
@@ -93,7 +93,7 @@ def _unfused_attention() -> Iterator[None]:
 
 
 @contextmanager
-def _fp32_softmax_attention() -> Iterator[None]:
+def _use_fp32_softmax_attention() -> Iterator[None]:
     """Replace torch's function, which the towers of all libraries call by its module: it has no such kernel."""
     torch_attention = F.scaled_dot_product_attention
     F.scaled_dot_product_attention = attention_with_fp32_softmax  # type: ignore[assignment]

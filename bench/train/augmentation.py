@@ -17,7 +17,7 @@ from models.image_tower import ImageTower
 from models.range_augment import RangeAugment
 
 
-class RangeAugmentMethod(Method):
+class MethodWithRangeAugment(Method):
     """Another method, on images that RangeAugment changes; its PSNR loss is added to the method's.
 
     `augmentor` is a part of the model beside the tower. As in the released code, the loss of the method trains it, too,
@@ -43,7 +43,9 @@ class RangeAugmentMethod(Method):
     ) -> Tensor:
         augmentor = cast("RangeAugment", model.augmentor)
         flat_images = images.flatten(0, -4)  # all views of all images, in one dimension
-        augmented, range_loss = _augment_with_loss(augmentor, flat_images, self._num_steps)
+        augmented, range_loss = _augment_and_compute_psnr_loss(
+            augmentor, flat_images, self._num_steps
+        )
         augmented = augmented.view_as(images)
         return self._method.loss(model, augmented, target, group, **further) + range_loss
 
@@ -64,16 +66,16 @@ class RangeAugmentMethod(Method):
 
 
 def get_method_with_augmentation(experiment: Experiment) -> Method:
-    """Return the experiment's method, wrapped in `RangeAugmentMethod` if the experiment sets that augmentation."""
+    """Return the experiment's method, wrapped in `MethodWithRangeAugment` if the experiment sets that augmentation."""
     method = get_method(experiment.method)
     if experiment.input.augmentation == "none":
         return method
     images_per_step = experiment.mean_device_batch_size * world_size()
     num_steps = max(1, round(experiment.training.images / images_per_step))
-    return RangeAugmentMethod(method, num_steps)
+    return MethodWithRangeAugment(method, num_steps)
 
 
-def _augment_with_loss(
+def _augment_and_compute_psnr_loss(
     augmentor: RangeAugment, images: Images, num_steps: int
 ) -> tuple[Images, Tensor]:
     """Return augmented images, normalised as the given ones, and RangeAugment's loss."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.console.console import log
 from bench.data.caption_lengths import rewrite_captions_to_web_lengths
-from bench.data.image_sizes import BatchShapeSchedule, make_batch_shape_schedule
+from bench.data.image_sizes import BatchShapeSchedule
 from bench.data.manifest import CACHE
 from bench.data.pack import PackImages
 from bench.data.sample_stream import SampleStream
@@ -29,7 +29,7 @@ from bench.labels.adjectives import frequent_adjective_labels_of_experiment
 from bench.labels.subwords import encode_caption_without_start_and_end
 from bench.profilers.clock import time_synchronized_block
 from bench.train.augmentation import get_method_with_augmentation
-from bench.train.distributed import world_group, world_rank, world_size
+from bench.train.distributed import world_group_or_none, world_rank, world_size
 from bench.train.not_finite import NotFiniteError
 from bench.train.step import TrainStep, make_train_step
 from models.image_tower import ImageTower, build_image_tower
@@ -52,12 +52,12 @@ def build_untrained_tower(experiment: Experiment) -> ImageTower:
     return build_tower_from_settings(
         experiment.image,
         derive_seed(experiment.seed, TOWER),
-        keep_patch_tokens=get_method(experiment.method).reads_patch_tokens,
+        last_block_computes_patches=get_method(experiment.method).reads_patch_tokens,
     )
 
 
 def build_tower_from_settings(
-    image: ImageSettings, seed: int, *, keep_patch_tokens: bool = False
+    image: ImageSettings, seed: int, *, last_block_computes_patches: bool = False
 ) -> ImageTower:
     """Build the image tower of these settings; see `build_image_tower`."""
     return build_image_tower(
@@ -69,7 +69,7 @@ def build_tower_from_settings(
         embedding_channels=image.embedding_channels,
         pooling=image.pooling,
         pixel_normalisation=image.pixel_normalisation,
-        keep_patch_tokens=keep_patch_tokens,
+        last_block_computes_patches=last_block_computes_patches,
     )
 
 
@@ -94,9 +94,14 @@ def open_batch_stream(
     if not samples.is_decoded:
         workers = resolve_loader_workers(experiment.input, device)
         return SampleStream(
-            experiment, samples, method.targets, device, workers=workers, **rank_arguments
+            experiment,
+            samples,
+            method.make_target_function,
+            device,
+            workers=workers,
+            **rank_arguments,
         )
-    targets = method.targets(with_resolved_text_padding(experiment, device))
+    targets = method.make_target_function(with_resolved_text_padding(experiment, device))
     captions = tuple(samples.caption(row) for row in range(len(samples)))
     if experiment.input.caption_lengths != PACK_DATA:
         seed = derive_seed(experiment.seed, CAPTIONS)
@@ -123,7 +128,7 @@ def log_loader_workers(stream: BatchStream[Any]) -> None:
         log(f"{stream.experiment.name}: {workers.count} loader workers ({workers.reason})")
 
 
-def record_fields_of_stream(stream: BatchStream[Any]) -> dict[str, Any]:
+def make_sample_record_fields(stream: BatchStream[Any]) -> dict[str, Any]:
     """Return the fields of `RunOnSamples` for a record: unusable samples, loader workers and adjective labels."""
     return {
         "skipped": stream.skipped,
@@ -155,7 +160,7 @@ def build_train_run(
         enable_activation_checkpointing(model)
     torch.manual_seed(derive_seed(experiment.seed, STEP))
     precision, compiled = resolve_precision_and_compile(experiment.runtime, device)
-    group = None if eager_without_group else world_group()
+    group = None if eager_without_group else world_group_or_none()
     step: TrainStep[Any] = make_train_step(
         experiment,
         model,
@@ -179,14 +184,14 @@ def take_steps_at_full_learning_rate(run: TrainRun, step_numbers: Iterable[int])
     return losses
 
 
-def steps_with_each_size_first(experiment: Experiment, num_steps: int) -> list[int]:
+def steps_with_each_size_first(batch_shapes: BatchShapeSchedule, num_steps: int) -> list[int]:
     """Return the step numbers 0 to `num_steps`, exclusive, preceded by one step of each image size, the largest first.
 
     Later steps then compile and allocate nothing new, and the memory peak is the peak of the most demanding size: large
     images have long sequences, small ones have large batches for text tower and head.
     """
     steps = [
-        *make_batch_shape_schedule(experiment).first_step_of_each_image_side(0),
+        *batch_shapes.first_step_of_each_image_side(0),
         *range(num_steps),
     ]
     return list(dict.fromkeys(steps))

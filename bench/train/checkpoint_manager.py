@@ -23,9 +23,15 @@ from bench.train.checkpoints import (
     CheckpointConfig,
     CheckpointMetadata,
     read_checkpoint_metadata,
-    write_checkpoint,
+    write_checkpoint_and_remove_old,
 )
-from bench.train.distributed import all_reduce_max, barrier, world_group, world_rank, world_size
+from bench.train.distributed import (
+    all_reduce_max,
+    barrier,
+    world_group_or_none,
+    world_rank,
+    world_size,
+)
 from bench.train.state import (
     NamedTensors,
     ScheduleSegment,
@@ -54,13 +60,13 @@ class CheckpointManager:
         self,
         config: CheckpointConfig,
         comparison: str,
-        budgets: Mapping[str, int],
+        images_by_budget: Mapping[str, int],
         stop: StopRequest,
     ) -> None:
         self.config = config
         self.stop = stop
         self._comparison = comparison
-        self._budgets = dict(budgets)
+        self._budgets = dict(images_by_budget)
         self._commit = describe_current_commit()
         self._data_digest = ""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-writer")
@@ -70,7 +76,7 @@ class CheckpointManager:
     def restore(self, run: TrainRun) -> TrainProgress:
         """Load the checkpoint to resume from into a run, if there is one, and return the progress so far.
 
-        From then on a signal ends the training only after a step, when `save_if_due` has saved.
+        From then on a signal ends the training only after a step, when `save_if_due_and_count_steps_to_next` has saved.
         """
         progress = TrainProgress()
         if world_rank() == 0:
@@ -108,7 +114,9 @@ class CheckpointManager:
         self._last_save = now
         self._last_check = now
 
-    def save_if_due(self, run: TrainRun, progress: TrainProgress, segment: ScheduleSegment) -> int:
+    def save_if_due_and_count_steps_to_next(
+        self, run: TrainRun, progress: TrainProgress, segment: ScheduleSegment
+    ) -> int:
         """Save a checkpoint if one is due, and return the maximum number of steps until the next call.
 
         It is called before a step of `segment`. Several processes notice a signal to end only here. SystemExit after a
@@ -122,19 +130,19 @@ class CheckpointManager:
             seconds_per_step = (now - self._last_check) / new_steps
         self._last_check = now
         self._steps_at_check = taken
-        is_before_cooldown = not segment.is_trunk and taken == segment.first_step
+        starts_cooldown = not segment.is_before_cooldowns and taken == segment.first_step
         seconds_since_save = now - self._last_save
         is_due = world_rank() == 0 and seconds_since_save >= 60 * self.config.interval_minutes
         values = [float(self.stop.exit_code), float(is_due), seconds_per_step]
         code, is_time, slowest = all_reduce_max(values, run.stream.device)
-        must_save = bool(code or is_before_cooldown or is_time)
+        must_save = bool(code or starts_cooldown or is_time)
         if must_save and taken > self._steps_saved:
-            self._save(run, progress, segment)
+            self._begin_save(run, progress, segment)
         if code:
             self.wait_until_written()
             barrier()  # a rank that ends earlier ends the others
             raise SystemExit(int(code))
-        if world_group() is None:
+        if world_group_or_none() is None:
             return sys.maxsize
         return max(1, int(MAX_CHECK_SECONDS / slowest))
 
@@ -146,10 +154,10 @@ class CheckpointManager:
 
     @property
     def must_stop_before_step(self) -> bool:
-        """Whether a signal ends this lone process before its next step; several processes agree in `save_if_due`."""
-        return world_group() is None and self.stop.exit_code != 0
+        """Whether a signal ends this lone process before its next step; several processes agree when they save."""
+        return world_group_or_none() is None and self.stop.exit_code != 0
 
-    def _save(self, run: TrainRun, progress: TrainProgress, segment: ScheduleSegment) -> None:
+    def _begin_save(self, run: TrainRun, progress: TrainProgress, segment: ScheduleSegment) -> None:
         """Copy the state to the host, and begin to write it, after a checkpoint that is still being written."""
         self.wait_until_written()
         metadata = self._make_metadata(run, progress, segment)
@@ -193,7 +201,9 @@ class CheckpointManager:
         message = ""
         for _ in range(ATTEMPTS):
             try:
-                path = write_checkpoint(Path(self.config.folder), metadata, write_tensors)
+                path = write_checkpoint_and_remove_old(
+                    Path(self.config.folder), metadata, write_tensors
+                )
             except OSError as error:
                 message = f"no checkpoint of step {metadata.steps_taken:,}, the one before it is kept: {error}"
             else:

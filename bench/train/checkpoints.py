@@ -70,7 +70,7 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     sha256: str = ""  # of the tensors' file
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
+def list_checkpoints_newest_first(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, newest first."""
     checkpoints = [
         path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir()
@@ -78,7 +78,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(checkpoints, key=_step_in_name, reverse=True)
 
 
-def write_checkpoint(
+def write_checkpoint_and_remove_old(
     folder: Path, metadata: CheckpointMetadata, write_tensors: Callable[[Path], None]
 ) -> Path:
     """Write a checkpoint, keep the previous one, and remove the others.
@@ -92,13 +92,13 @@ def write_checkpoint(
     temporary.mkdir(parents=True)
     try:
         write_tensors(temporary / TENSORS)
-        metadata = replace(metadata, sha256=_sha256(temporary / TENSORS))
+        metadata = replace(metadata, sha256=_sha256_of_file(temporary / TENSORS))
         encoded = msgspec.json.encode(metadata)
         (temporary / STATE).write_bytes(msgspec.json.format(encoded, indent=1))
         fsync_path(temporary / TENSORS)
         fsync_path(temporary / STATE)
         fsync_path(temporary)
-        earlier = list_checkpoints(folder)
+        earlier = list_checkpoints_newest_first(folder)
         if path in earlier:  # it was damaged, and the training resumed from the previous one
             shutil.rmtree(path)
         temporary.rename(path)
@@ -117,7 +117,7 @@ def verify_and_read_metadata(path: Path) -> CheckpointMetadata:
     """Read the metadata and verify the tensors' file by its digest; ValueError or OSError names the defect."""
     with prefix_errors(STATE):
         saved = read_checkpoint_metadata(path)
-    if _sha256(path / TENSORS) != saved.sha256:
+    if _sha256_of_file(path / TENSORS) != saved.sha256:
         raise ValueError(f"{TENSORS} is not what {STATE} says")
     if saved.steps_taken != _step_in_name(path):
         raise ValueError(f"it is a copy of step {saved.steps_taken}")
@@ -133,7 +133,7 @@ def read_checkpoint_metadata(path: Path) -> CheckpointMetadata:
 
 def find_latest_valid_checkpoint(folder: Path) -> tuple[Path, CheckpointMetadata]:
     """Return the newest checkpoint that is not damaged, and its metadata; log damaged ones. ValueError if all are."""
-    for path in list_checkpoints(folder):
+    for path in list_checkpoints_newest_first(folder):
         try:
             return path, verify_and_read_metadata(path)
         except (ValueError, OSError) as error:
@@ -195,7 +195,7 @@ def lock_training_folder(folder: Path) -> Iterator[None]:
         yield
 
 
-def _sha256(path: Path) -> str:
+def _sha256_of_file(path: Path) -> str:
     """Return the digest of a file's content."""
     with require_regular_file_if_exists(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,7 +26,7 @@ from bench.environment.variables import (
 from bench.experiment.fields import RuntimeSettings, Sharding
 from losses import Scalar
 from losses.collectives import (
-    Group,
+    ProcessGroupOrNone,
     SimulatedGroup,
     all_reduce_sum_,
     rank_and_world_size,
@@ -77,20 +77,20 @@ def join_process_group(device: torch.device) -> Iterator[None]:
     dist.destroy_process_group()  # not after an error, where it would deadlock with waiting ranks
 
 
-def world_group() -> Group:
+def world_group_or_none() -> ProcessGroupOrNone:
     """Return the process group of all ranks; None for a single process."""
     return dist.group.WORLD if dist.is_initialized() else None
 
 
 def world_rank() -> int:
     """Return the global rank of this process; 0 if it is alone."""
-    rank, _ = rank_and_world_size(world_group())
+    rank, _ = rank_and_world_size(world_group_or_none())
     return rank
 
 
 def world_size() -> int:
     """Return the number of ranks; 1 if this process is alone."""
-    _, ranks = rank_and_world_size(world_group())
+    _, ranks = rank_and_world_size(world_group_or_none())
     return ranks
 
 
@@ -100,7 +100,7 @@ def barrier() -> None:
         dist.barrier()
 
 
-def all_reduce_mean(value: Scalar, group: Group) -> Scalar:
+def all_reduce_mean(value: Scalar, group: ProcessGroupOrNone) -> Scalar:
     """Return the mean of a scalar over the ranks; it is finite only if the scalar is finite on all of them."""
     if group is None:
         return value
@@ -143,7 +143,7 @@ class ModelWithLoss(nn.Module):
         self,
         model: nn.Module,
         loss: Callable[..., Tensor],
-        group: Group,
+        group: ProcessGroupOrNone,
         simulated_group: SimulatedGroup | None = None,
     ) -> None:
         super().__init__()
@@ -222,7 +222,7 @@ def split_by_sharding(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parame
     return list(groups.values())
 
 
-def joint_norm(norms: Iterable[Scalar]) -> Scalar:
+def norm_of_group_norms(norms: Iterable[Scalar]) -> Scalar:
     """Return the norm of all gradients from the norms of groups of them, as a whole tensor and not a DTensor."""
     gathered = [gather_full_tensor(norm) for norm in norms]
     return gathered[0] if len(gathered) == 1 else torch.linalg.vector_norm(torch.stack(gathered))

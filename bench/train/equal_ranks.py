@@ -15,7 +15,7 @@ from bench.records.current import collect_circumstances
 from bench.train.distributed import all_gather_objects, world_size
 
 
-def circumstances_of_equal_ranks(
+def require_equal_ranks_and_collect_circumstances(
     experiment: Experiment | None, device: torch.device
 ) -> RunCircumstances:
     """Require that all ranks equal rank 0, else UserError; return the circumstances with all ranks' processors.

@@ -17,19 +17,19 @@ from torch import Tensor
 from bench.data.image_sizes import make_batch_shape_schedule
 from bench.experiment.config import Experiment
 from bench.experiment.fields import TrainingSettings
-from bench.interfaces.method import extension_method_text, get_label_method
+from bench.interfaces.method import find_label_method, method_text_if_from_extension
 from bench.interfaces.schedule import SCHEDULES
 from bench.profilers.clock import time_synchronized_block
 from bench.records.record import CooledDownTower, Training
 from bench.tables.groups import group_by
-from bench.towers.head_file import save_head, save_weights
-from bench.towers.provenance import Provenance
+from bench.towers.head_file import save_head_beside_tower, save_weights
+from bench.towers.provenance import TowerProvenance
 from bench.train.build import (
     TrainRun,
     build_train_run,
     log_loader_workers,
+    make_sample_record_fields,
     open_batch_stream,
-    record_fields_of_stream,
     require_finite_losses,
 )
 from bench.train.checkpoint_manager import CheckpointManager
@@ -41,7 +41,7 @@ from bench.train.state import (
     copy_state_to_cpu,
     gather_on_rank0,
     load_state,
-    split_weights_to_score,
+    split_tower_and_head_weights,
 )
 from bench.train.train_logger import TrainLogger
 
@@ -53,24 +53,26 @@ def train(
     experiment: Experiment,
     device: torch.device,
     results: Path,
-    budgets: Mapping[str, int],
+    images_by_budget: Mapping[str, int],
     tower_path: Callable[[int], Path],
     manager: CheckpointManager | None = None,
     run: TrainRun | None = None,
 ) -> Training:
     """Train an experiment once, write a tower for each budget, and return the losses and the towers' names.
 
-    `budgets` are numbers of images, over all ranks, by the name of the budget; equal numbers share a tower.
+    `images_by_budget` counts images over all ranks, by the name of the budget; equal numbers share a tower.
     `tower_path` returns the file of a tower by its number of images. A `manager` saves checkpoints and may resume from
     one. Without a `run`, it is built on the experiment's data. Rank 0 writes.
     """
-    names_of_budgets = group_by(sorted(budgets, key=budgets.__getitem__), budgets.__getitem__)
+    names_of_budgets = group_by(
+        sorted(images_by_budget, key=images_by_budget.__getitem__), images_by_budget.__getitem__
+    )
     batch_shapes = make_batch_shape_schedule(experiment)
     steps_by_budget = {}
     for images in names_of_budgets:
         steps_by_budget[images] = batch_shapes.nearest_step_count(round(images / world_size()))
     run = run or build_train_run(open_batch_stream(experiment, device, results))
-    segments = plan_segments(experiment.training, steps_by_budget)
+    segments = plan_schedule_segments(experiment.training, steps_by_budget)
     log_loader_workers(run.stream)
     with ExitStack() as stack:
         progress = TrainProgress()
@@ -89,7 +91,9 @@ def train(
                     # So that the disk need not hold an unfinished checkpoint beside the tower.
                     manager.wait_until_written()
                 names = tuple(names_of_budgets[segment.budget_images])
-                _save_tower(run, segment.budget_images, names, tower_path(segment.budget_images))
+                _save_tower_and_head(
+                    run, segment.budget_images, names, tower_path(segment.budget_images)
+                )
             if progress.trunk_state:
                 load_state(run, progress.trunk_state)
                 progress.trunk_state = {}
@@ -98,16 +102,16 @@ def train(
         for images, names in names_of_budgets.items()
     ]
     return Training(
-        **_loss_fields(progress.losses, segments),
+        **_make_loss_record_fields(progress.losses, segments),
         branches=tuple(branches),
         seconds=progress.seconds_before + elapsed.seconds,
-        **record_fields_of_stream(run.stream),
+        **make_sample_record_fields(run.stream),
         overflows=int(run.step.overflows),
         num_samples=run.stream.order.num_samples,
     )
 
 
-def plan_segments(
+def plan_schedule_segments(
     training: TrainingSettings, steps_by_budget: Mapping[int, int]
 ) -> list[ScheduleSegment]:
     """Return the segments to each budget: its part of the trunk, if any, and its cool-down.
@@ -148,8 +152,10 @@ def _run_segment(
     while len(progress.losses) < segment.stop_step:
         max_steps = CHECK_INTERVAL
         if manager is not None:
-            max_steps = min(CHECK_INTERVAL, manager.save_if_due(run, progress, segment))
-        if not segment.is_trunk and not is_last and not progress.trunk_state:
+            max_steps = min(
+                CHECK_INTERVAL, manager.save_if_due_and_count_steps_to_next(run, progress, segment)
+            )
+        if not segment.is_before_cooldowns and not is_last and not progress.trunk_state:
             progress.trunk_state = copy_state_to_cpu(collect_state(run))
         first = segment.batch_numbers[len(progress.losses) - segment.first_step]
         steps = range(first, min(first + max_steps, segment.batch_numbers.stop))
@@ -175,10 +181,12 @@ def scheduled_learning_rate(
     images_per_step = experiment.mean_device_batch_size * world_size()
     warmup = max(1, math.ceil(training.warmup_images / images_per_step))  # steps
     rate = experiment.optimizer.learning_rate * min(1.0, (batch_number + 1) / warmup)
-    if segment.is_trunk:
+    if segment.is_before_cooldowns:
         return rate
     schedule = SCHEDULES[training.schedule]
-    return schedule.cooldown_rate(rate, batch_number, segment.batch_numbers, warmup, training)
+    return schedule.cooldown_learning_rate(
+        rate, batch_number, segment.batch_numbers, warmup, training
+    )
 
 
 def _take_steps(
@@ -196,30 +204,32 @@ def _take_steps(
     return losses
 
 
-def _save_tower(run: TrainRun, images: int, budgets: tuple[str, ...], path: Path) -> None:
+def _save_tower_and_head(run: TrainRun, images: int, budgets: tuple[str, ...], path: Path) -> None:
     """Save the tower, and beside it what was trained with it; all ranks gather them, and rank 0 writes."""
     experiment = run.stream.experiment
-    text = extension_method_text(experiment)
-    provenance = Provenance(experiment=experiment, images=images, budgets=budgets, method=text)
-    label_method = get_label_method(experiment.method)
-    row_labels = label_method.row_labels(experiment) if label_method else ()
-    tower, head = split_weights_to_score(run)
+    text = method_text_if_from_extension(experiment)
+    provenance = TowerProvenance(experiment=experiment, images=images, budgets=budgets, method=text)
+    label_method = find_label_method(experiment.method)
+    row_labels = label_method.row_synsets(experiment) if label_method else ()
+    tower, head = split_tower_and_head_weights(run)
     whole_tower = gather_on_rank0(tower)
     whole_head = gather_on_rank0(head)
     if world_rank() == 0:
-        save_head(whole_head, path, provenance, row_labels)
+        save_head_beside_tower(whole_head, path, provenance, row_labels)
         if whole_tower:  # stored features have none
             save_weights(whole_tower, path, provenance.to_metadata())
 
 
-def _loss_fields(losses: list[float], segments: list[ScheduleSegment]) -> dict[str, Any]:
+def _make_loss_record_fields(
+    losses: list[float], segments: list[ScheduleSegment]
+) -> dict[str, Any]:
     """Return the fields of `Training` with the losses of the trunk and of each cool-down, by field."""
     steps_per_loss = math.ceil(len(losses) / MAX_LOSSES_KEPT)
     trunk_losses: list[float] = []
     cooldown_losses: list[tuple[float, ...]] = []
     for segment in segments:
         segment_losses = losses[segment.first_step : segment.stop_step]
-        if segment.is_trunk:
+        if segment.is_before_cooldowns:
             trunk_losses += segment_losses
         else:
             incomplete = len(segment_losses) % steps_per_loss

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 FIRST_TORCH_WITH_MUON = (2, 9)
 
 
-class AdamW(OptimizerBuilder):
+class AdamWBuilder(OptimizerBuilder):
     """torch's AdamW for all parameters, of the experiment's kernel.
 
     On a CPU the fused kernel is nine times as fast as torch's default there, "for_loop".
@@ -37,7 +37,7 @@ class AdamW(OptimizerBuilder):
         )
 
 
-class Muon(OptimizerBuilder):
+class MuonAndAdamWBuilder(OptimizerBuilder):
     """torch's Muon for the matrices of the towers' blocks, and AdamW for the other parameters.
 
     Muon's rate is scaled to the size of AdamW's updates, so that AdamW's rate and weight decay apply. Its momentum is
@@ -61,13 +61,13 @@ class Muon(OptimizerBuilder):
             weight_decay=settings.weight_decay,
             adjust_lr_fn="match_rms_adamw",
         )
-        return JointOptimizer(muon, AdamW().build(model, other_groups, settings))
+        return JointOptimizer(muon, AdamWBuilder().build(model, other_groups, settings))
 
-    def check_available(self) -> None:
+    def require_available(self) -> None:
         version = metadata.version("torch")
         major, minor = version.split(".")[:2]
         if (int(major), int(minor)) < FIRST_TORCH_WITH_MUON:
             raise ValueError(f"optimizer=muon needs torch 2.9 or newer, this is {version}")
 
 
-OPTIMIZERS = (AdamW(), Muon())
+OPTIMIZERS = (AdamWBuilder(), MuonAndAdamWBuilder())

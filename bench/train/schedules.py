@@ -14,10 +14,15 @@ class WarmupStableDecay(Schedule):
     def cooldown_share(self, training: TrainingSettings) -> float:
         return training.cooldown_share
 
-    def cooldown_rate(
-        self, rate: float, step: int, cooldown: range, warmup: int, training: TrainingSettings
+    def cooldown_learning_rate(
+        self,
+        trunk_rate: float,
+        step: int,
+        cooldown_steps: range,
+        num_warmup_steps: int,
+        training: TrainingSettings,
     ) -> float:
-        return rate * (cooldown.stop - step) / (len(cooldown) + 1)
+        return trunk_rate * (cooldown_steps.stop - step) / (len(cooldown_steps) + 1)
 
 
 class Cosine(Schedule):
@@ -25,13 +30,18 @@ class Cosine(Schedule):
 
     name = "cosine"
 
-    def cooldown_rate(
-        self, rate: float, step: int, cooldown: range, warmup: int, training: TrainingSettings
+    def cooldown_learning_rate(
+        self,
+        trunk_rate: float,
+        step: int,
+        cooldown_steps: range,
+        num_warmup_steps: int,
+        training: TrainingSettings,
     ) -> float:
-        if step < warmup:
-            return rate
-        fraction = (step - warmup) / max(1, cooldown.stop - warmup)
-        return cosine_decay(rate, training.min_learning_rate, fraction)
+        if step < num_warmup_steps:
+            return trunk_rate
+        fraction = (step - num_warmup_steps) / max(1, cooldown_steps.stop - num_warmup_steps)
+        return cosine_decay(trunk_rate, training.min_learning_rate, fraction)
 
 
 def cosine_decay(high: float, low: float, fraction: float) -> float:

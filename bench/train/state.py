@@ -25,7 +25,7 @@ class ScheduleSegment:
     budget_images: int | None  # of the budget at the end of a cool-down; None: a part of the trunk
 
     @property
-    def is_trunk(self) -> bool:
+    def is_before_cooldowns(self) -> bool:
         """Return whether it is a part of the trunk and no cool-down."""
         return self.budget_images is None
 
@@ -148,7 +148,7 @@ def shard_like(value: Tensor, target: Tensor) -> Tensor:
     return distribute_tensor(value.to(shard.device), shard.device_mesh, shard.placements)
 
 
-def split_weights_to_score(run: TrainRun) -> tuple[NamedTensors, NamedTensors]:
+def split_tower_and_head_weights(run: TrainRun) -> tuple[NamedTensors, NamedTensors]:
     """Return all weights of the tower, and the trained weights of the head without RangeAugment's, for scoring.
 
     They are the run's own tensors, or the moving average of the weights if there is one.

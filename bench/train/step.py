@@ -25,13 +25,13 @@ from bench.train.distributed import (
     AUTOCAST_DTYPES,
     ModelWithLoss,
     all_reduce_mean,
-    joint_norm,
+    norm_of_group_norms,
     parallelize,
     split_by_sharding,
 )
-from bench.train.weight_average import make_ema
+from bench.train.weight_average import make_ema_and_update_function
 from losses import Scalar
-from losses.collectives import Group, SimulatedGroup
+from losses.collectives import ProcessGroupOrNone, SimulatedGroup
 from models.image_tower import ImageTower
 from models.tower_blocks import TOWER_TYPES, get_all_tower_blocks
 
@@ -83,7 +83,7 @@ def make_train_step(
     precision: str,
     *,
     compiled: bool,
-    group: Group = None,
+    group: ProcessGroupOrNone = None,
 ) -> TrainStep[T]:
     """Return the training step of a model, which this compiles and parallelizes.
 
@@ -100,8 +100,10 @@ def make_train_step(
     optimizer = make_optimizer(experiment.optimizer, model, method.parameter_groups(model))
     # The attribute that torch's GradScaler reads.
     skips_on_device = getattr(optimizer, "_step_supports_amp_scaling", False)
-    clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.optimizer.clip_norm)
-    ema, update_ema = make_ema(
+    clip_gradient = make_clip_and_return_norm_function(
+        list(model.parameters()), experiment.optimizer.clip_norm
+    )
+    ema, update_ema = make_ema_and_update_function(
         model, experiment.optimizer.ema_decay, experiment.optimizer.ema_kernel
     )
     if compiled:  # after the moving average has its copy of the model, which is never called
@@ -234,7 +236,7 @@ def make_optimizer(
     return OPTIMIZERS[settings.optimizer].build(model, groups, settings)
 
 
-def make_gradient_clipper(
+def make_clip_and_return_norm_function(
     parameters: list[nn.Parameter], max_norm: float | None
 ) -> Callable[[], Scalar]:
     """Return a function that clips the gradient to `max_norm` (None: not) and returns its norm before."""
@@ -247,7 +249,7 @@ def make_gradient_clipper(
             gradients = [parameter.grad for parameter in group if parameter.grad is not None]
             if gradients:
                 norms.append(torch.nn.utils.get_total_norm(gradients, foreach=True))
-        norm = joint_norm(norms)
+        norm = norm_of_group_norms(norms)
         if max_norm is not None:
             for group in groups:
                 torch.nn.utils.clip_grads_with_norm_(group, max_norm, norm, foreach=True)

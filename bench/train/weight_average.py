@@ -10,7 +10,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from bench.experiment.fields import EmaKernel
 
 
-def make_ema(
+def make_ema_and_update_function(
     model: nn.Module, decay: float | None, kernel: EmaKernel = "foreach"
 ) -> tuple[nn.Module | None, Callable[[], None]]:
     """Return a copy of the model for its moving average, and a function that updates it from the model's weights.

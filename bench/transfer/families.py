@@ -10,8 +10,8 @@ from bench.interfaces.catalog import (
     SINGLE_LABEL,
     UNSEEN_TASKS,
     LazyFunction,
-    Protocol,
-    Task,
+    ScoringProtocol,
+    TransferTask,
 )
 
 LAYOUT = (
@@ -63,18 +63,20 @@ DATA_SETS = (
 )
 
 
-def _make_task(name: str, loader: str, layout: str = "", label_kind: str = SINGLE_LABEL) -> Task:
+def _make_task(
+    name: str, loader: str, layout: str = "", label_kind: str = SINGLE_LABEL
+) -> TransferTask:
     """Return a task, loaded by `bench.transfer.tasks.<loader>(name, ...)`."""
     load = LazyFunction(f"bench.transfer.tasks.{loader}", (name,))
-    return Task(name, label_kind, load, layout)
+    return TransferTask(name, label_kind, load, layout)
 
 
 def _make_protocol(
     name: str, scorer: str, label_kind: str = SINGLE_LABEL, **flags: bool
-) -> Protocol:
+) -> ScoringProtocol:
     """Return a protocol whose function is `bench.transfer.classification.<scorer>`."""
     score = LazyFunction(f"bench.transfer.classification.{scorer}")
-    return Protocol(name, label_kind, score, **flags)
+    return ScoringProtocol(name, label_kind, score, **flags)
 
 
 UNSEEN_SUBGROUPS, UNSEEN_RETRIEVAL = UNSEEN_TASKS
@@ -91,7 +93,7 @@ TASKS = (
 PROTOCOLS = (
     _make_protocol("linear-probe", "probe:score_linear_probe", is_default=True),
     _make_protocol("k-nn", "probe:score_k_nn", is_default=True),
-    _make_protocol("retrieval", "probe:score_retrieval", GALLERY, is_default=True),
+    _make_protocol("retrieval", "probe:score_retrieval_at_1", GALLERY, is_default=True),
     _make_protocol("few-shot", "probe:score_few_shot"),
     _make_protocol("label-fractions", "probe:score_label_fractions"),
     _make_protocol("linear-probe-catlip", "fine_tune:score_linear_probe_catlip", needs_tower=True),

@@ -15,10 +15,10 @@ from bench.statistics.accuracies import MeanEstimate, estimate_mean_over_draws
 from bench.tables.formats import NBSP
 from bench.tables.groups import group_by
 from bench.tables.tables import Table
-from bench.transfer.score_tables import subject_name_cell
+from bench.transfer.score_tables import tower_or_reference_name_cell
 from bench.transfer.subject_scores import (
     CorrectItems,
-    SubjectScore,
+    TowerOrReferenceScore,
     collect_all_scores,
 )
 
@@ -49,15 +49,15 @@ class LabelCurve:
     correct: Mapping[float, Mapping[TrainingKey, CorrectByDraw]]
 
     @property
-    def head(self) -> str:
+    def initial_head_name(self) -> str:
         """The name of the initial head; empty for a probe."""
-        prefix = get_init_protocol_name("")
+        prefix = format_init_protocol_name("")
         return self.protocol.removeprefix(prefix) if self.protocol.startswith(prefix) else ""
 
     @property
-    def table_key(self) -> tuple[str, str, str]:
+    def key_of_shared_table(self) -> tuple[str, str, str]:
         """What the curves of one table share; the heads of a task are in one."""
-        protocol = "" if self.head else self.protocol
+        protocol = "" if self.initial_head_name else self.protocol
         return protocol, self.label_unit, self.task
 
     @property
@@ -65,7 +65,7 @@ class LabelCurve:
         """The number of trainings."""
         return len({training for trainings in self.correct.values() for training in trainings})
 
-    def accuracies(self) -> list[tuple[float, MeanEstimate]]:
+    def accuracies_by_label_number(self) -> list[tuple[float, MeanEstimate]]:
         """Return (number of labels in `label_unit`, accuracy), fewest labels first."""
         return [(labels, estimate_mean_over_draws(draws)) for labels, draws in self.correct.items()]
 
@@ -81,15 +81,15 @@ class LabelCurve:
         return gains
 
 
-def get_init_protocol_name(head: str) -> str:
-    """Return the name of the protocol that scores an initial head; `LabelCurve.head` is its inverse."""
+def format_init_protocol_name(head: str) -> str:
+    """Return the name of the protocol that scores an initial head; `LabelCurve.initial_head_name` is its inverse."""
     return f"transfer-init, {head}"
 
 
 def collect_label_curves(comparison: ComparisonRecords) -> list[LabelCurve]:
     """Return all curves: towers in the page's order, then the random-init baseline, then reference features."""
 
-    def curve_key(scored: SubjectScore) -> tuple[object, ...]:
+    def curve_key(scored: TowerOrReferenceScore) -> tuple[object, ...]:
         score = scored.score
         return score.protocol, score.task, _label_unit(score), scored.subject, scored.images_seen
 
@@ -101,7 +101,7 @@ def _label_unit(score: AccuracyScore) -> str:
     return SHARE if score.per_class is None else PER_CLASS
 
 
-def _make_curve(scores: Sequence[SubjectScore]) -> LabelCurve:
+def _make_curve(scores: Sequence[TowerOrReferenceScore]) -> LabelCurve:
     """Return the curve of the scores of one subject on one task by one protocol."""
     correct: dict[float, dict[TrainingKey, dict[int, CorrectItems]]] = defaultdict(
         lambda: defaultdict(dict)
@@ -111,7 +111,7 @@ def _make_curve(scores: Sequence[SubjectScore]) -> LabelCurve:
         labels = score.label_share if score.per_class is None else score.per_class
         assert labels is not None  # by `is_of_label_curve`
         name = scored.experiment.name if scored.experiment else ""
-        correct[labels][name, scored.seed][score.draw] = scored.correct
+        correct[labels][name, scored.seed][score.draw] = scored.correct_items
     first = scores[0]
     return LabelCurve(
         task=first.score.task,
@@ -131,7 +131,7 @@ def _format_label_number(unit: str, labels: float) -> str:
     return f"{labels:g}"
 
 
-def curve_table(comparison: ComparisonRecords, curves: Sequence[LabelCurve]) -> Table:
+def label_curve_table(comparison: ComparisonRecords, curves: Sequence[LabelCurve]) -> Table:
     """Return a table with the accuracy of towers and references on one task at each number of labels.
 
     A head that starts from pre-training has a second row: its gain over the random head on the same draws.
@@ -140,19 +140,21 @@ def curve_table(comparison: ComparisonRecords, curves: Sequence[LabelCurve]) -> 
     rows = []
     for curve in curves:
         row: dict[str, Any] = {
-            "features": subject_name_cell(comparison, curve.subject).text,
-            "protocol": curve.head or curve.protocol,
+            "features": tower_or_reference_name_cell(comparison, curve.subject).text,
+            "protocol": curve.initial_head_name or curve.protocol,
             "images seen": curve.images_seen or None,
             "seeds": curve.num_trainings,
         }
-        rows.append(row | _columns_by_label_number(curve.label_unit, curve.accuracies()))
+        rows.append(
+            row | _columns_by_label_number(curve.label_unit, curve.accuracies_by_label_number())
+        )
         base = _random_head_curve(curves, curve)
         if base is not None and base is not curve:
-            gain_row = row | {"protocol": f"{curve.head}, gain over random"}
+            gain_row = row | {"protocol": f"{curve.initial_head_name}, gain over random"}
             rows.append(
                 gain_row | _columns_by_label_number(curve.label_unit, curve.gains_over(base))
             )
-    measured = "heads" if first.head else f"accuracy by {first.protocol}"
+    measured = "heads" if first.initial_head_name else f"accuracy by {first.protocol}"
     title = f"{first.task}: {measured} against the {first.label_unit}"
     return Table.from_dicts(title, rows)
 
@@ -161,7 +163,7 @@ def _random_head_curve(curves: Sequence[LabelCurve], curve: LabelCurve) -> Label
     """Return the curve of the random head of the same tower; None if there is none."""
     for base in curves:
         is_of_same_tower = (base.subject, base.images_seen) == (curve.subject, curve.images_seen)
-        if is_of_same_tower and base.head == RANDOM_HEAD:
+        if is_of_same_tower and base.initial_head_name == RANDOM_HEAD:
             return base
     return None
 

@@ -12,7 +12,7 @@ from bench.statistics.accuracies import estimate_mean_over_draws
 from bench.tables.formats import CONFIDENCE_TEXT, format_count
 from bench.tables.groups import group_by
 from bench.tables.tables import Table
-from bench.transfer.score_tables import subject_name_cell
+from bench.transfer.score_tables import tower_or_reference_name_cell
 
 METRICS_NOTE = (
     "Metrics other than accuracy, with a trivial baseline that ignores the images. With three or more seeds, a figure "
@@ -21,7 +21,7 @@ METRICS_NOTE = (
 
 
 @dataclass(frozen=True, slots=True)
-class SubjectMetric:
+class TowerOrReferenceMetric:
     """A metric other than accuracy, of one tower or one kind of reference features."""
 
     subject: str
@@ -30,28 +30,28 @@ class SubjectMetric:
     metric: MetricScore
 
 
-def metric_tables(comparison: ComparisonRecords) -> list[Table]:
+def non_accuracy_metric_tables(comparison: ComparisonRecords) -> list[Table]:
     """Return a table for each task and protocol with metrics other than accuracy, trivial baselines last."""
-    scored = list[SubjectMetric]()
-    for record, transfer in comparison.records_of(TransferScores):
+    scored = list[TowerOrReferenceMetric]()
+    for record, transfer in comparison.records_and_contents_of(TransferScores):
         seed = record.experiment.seed if record.experiment else None
         scored += [
-            SubjectMetric(transfer.subject, transfer.images, seed, metric)
+            TowerOrReferenceMetric(transfer.subject, transfer.images, seed, metric)
             for metric in transfer.metrics
         ]
     groups = group_by(scored, lambda row: f"{row.metric.task} by {row.metric.protocol}")
-    return [_metric_table(comparison, title, rows) for title, rows in groups.items()]
+    return [_non_accuracy_metric_table(comparison, title, rows) for title, rows in groups.items()]
 
 
-def _metric_table(
-    comparison: ComparisonRecords, title: str, scored: Sequence[SubjectMetric]
+def _non_accuracy_metric_table(
+    comparison: ComparisonRecords, title: str, scored: Sequence[TowerOrReferenceMetric]
 ) -> Table:
     """Return the table of one task and protocol, one row per tower or reference."""
     subjects = group_by(scored, lambda row: (row.subject, row.images_seen))
     rows = []
     for (subject, images), scored_of_subject in subjects.items():
         cells: dict[str, Any] = {
-            "features": subject_name_cell(comparison, subject).text,
+            "features": tower_or_reference_name_cell(comparison, subject).text,
             "images seen": images or None,
             "seeds": len({row.seed for row in scored_of_subject}),
         }

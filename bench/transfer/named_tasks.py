@@ -26,7 +26,9 @@ def load_task(name: str, results: Path, root: str) -> Any:
     return task.load(user_cache_folder())
 
 
-def require_openable(results: Path, root: str, towers: Iterable[str], tasks: Iterable[str]) -> None:
+def require_openable_towers_and_tasks(
+    results: Path, root: str, towers: Iterable[str], tasks: Iterable[str]
+) -> None:
     """Open towers and tasks by their names, and log the tasks' notes; ValueError or OSError if one cannot be opened."""
     for name in [*towers, *tasks]:
         try:

@@ -14,13 +14,13 @@ from bench.tables.formats import (
     format_duration,
     format_rate,
 )
-from bench.transfer.subject_scores import SubjectAccuracy
+from bench.transfer.subject_scores import TowerOrReferenceAccuracy
 
 POWERS = ("power W, by the energy counter", "power W")  # the more accurate first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CostAxis:
+class TowerCostAxis:
     """A cost of towers that accuracies are compared against, such as device seconds."""
 
     name: str  # for ids of charts
@@ -30,7 +30,7 @@ class CostAxis:
     # The cost of an image in training, by experiment; None: images are the cost.
     cost_per_image: Mapping[str, float] | None = None
 
-    def cost_of(self, tower: SubjectAccuracy) -> float | None:
+    def cost_of(self, tower: TowerOrReferenceAccuracy) -> float | None:
         """Return the cost of training a tower on the images that it has seen; None where it was not measured."""
         if self.cost_per_image is None:
             return float(tower.images_seen)
@@ -39,12 +39,12 @@ class CostAxis:
             return None
         return cost_per_image * tower.images_seen
 
-    def format_cost(self, tower: SubjectAccuracy) -> str:
+    def format_cost(self, tower: TowerOrReferenceAccuracy) -> str:
         """Return the cost of training a tower as text with its unit; 0 where it was not measured."""
         return self.format_value(self.cost_of(tower) or 0.0)
 
 
-IMAGES = CostAxis(
+IMAGES = TowerCostAxis(
     name="images",
     title="images seen",
     axis_label="images seen",
@@ -52,7 +52,9 @@ IMAGES = CostAxis(
 )
 
 
-def make_time_and_energy_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
+def make_time_and_energy_cost_axes(
+    comparison: ComparisonRecords,
+) -> tuple[TowerCostAxis, TowerCostAxis]:
     """Return the axes of device seconds and of energy, with the costs that speed records hold.
 
     An image costs the seconds of the median images/s of the runs, and energy at the runs' mean power.
@@ -60,20 +62,20 @@ def make_time_and_energy_axes(comparison: ComparisonRecords) -> tuple[CostAxis, 
     seconds = {}
     kilojoules = {}
     for name, runs in timed_runs_by_experiment(comparison.records).items():
-        rates = rates_by_round(runs, TimedRun.images_per_second)
+        rates = rates_by_round(runs, TimedRun.images_per_second_preferably_undisturbed)
         rate = median(rates.values())
         seconds[name] = 1 / rate
         watts = _compute_mean_watts([run.speed for run in runs])
         if watts is not None:
             kilojoules[name] = watts / rate / 1000
-    device = CostAxis(
+    device = TowerCostAxis(
         name="seconds",
         title="device seconds",
         axis_label="seconds on this device",
         format_value=format_duration,
         cost_per_image=seconds,
     )
-    energy = CostAxis(
+    energy = TowerCostAxis(
         name="energy",
         title="energy",
         axis_label="kilojoules, of all devices",
@@ -91,18 +93,20 @@ def _compute_mean_watts(runs: Sequence[Speed]) -> float | None:
     return None
 
 
-def pareto_front(points: Sequence[SubjectAccuracy], cost_axis: CostAxis) -> list[SubjectAccuracy]:
+def pareto_front(
+    points: Sequence[TowerOrReferenceAccuracy], cost_axis: TowerCostAxis
+) -> list[TowerOrReferenceAccuracy]:
     """Return the Pareto-optimal trained towers by accuracy and cost, means over seeds, the cheapest first.
 
     No other tower is at least as accurate and at least as cheap, and strictly better in one of the two.
     """
 
-    def position(tower: SubjectAccuracy) -> tuple[float, float]:
+    def position(tower: TowerOrReferenceAccuracy) -> tuple[float, float]:
         return cost_axis.cost_of(tower) or 0.0, -tower.accuracy.value
 
     trained = [point for point in points if not point.is_reference]
     towers = [tower for tower in trained if cost_axis.cost_of(tower) is not None]
-    front = list[SubjectAccuracy]()
+    front = list[TowerOrReferenceAccuracy]()
     for tower in sorted(towers, key=position):
         is_better = not front or tower.accuracy.value > front[-1].accuracy.value
         if is_better or position(tower) == position(front[-1]):

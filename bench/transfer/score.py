@@ -88,7 +88,7 @@ def score_task(
 
 
 @contextmanager
-def collect_error(errors: list[str], prefix: str) -> Iterator[None]:
+def append_error_of_block(errors: list[str], prefix: str) -> Iterator[None]:
     """Append an error of the block to `errors`, after `prefix`, and go on; running out of memory is raised.
 
     A process in which oneDNN ran out of memory never computes again, so that everything after it would fail, too.

@@ -17,13 +17,13 @@ from bench.tables.formats import (
     join_with_and,
 )
 from bench.tables.tables import Cell, Column, Table
-from bench.transfer.pareto import CostAxis, make_time_and_energy_axes, pareto_front
+from bench.transfer.pareto import TowerCostAxis, make_time_and_energy_cost_axes, pareto_front
 from bench.transfer.subject_scores import (
     PROBE,
     RETRIEVAL,
     FullLabelScores,
-    SubjectAccuracy,
-    is_random_init,
+    TowerOrReferenceAccuracy,
+    is_random_init_name,
 )
 
 RANDOM_INIT_TITLE = "random-init baseline"
@@ -40,7 +40,7 @@ NO_SEED = "it has no random weights, or was not trained here"
 CHOSEN = {PROBE: "C", "k-NN": "k"}
 
 
-def overview_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
+def accuracy_overview_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
     """Return a table of the accuracy on every task by its main protocol: towers by images seen, then bounds.
 
     Each experiment is listed at the first number of images that it has in common with others.
@@ -56,17 +56,19 @@ def overview_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Ta
         columns.append(Column(task, f"{scores.main_protocol(task)}, {num_test:,} test images"))
         for tower in towers:
             cell = Cell.estimate_or_why(tower.accuracy, format_accuracy)
-            for heading in _group_headings(tower):
+            for heading in _budget_headings(tower):
                 cells[heading, tower.subject].setdefault(task, cell)
     groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
     for (heading, subject), cells_of_subject in cells.items():
         if heading in groups:
-            name_cell = subject_name_cell(comparison, subject)
-            groups[heading].append([name_cell, *_cells_of_tasks(cells_of_subject, scores.tasks)])
+            name_cell = tower_or_reference_name_cell(comparison, subject)
+            groups[heading].append(
+                [name_cell, *_align_cells_with_tasks(cells_of_subject, scores.tasks)]
+            )
     return Table.of_groups("Accuracy on every task", columns, groups)
 
 
-def _cells_of_tasks(cells: Mapping[str, Cell], tasks: Sequence[str]) -> list[Cell]:
+def _align_cells_with_tasks(cells: Mapping[str, Cell], tasks: Sequence[str]) -> list[Cell]:
     """Return the cell of each task; a task that was not scored has an empty one."""
     absent = Cell.not_applicable(NOT_SCORED)
     return [cells.get(task, absent) for task in tasks]
@@ -82,16 +84,16 @@ def seed_accuracy_table(
     for task in tasks:
         for tower in scores.accuracies(task, protocol):
             for scored in tower.seed_scores:
-                interval = accuracy_with_wilson_interval(scored.correct.tolist())
+                interval = accuracy_with_wilson_interval(scored.correct_items.tolist())
                 cell = Cell.estimate_or_why(interval, format_accuracy)
                 cells[scored.subject, scored.images_seen, scored.seed][task] = cell
     rows = []
     for (subject, images, seed), cells_of_tower in cells.items():
         row = [
-            subject_name_cell(comparison, subject),
+            tower_or_reference_name_cell(comparison, subject),
             images_seen_cell(images),
             Cell.applicable_or_why(seed, str, NO_SEED),
-            *_cells_of_tasks(cells_of_tower, tasks),
+            *_align_cells_with_tasks(cells_of_tower, tasks),
         ]
         rows.append(row)
     columns = [Column.left_aligned("features"), Column("images seen"), Column("seed")]
@@ -100,7 +102,7 @@ def seed_accuracy_table(
     return Table(f"Transfer: {protocol}", columns, {"": rows}, is_transposed=is_transposed)
 
 
-def task_table(
+def task_accuracy_table(
     comparison: ComparisonRecords, scores: FullLabelScores, task: str, protocols: Sequence[str]
 ) -> Table:
     """Return a table with one row per tower, grouped by budget: its accuracy on a task by each protocol.
@@ -111,13 +113,13 @@ def task_table(
     """
     costs = [
         cost
-        for cost in make_time_and_energy_axes(comparison)
+        for cost in make_time_and_energy_cost_axes(comparison)
         if cost.cost_per_image or cost.name == "seconds"
     ]
     first_accuracies = scores.accuracies(task, protocols[0])
     fronts = {cost.title: pareto_front(first_accuracies, cost) for cost in costs}
     # By subject and images seen, then by protocol.
-    accuracies: dict[tuple[str, int], dict[str, SubjectAccuracy]] = defaultdict(dict)
+    accuracies: dict[tuple[str, int], dict[str, TowerOrReferenceAccuracy]] = defaultdict(dict)
     for protocol in protocols:
         for tower in scores.accuracies(task, protocol):
             accuracies[tower.subject, tower.images_seen].setdefault(protocol, tower)
@@ -126,14 +128,17 @@ def task_table(
     groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
     for accuracy_by_protocol in accuracies.values():
         tower = next(iter(accuracy_by_protocol.values()))
-        row = [subject_name_cell(comparison, tower.subject), images_seen_cell(tower.images_seen)]
+        row = [
+            tower_or_reference_name_cell(comparison, tower.subject),
+            images_seen_cell(tower.images_seen),
+        ]
         row += [_cost_cell(tower, cost) for cost in costs]
         for protocol in protocols:
             row += _protocol_cells(protocol, accuracy_by_protocol.get(protocol))
         fronts_of_tower = [title for title, front in fronts.items() if tower in front]
         row.append(Cell.of(len(tower.seed_scores)))
         row.append(Cell.of(" and ".join(fronts_of_tower) or "no"))
-        for heading in _group_headings(tower):
+        for heading in _budget_headings(tower):
             groups[heading].append(row)
     columns = [Column.left_aligned("features"), Column("images seen")]
     columns += [Column(cost.title, "at its measured speed") for cost in costs]
@@ -143,7 +148,7 @@ def task_table(
     return Table.of_groups(f"Accuracy on {task}", columns, groups)
 
 
-def _group_headings(tower: SubjectAccuracy) -> list[str]:
+def _budget_headings(tower: TowerOrReferenceAccuracy) -> list[str]:
     """Return the headings under which tables list a subject: a bound, or a trained tower at each of its budgets."""
     if tower.subject == REFERENCE_TOWER:
         return [UPPER_BOUND_HEADING]
@@ -152,7 +157,7 @@ def _group_headings(tower: SubjectAccuracy) -> list[str]:
     return [str(budget).capitalize() for budget in tower.budgets]
 
 
-def _cost_cell(tower: SubjectAccuracy, cost: CostAxis) -> Cell:
+def _cost_cell(tower: TowerOrReferenceAccuracy, cost: TowerCostAxis) -> Cell:
     """Return the cell of a tower's cost, or why it has none."""
     if not tower.images_seen:
         return Cell.not_applicable(NOT_TRAINED)
@@ -170,13 +175,13 @@ def _protocol_columns(protocol: str) -> list[Column]:
     return columns
 
 
-def _protocol_cells(protocol: str, tower: SubjectAccuracy | None) -> list[Cell]:
+def _protocol_cells(protocol: str, tower: TowerOrReferenceAccuracy | None) -> list[Cell]:
     """Return the cells of accuracy, gain and hyperparameter of a tower; a dagger marks a fit that did not converge."""
     if tower is None:
         num_columns = len(_protocol_columns(protocol))
         return [Cell.not_applicable(NOT_SCORED)] * num_columns
     no_gain = "its random-init baseline was not scored"
-    if is_random_init(tower.subject):
+    if is_random_init_name(tower.subject):
         no_gain = "this is the random-init baseline"
     cells = [
         Cell.estimate_or_why(tower.accuracy, format_accuracy),
@@ -195,7 +200,7 @@ def _protocol_cells(protocol: str, tower: SubjectAccuracy | None) -> list[Cell]:
 def describe_leaked_test_images(comparison: ComparisonRecords) -> str:
     """Return a sentence on the test images that towers saw in training; empty if there are none."""
     leaked_by_task = dict[str, int]()
-    for _, transfer in comparison.records_of(TransferScores):
+    for _, transfer in comparison.records_and_contents_of(TransferScores):
         tasks = [score.task for score in transfer.scores]
         tasks += [metric.task for metric in transfer.metrics]
         for task in tasks:
@@ -207,10 +212,10 @@ def describe_leaked_test_images(comparison: ComparisonRecords) -> str:
     return f"Test images that are in the training data, byte for byte: {join_with_and(counts)}. Scores are too high."
 
 
-def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
-    """Return the cell that names a scored subject."""
-    title = RANDOM_INIT_TITLE if subject == RANDOM_INIT else subject
-    return Cell.naming_row(comparison.labels.get(subject, title), subject)
+def tower_or_reference_name_cell(comparison: ComparisonRecords, name: str) -> Cell:
+    """Return the cell that names what was scored, by its name."""
+    title = RANDOM_INIT_TITLE if name == RANDOM_INIT else name
+    return Cell.naming_row(comparison.labels.get(name, title), name)
 
 
 def images_seen_cell(images: int) -> Cell:
@@ -220,7 +225,7 @@ def images_seen_cell(images: int) -> Cell:
     return Cell.of(images, format_count)
 
 
-def task_note(scores: FullLabelScores, task: str) -> str:
+def task_size_note(scores: FullLabelScores, task: str) -> str:
     """Return a note with the numbers of classes and images of a task, and what marks fits that did not converge."""
     score = next(scored.score for scored in scores if scored.score.task == task)
     num_test = f"{len(score.correct):,}"

@@ -44,7 +44,7 @@ class EqualBudget:
 
 
 @dataclass(frozen=True, slots=True)
-class SubjectScore:
+class TowerOrReferenceScore:
     """The score of one tower, or of one kind of reference features, on one task by one protocol."""
 
     subject: str
@@ -70,31 +70,31 @@ class SubjectScore:
         return self.score.per_class is not None or self.score.label_share is not None
 
     @property
-    def correct(self) -> CorrectItems:
+    def correct_items(self) -> CorrectItems:
         """1.0 for each test image that was classified correctly, else 0.0."""
         digits = np.frombuffer(self.score.correct.encode(), np.uint8)
         return digits.astype(np.float64) - ord("0")
 
 
 @dataclass(frozen=True, slots=True)
-class SubjectAccuracy:
+class TowerOrReferenceAccuracy:
     """The accuracy of a tower or of reference features on one task by one protocol: the mean over training seeds."""
 
     subject: str
     is_reference: bool
     images_seen: int  # in pre-training
     budgets: tuple[EqualBudget, ...]
-    seed_scores: tuple[SubjectScore, ...]  # one per seed
+    seed_scores: tuple[TowerOrReferenceScore, ...]  # one per seed
     accuracy: MeanEstimate
     # Over the random-init baseline; None for the baseline itself, or without one.
     gain: MeanEstimate | None
 
     def correct_by_seed(self) -> dict[int | None, ItemScores]:
         """Return for each seed which test images its tower classified correctly (1.0, else 0.0)."""
-        return {scored.seed: scored.correct for scored in self.seed_scores}
+        return {scored.seed: scored.correct_items for scored in self.seed_scores}
 
 
-class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached properties need a dictionary
+class FullLabelScores(tuple[TowerOrReferenceScore, ...]):  # noqa: SLOT001 - cached properties need a dictionary
     """The scores of all tasks, each fitted on all labels (`label_curves.py` has those with few labels).
 
     Experiments are in the comparison's order, the references after them.
@@ -109,7 +109,7 @@ class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
     @cached_property
     def budgets(self) -> list[EqualBudget]:
         """The budgets at which towers were scored: those of the most experiments first, of these the largest."""
-        subjects = self._subjects_by_budget
+        subjects = self._trained_experiments_by_budget
 
         def order(budget: EqualBudget) -> tuple[int, bool, int]:
             return -len(subjects[budget]), budget.images is None, -(budget.images or 0)
@@ -122,7 +122,7 @@ class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
         chosen: list[EqualBudget] = []
         shown = set[str]()
         for budget in self.budgets:
-            subjects = self._subjects_by_budget[budget]
+            subjects = self._trained_experiments_by_budget[budget]
             has_new = not subjects <= shown
             if budget.images is None or has_new:
                 chosen.append(budget)
@@ -130,7 +130,7 @@ class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
         return chosen
 
     @cached_property
-    def _subjects_by_budget(self) -> dict[EqualBudget, set[str]]:
+    def _trained_experiments_by_budget(self) -> dict[EqualBudget, set[str]]:
         """The trained experiments by the budget at which their towers were scored."""
         subjects: dict[EqualBudget, set[str]] = defaultdict(set)
         for scored in self:
@@ -149,19 +149,19 @@ class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
         """Return the linear probe, or the first protocol of a task that no probe scores."""
         return self.protocols(task)[0]
 
-    def accuracies(self, task: str, protocol: str) -> list[SubjectAccuracy]:
+    def accuracies(self, task: str, protocol: str) -> list[TowerOrReferenceAccuracy]:
         """Return the mean accuracy over seeds of each subject and number of images, on a task by a protocol."""
         return self._accuracies_by_key.get((task, protocol), [])
 
-    def main_accuracies(self, task: str) -> list[SubjectAccuracy]:
+    def main_accuracies(self, task: str) -> list[TowerOrReferenceAccuracy]:
         """Return the accuracies on a task by its main protocol."""
         return self.accuracies(task, self.main_protocol(task))
 
     @cached_property
-    def _accuracies_by_key(self) -> dict[tuple[str, str], list[SubjectAccuracy]]:
+    def _accuracies_by_key(self) -> dict[tuple[str, str], list[TowerOrReferenceAccuracy]]:
         """The accuracies by task and protocol."""
         groups = group_by(self, lambda scored: (scored.score.task, scored.score.protocol))
-        return {key: _make_subject_accuracies(scores) for key, scores in groups.items()}
+        return {key: _average_accuracies_over_seeds(scores) for key, scores in groups.items()}
 
 
 def collect_full_label_scores(comparison: ComparisonRecords) -> FullLabelScores:
@@ -170,22 +170,22 @@ def collect_full_label_scores(comparison: ComparisonRecords) -> FullLabelScores:
     return FullLabelScores(scored for scored in scores if not scored.is_of_label_curve)
 
 
-def collect_all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
+def collect_all_scores(comparison: ComparisonRecords) -> list[TowerOrReferenceScore]:
     """Return all scores: experiments in the page's order, then the random-init baseline, then reference features."""
-    scores = list[SubjectScore]()
-    for record, transfer in comparison.records_of(TransferScores):
+    scores = list[TowerOrReferenceScore]()
+    for record, transfer in comparison.records_and_contents_of(TransferScores):
         subject = transfer.subject
         experiment = record.experiment
         is_reference = experiment is None or subject != experiment.name
         for score in transfer.scores:
             budgets = () if is_reference else _budgets_of(transfer)
-            scored = SubjectScore(
+            scored = TowerOrReferenceScore(
                 subject, is_reference, experiment, transfer.images, budgets, score
             )
             scores.append(scored)
     order = [*comparison.experiments, RANDOM_INIT, *REFERENCES]
 
-    def position(scored: SubjectScore) -> tuple[int, str, int, int]:
+    def position(scored: TowerOrReferenceScore) -> tuple[int, str, int, int]:
         index = index_or_end(order, scored.subject)
         return index, scored.subject, scored.images_seen, scored.seed or 0
 
@@ -193,8 +193,8 @@ def collect_all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
 
 
 def select_towers_at_budget(
-    points: Sequence[SubjectAccuracy], budget: EqualBudget
-) -> dict[str, SubjectAccuracy]:
+    points: Sequence[TowerOrReferenceAccuracy], budget: EqualBudget
+) -> dict[str, TowerOrReferenceAccuracy]:
     """Return the trained towers at a budget, by subject."""
     towers = {}
     for point in points:
@@ -203,9 +203,9 @@ def select_towers_at_budget(
     return towers
 
 
-def is_random_init(subject: str) -> bool:
-    """Return whether a subject is a random-init baseline, of the comparison or of one tower."""
-    return subject == RANDOM_INIT or subject.startswith(f"{RANDOM_INIT} of ")
+def is_random_init_name(name: str) -> bool:
+    """Return whether a name is of a random-init baseline, of the comparison or of one tower."""
+    return name == RANDOM_INIT or name.startswith(f"{RANDOM_INIT} of ")
 
 
 def index_or_end(order: Sequence[str], name: str) -> int:
@@ -223,41 +223,43 @@ def _budgets_of(transfer: TransferScores) -> tuple[EqualBudget, ...]:
     return tuple(budgets)
 
 
-def _make_subject_accuracies(scores: Sequence[SubjectScore]) -> list[SubjectAccuracy]:
+def _average_accuracies_over_seeds(
+    scores: Sequence[TowerOrReferenceScore],
+) -> list[TowerOrReferenceAccuracy]:
     """Return the accuracy of each subject and number of images over seeds, from scores on one task by one protocol."""
 
-    def subject_key(scored: SubjectScore) -> tuple[object, ...]:
+    def subject_key(scored: TowerOrReferenceScore) -> tuple[object, ...]:
         key = scored.random_init_key if scored.subject == RANDOM_INIT else None
         return scored.subject, scored.images_seen, key
 
-    random_inits = [scored for scored in scores if is_random_init(scored.subject)]
+    random_inits = [scored for scored in scores if is_random_init_name(scored.subject)]
     return [
-        _make_subject_accuracy(seed_scores, random_inits)
+        _average_accuracy_over_seeds(seed_scores, random_inits)
         for seed_scores in group_by(scores, subject_key).values()
     ]
 
 
-def _make_subject_accuracy(
-    seed_scores: Sequence[SubjectScore], random_inits: Sequence[SubjectScore]
-) -> SubjectAccuracy:
+def _average_accuracy_over_seeds(
+    seed_scores: Sequence[TowerOrReferenceScore], random_inits: Sequence[TowerOrReferenceScore]
+) -> TowerOrReferenceAccuracy:
     """Return the accuracy over one subject's scores of different seeds, and its gain over the random-init baseline."""
     first = seed_scores[0]
     budgets = dict[EqualBudget, None]()
     for scored in seed_scores:
         budgets |= dict.fromkeys(scored.budgets)
     gains = []
-    if not is_random_init(first.subject):
+    if not is_random_init_name(first.subject):
         for scored in seed_scores:
             baselines = _select_random_init_baselines(scored, random_inits)
-            gains += [scored.correct - baseline.correct for baseline in baselines]
-    return SubjectAccuracy(
+            gains += [scored.correct_items - baseline.correct_items for baseline in baselines]
+    return TowerOrReferenceAccuracy(
         subject=first.subject,
         is_reference=first.is_reference,
         images_seen=first.images_seen,
         budgets=tuple(budgets),
         seed_scores=tuple(seed_scores),
         accuracy=estimate_mean(
-            [scored.correct for scored in seed_scores], accuracy_with_wilson_interval
+            [scored.correct_items for scored in seed_scores], accuracy_with_wilson_interval
         ),
         gain=estimate_mean(gains, mean_with_interval) if gains else None,
     )
@@ -276,8 +278,8 @@ def estimate_mean(
 
 
 def _select_random_init_baselines(
-    scored: SubjectScore, random_inits: Sequence[SubjectScore]
-) -> list[SubjectScore]:
+    scored: TowerOrReferenceScore, random_inits: Sequence[TowerOrReferenceScore]
+) -> list[TowerOrReferenceScore]:
     """Return the scores of the random-init baseline of the same architecture, pooling and seed if there is one.
 
     Features without a training seed are compared with the baselines of all seeds.
@@ -291,11 +293,11 @@ def _select_random_init_baselines(
         first_key = candidates[0].random_init_key if candidates else None
         return [baseline for baseline in candidates if baseline.random_init_key == first_key]
 
-    def is_of_tower(baseline: SubjectScore) -> bool:
+    def is_of_tower(baseline: TowerOrReferenceScore) -> bool:
         other = baseline.random_init_key
         return other is None or (other.tower, other.image_size) == (key.tower, key.image_size)
 
-    def difference(baseline: SubjectScore) -> tuple[bool, bool]:
+    def difference(baseline: TowerOrReferenceScore) -> tuple[bool, bool]:
         return baseline.random_init_key != key, baseline.seed != scored.seed
 
     return sorted(filter(is_of_tower, candidates), key=difference)[:1]

@@ -9,13 +9,13 @@ from bench.interfaces.catalog import (
     describe_default_tasks,
     describe_out_of_domain_scoring,
 )
-from bench.measure.comparison_records import collect_comparison
+from bench.measure.comparison_records import select_comparison_records
 from bench.records.record import Record
 from bench.records.scores import describe_task_trainings
 from bench.tables.groups import group_by
 from bench.tables.tables import Table
-from bench.transfer.label_curves import CURVES_NOTE, collect_label_curves, curve_table
-from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
+from bench.transfer.label_curves import CURVES_NOTE, collect_label_curves, label_curve_table
+from bench.transfer.metric_tables import METRICS_NOTE, non_accuracy_metric_tables
 from bench.transfer.score_tables import describe_leaked_test_images, seed_accuracy_table
 from bench.transfer.subject_scores import PROBE, collect_full_label_scores
 
@@ -30,7 +30,7 @@ def make_transfer_tables(records: Sequence[Record]) -> list[Table]:
 
     The first one says what its scores can show.
     """
-    comparison = replace(collect_comparison("", records), labels={RANDOM_INIT: RANDOM_INIT})
+    comparison = replace(select_comparison_records("", records), labels={RANDOM_INIT: RANDOM_INIT})
     full_label_scores = collect_full_label_scores(comparison)
     scores = [scored.score for scored in full_label_scores]
     tables: list[Table] = []
@@ -39,13 +39,16 @@ def make_transfer_tables(records: Sequence[Record]) -> list[Table]:
         note = TOWER_NOTE + describe_task_trainings(scores_by_protocol[protocol])
         table = seed_accuracy_table(comparison, full_label_scores, protocol)
         tables.append(replace(table, note=note))
-    curves_by_table = group_by(collect_label_curves(comparison), lambda curve: curve.table_key)
+    curves_by_table = group_by(
+        collect_label_curves(comparison), lambda curve: curve.key_of_shared_table
+    )
     tables += [
-        replace(curve_table(comparison, curves), note=CURVES_NOTE)
+        replace(label_curve_table(comparison, curves), note=CURVES_NOTE)
         for curves in curves_by_table.values()
     ]
     tables += [
-        replace(table, note=f"{table.note}\n{METRICS_NOTE}") for table in metric_tables(comparison)
+        replace(table, note=f"{table.note}\n{METRICS_NOTE}")
+        for table in non_accuracy_metric_tables(comparison)
     ]
     if not tables:
         return []

@@ -16,8 +16,8 @@ from bench.environment.seeds import STEP, derive_seed
 from bench.interfaces.optimizer import weight_decay_groups
 from bench.records.scores import TaskTrainingSettings
 from bench.train.schedules import cosine_decay
-from bench.train.step import make_gradient_clipper
-from bench.train.weight_average import make_ema
+from bench.train.step import make_clip_and_return_norm_function
+from bench.train.weight_average import make_ema_and_update_function
 from models.image_tower import ImageTower
 from models.patch_drop import PatchDrop
 from models.tower_blocks import group_parameters_by_depth
@@ -32,7 +32,7 @@ CHECK_EVERY = 50  # steps between checks for finite losses; a check synchronises
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingRecipe:
+class TaskTrainingRecipe:
     """Training settings: AdamW with a linear warm-up, then a cosine or step schedule."""
 
     epochs: int
@@ -83,7 +83,7 @@ class TrainingRecipe:
         done = (step - warmup) / max(1, num_steps - warmup)
         return cosine_decay(1.0, self.final_learning_rate_ratio, done)
 
-    def make_task_training(
+    def make_task_training_record(
         self, num_images: int, image_size: int, learning_rate: float
     ) -> TaskTrainingSettings:
         """Return the settings of a training on this number of images, as its record stores them."""
@@ -143,7 +143,7 @@ def train_on_task(
     batches: Iterable[Sequence[T]],
     num_steps: int,
     compute_loss: Callable[[T], Tensor],
-    recipe: TrainingRecipe,
+    recipe: TaskTrainingRecipe,
     learning_rate: float,
 ) -> Model:
     """Train a model that contains a tower, in place; return the model or its EMA, in evaluation mode.
@@ -163,8 +163,8 @@ def train_on_task(
     optimizer = torch.optim.AdamW(
         groups, betas=BETAS, eps=EPS, weight_decay=recipe.weight_decay, fused=True
     )
-    clip = make_gradient_clipper(parameters, recipe.clip_norm)
-    ema, update_ema = make_ema(model, recipe.ema_decay_for(num_steps))
+    clip = make_clip_and_return_norm_function(parameters, recipe.clip_norm)
+    ema, update_ema = make_ema_and_update_function(model, recipe.ema_decay_for(num_steps))
     finite = torch.ones((), dtype=torch.bool, device=device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(recipe.seed, STEP))
@@ -194,7 +194,7 @@ def train_on_task(
 
 
 def _make_parameter_groups(
-    model: nn.Module, tower: ImageTower, recipe: TrainingRecipe, learning_rate: float
+    model: nn.Module, tower: ImageTower, recipe: TaskTrainingRecipe, learning_rate: float
 ) -> list[dict[str, Any]]:
     """Return parameter groups for an optimizer, each with its share of the learning rate as `share`.
 

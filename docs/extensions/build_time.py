@@ -4,11 +4,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cli.options import print_results
+from bench.cli.options import print_results_and_get_exit_code
 from bench.experiment.experiments import get_experiment
 from bench.interfaces.extensions import Extension
-from bench.interfaces.verb import Verb
-from bench.orchestration.preflight import begin_comparison, check_and_prepare
+from bench.interfaces.verb import LazyVerb
+from bench.orchestration.preflight import begin_comparison, require_runnable_and_prepare_data
 from bench.records.record_kind import RecordContent
 from bench.tables.tables import Table
 
@@ -34,7 +34,7 @@ class MeasureBuildTime:
 
     def run(self):
         experiment = get_experiment(self.name)
-        check_and_prepare(self.results, [experiment])
+        require_runnable_and_prepare_data(self.results, [experiment])
         comparison = begin_comparison(self.results, "build-time", [experiment])
         function = f"{__name__}:measure_build_time"
         run = comparison.new_run(function, "build-time", experiment, f"build of {self.name}")
@@ -45,10 +45,12 @@ class MeasureBuildTime:
             if isinstance(record.measured, BuildTime)
         ]
         rows = [{"experiment": self.name, "seconds": build.seconds} for build in builds]
-        return print_results(comparison, [Table.from_dicts("Building the image tower", rows)])
+        return print_results_and_get_exit_code(
+            comparison, [Table.from_dicts("Building the image tower", rows)]
+        )
 
 
 EXTENSION = Extension(
     record_kinds=[BuildTime],
-    verbs=[Verb("build-time", "Time the building of an image tower.", MeasureBuildTime)],
+    verbs=[LazyVerb("build-time", "Time the building of an image tower.", MeasureBuildTime)],
 )

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from bench.experiment.experiments import MethodChangesFromClip
 from bench.experiment.fields import PositiveFloat, SettingsGroup, field_metadata
 from bench.interfaces.extensions import Extension
-from bench.interfaces.method import Communication
+from bench.interfaces.method import LossCommunication
 from bench.method_parts.captions import build_contrastive_model, encode_images_and_captions
 from bench.methods.contrastive import ContrastiveMethod
 from losses.chunks import without_autocast
@@ -28,7 +28,7 @@ class Ranking(ContrastiveMethod):
     targets_description = "the caption's token ids, through a text tower"
     loss_description = "softplus of how much the hardest caption is too similar to an image"
     ladder_role = "pair"  # `explain` leads from here to a classifier
-    communication = Communication(loss_products=3)  # the similarity, and two gradients
+    communication = LossCommunication(loss_products=3)  # the similarity, and two gradients
     settings = RankingSettings
 
     def build_model(self, tower, experiment):

@@ -33,7 +33,7 @@ class Constant(Schedule):
 
     name = "constant"
 
-    def cooldown_rate(self, rate, step, cooldown, warmup, training):
+    def cooldown_learning_rate(self, rate, step, cooldown, warmup, training):
         return rate
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.interfaces.catalog import SINGLE_LABEL, Protocol, Task
+from bench.interfaces.catalog import SINGLE_LABEL, ScoringProtocol, TransferTask
 from bench.interfaces.extensions import Extension
 
 ANGLES = (0, 45, 90, 135)  # degrees
@@ -38,7 +38,7 @@ def draw_stripes(seed, num_images):
 
 
 def score_nearest_mean(subject, task):
-    from bench.transfer.classification.probe import make_score
+    from bench.transfer.classification.probe import make_test_score
 
     features = subject.embed(task.train.images)
     means = np.stack(
@@ -50,7 +50,7 @@ def score_nearest_mean(subject, task):
         return distances.argmin(1) == part.labels
 
     validation = float(is_correct(task.validation).mean())
-    score = make_score(
+    score = make_test_score(
         task,
         "nearest mean",
         0.0,  # no setting is chosen on the validation part
@@ -63,6 +63,6 @@ def score_nearest_mean(subject, task):
 
 
 EXTENSION = Extension(
-    tasks=[Task("stripes", SINGLE_LABEL, load_stripes)],
-    protocols=[Protocol("nearest-mean", SINGLE_LABEL, score_nearest_mean)],
+    tasks=[TransferTask("stripes", SINGLE_LABEL, load_stripes)],
+    protocols=[ScoringProtocol("nearest-mean", SINGLE_LABEL, score_nearest_mean)],
 )

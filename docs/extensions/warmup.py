@@ -3,7 +3,7 @@
 from statistics import median
 
 from bench.interfaces.extensions import Extension
-from bench.interfaces.sections import Chart, Download, Section, Text
+from bench.interfaces.sections import Chart, EmbeddedFile, Paragraph, Section
 from bench.records.record import Speed
 from bench.tables.formats import format_rate
 from bench.tables.tables import Cell, Column, Table
@@ -13,8 +13,10 @@ def build_warmup_section(page):
     from reports.render.document import encode_csv
 
     seconds = {}
-    for experiment, speed in page.comparison.runs_of(Speed):
-        seconds.setdefault(page.comparison.label(experiment.name), []).append(speed.warmup_seconds)
+    for experiment, speed in page.comparison.experiments_and_contents_of(Speed):
+        seconds.setdefault(page.comparison.short_label(experiment.name), []).append(
+            speed.warmup_seconds
+        )
     if not seconds:
         return None  # the page has no such section
     columns = [
@@ -28,10 +30,10 @@ def build_warmup_section(page):
     ]
     table = Table.of_rows("Warm-up of each experiment", columns, rows)
     return [
-        Text("Warm-up includes compilation, and is not part of any window."),
+        Paragraph("Warm-up includes compilation, and is not part of any window."),
         Chart(draw_warmup_chart(seconds), "Warm-up", ["Dots are runs."], width="narrow"),
         table,
-        Download("warmup.csv", "the warm-up of each experiment", encode_csv(table.rows)),
+        EmbeddedFile("warmup.csv", "the warm-up of each experiment", encode_csv(table.rows)),
     ]
 
 

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from bench.interfaces.catalog import describe_concept_overlap, describe_default_tasks
 from bench.interfaces.sections import (
     Block,
+    BlockGroup,
     Chart,
+    ChartLegend,
     ComparisonRecords,
-    Fold,
-    Group,
+    FoldOutBlock,
     Heading,
-    Legend,
     PageContext,
+    Paragraph,
     Section,
-    Text,
 )
 from bench.tables.formats import NBSP
 from bench.tables.groups import group_by
@@ -22,13 +22,13 @@ from bench.transfer.label_curves import (
     CURVES_NOTE,
     LabelCurve,
     collect_label_curves,
-    curve_table,
+    label_curve_table,
 )
-from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
-from bench.transfer.pareto import IMAGES, CostAxis, make_time_and_energy_axes
+from bench.transfer.metric_tables import METRICS_NOTE, non_accuracy_metric_tables
+from bench.transfer.pareto import IMAGES, TowerCostAxis, make_time_and_energy_cost_axes
 from bench.transfer.subject_scores import FullLabelScores, collect_full_label_scores
 from reports.accuracy.charts import accuracy_chart
-from reports.accuracy.ranking import accuracy_differences_table
+from reports.accuracy.ranking import accuracy_difference_table
 from reports.speed.charts import legend_entries
 
 PROTOCOL = (
@@ -59,9 +59,11 @@ HEADS_NOTE = (
 )
 
 
-def first_task_chart(comparison: ComparisonRecords, scores: FullLabelScores) -> Chart | None:
+def first_task_accuracy_over_time_chart(
+    comparison: ComparisonRecords, scores: FullLabelScores
+) -> Chart | None:
     """Draw the first task against device seconds, beside the answer; None without a timed tower."""
-    device_seconds, _ = make_time_and_energy_axes(comparison)
+    device_seconds, _ = make_time_and_energy_cost_axes(comparison)
     if not _any_tower_has_cost(scores, device_seconds):
         return None
     task = scores.tasks[0]
@@ -70,7 +72,7 @@ def first_task_chart(comparison: ComparisonRecords, scores: FullLabelScores) -> 
     return Chart(chart, title, [HEADLINE_NOTE], width="narrow")
 
 
-def _build(page: PageContext) -> Sequence[Block]:
+def _build_accuracy_blocks(page: PageContext) -> Sequence[Block]:
     """Return the blocks of all scores: whole tasks, judged differences, few labels, other metrics, and heads."""
     comparison = page.comparison
     scores = collect_full_label_scores(comparison)
@@ -79,27 +81,27 @@ def _build(page: PageContext) -> Sequence[Block]:
     trained += [curve.subject for curve in curves if not curve.is_reference]
     blocks: list[Block] = []
     if trained:
-        blocks.append(Legend(legend_entries(comparison, trained), "Legend of the towers"))
+        blocks.append(ChartLegend(legend_entries(comparison, trained), "Legend of the towers"))
     if scores:
         blocks += _full_label_blocks(comparison, scores)
     if page.differences:
-        table = accuracy_differences_table(page)
+        table = accuracy_difference_table(page)
         blocks += [Heading(table.title), table]
-    probes = [curve for curve in curves if not curve.head]
+    probes = [curve for curve in curves if not curve.initial_head_name]
     blocks += _label_curve_blocks(comparison, probes, "Accuracy with few labels", LABELS_NOTE)
-    metrics = metric_tables(comparison)
+    metrics = non_accuracy_metric_tables(comparison)
     if metrics:
-        blocks += [Heading("Several labels, masks and boxes"), Text(METRICS_NOTE, "under")]
+        blocks += [Heading("Several labels, masks and boxes"), Paragraph(METRICS_NOTE, "under")]
     for table in metrics:
         blocks += [Heading(table.title, 4), table]
-    heads = [curve for curve in curves if curve.head]
+    heads = [curve for curve in curves if curve.initial_head_name]
     blocks += _label_curve_blocks(
         comparison, heads, "Heads initialised from pre-training", HEADS_NOTE
     )
-    return blocks or [Text("No tower was scored in this comparison.", "empty")]
+    return blocks or [Paragraph("No tower was scored in this comparison.", "empty")]
 
 
-SECTION = Section("accuracy", "Accuracy", "Accuracy", _build)
+SECTION = Section("accuracy", "Accuracy", "Accuracy", _build_accuracy_blocks)
 
 
 def _full_label_blocks(comparison: ComparisonRecords, scores: FullLabelScores) -> list[Block]:
@@ -108,11 +110,11 @@ def _full_label_blocks(comparison: ComparisonRecords, scores: FullLabelScores) -
     data = {experiment.input.data for experiment in comparison.experiments.values()}
     notes = [describe_default_tasks(tasks), PROTOCOL, describe_concept_overlap(tasks, data)]
     blocks: list[Block] = [
-        Text(" ".join(note for note in notes if note), "protocol"),
-        score_tables.overview_table(comparison, scores),
-        Text(OVERVIEW_NOTE, "under"),
+        Paragraph(" ".join(note for note in notes if note), "protocol"),
+        score_tables.accuracy_overview_table(comparison, scores),
+        Paragraph(OVERVIEW_NOTE, "under"),
     ]
-    for cost in (IMAGES, *make_time_and_energy_axes(comparison)):
+    for cost in (IMAGES, *make_time_and_energy_cost_axes(comparison)):
         if _any_tower_has_cost(scores, cost):
             charts = []
             for task in tasks:
@@ -120,20 +122,20 @@ def _full_label_blocks(comparison: ComparisonRecords, scores: FullLabelScores) -
                 charts.append(Chart(chart, task))
             blocks += [
                 Heading(f"Accuracy against {cost.title}"),
-                Text(COST_NOTES[cost.name], "under"),
-                Group(charts, "panels"),
+                Paragraph(COST_NOTES[cost.name], "under"),
+                BlockGroup(charts, "panels"),
             ]
     blocks.append(Heading("Every task"))
     for task in tasks:
-        table = score_tables.task_table(comparison, scores, task, scores.protocols(task))
-        note = Text(score_tables.task_note(scores, task), "under")
+        table = score_tables.task_accuracy_table(comparison, scores, task, scores.protocols(task))
+        note = Paragraph(score_tables.task_size_note(scores, task), "under")
         is_first = task == tasks[0]
-        blocks.append(Fold(task, [note, table], "task", is_open=is_first))
-    blocks.append(Text(score_tables.TASKS_NOTE, "under"))
+        blocks.append(FoldOutBlock(task, [note, table], "task", is_open=is_first))
+    blocks.append(Paragraph(score_tables.TASKS_NOTE, "under"))
     return blocks
 
 
-def _any_tower_has_cost(scores: FullLabelScores, cost: CostAxis) -> bool:
+def _any_tower_has_cost(scores: FullLabelScores, cost: TowerCostAxis) -> bool:
     """Return whether the cost of any trained tower is known."""
     if cost.cost_per_image is None:
         return True
@@ -147,8 +149,8 @@ def _label_curve_blocks(
     """Return a table for each task, by protocol and unit of the number of labels; nothing without curves."""
     if not curves:
         return []
-    blocks: list[Block] = [Heading(title), Text(f"{note} {CURVES_NOTE}", "under")]
-    for group in group_by(curves, lambda curve: curve.table_key).values():
-        table = curve_table(comparison, group)
+    blocks: list[Block] = [Heading(title), Paragraph(f"{note} {CURVES_NOTE}", "under")]
+    for group in group_by(curves, lambda curve: curve.key_of_shared_table).values():
+        table = label_curve_table(comparison, group)
         blocks += [Heading(table.title, 4), table]
     return blocks

@@ -13,8 +13,8 @@ from bench.interfaces.sections import ComparisonRecords
 from bench.statistics.accuracies import MeanEstimate
 from bench.tables.formats import format_abbreviated_count, format_accuracy
 from bench.tables.groups import group_by
-from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
-from bench.transfer.subject_scores import RETRIEVAL, FullLabelScores, SubjectAccuracy
+from bench.transfer.pareto import IMAGES, TowerCostAxis, pareto_front
+from bench.transfer.subject_scores import RETRIEVAL, FullLabelScores, TowerOrReferenceAccuracy
 from reports.render.loss_curves import LossCurve
 from reports.render.svg import (
     INK,
@@ -43,7 +43,7 @@ def accuracy_chart(
     comparison: ComparisonRecords,
     scores: FullLabelScores,
     task: str,
-    cost: CostAxis,
+    cost: TowerCostAxis,
     id_prefix: str = "accuracy",
 ) -> Markup:
     """Draw the accuracies on one task, by its main protocol, against a cost, with their Pareto front as steps.
@@ -73,13 +73,17 @@ def accuracy_chart(
         axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated_count(value))
         axes.set_xlabel(cost.axis_label)
         if cost is not IMAGES:
-            _draw_front(axes, pareto_front(points, cost), cost)
+            _draw_pareto_front(axes, pareto_front(points, cost), cost)
         towers = list(group_by(measured, lambda point: point.subject).values())
         middle = (len(towers) - 1) / 2
         ends = []
         for index, tower in enumerate(towers):
-            shift_points = SHIFT * (index - middle)
-            ends.append(_draw_curve(axes, comparison, tower, cost, shift_points))
+            shift_right_in_typographic_points = SHIFT * (index - middle)
+            ends.append(
+                _draw_accuracy_curve(
+                    axes, comparison, tower, cost, shift_right_in_typographic_points
+                )
+            )
         for (name, accuracy), dashes in zip(references, cycle(REFERENCE_DASHES), strict=False):
             axes.axhline(accuracy, color=MUTED, linewidth=1, linestyle=(0, dashes))
             ends.append(LineEnd(name, accuracy, MUTED))
@@ -89,7 +93,7 @@ def accuracy_chart(
         return figure_to_svg(figure, f"{id_prefix}-{cost.name}-{task_number}", text)
 
 
-def loss_chart(
+def loss_curves_chart(
     comparison: ComparisonRecords, experiment: str, curves: Sequence[LossCurve]
 ) -> Markup:
     """Draw the losses of an experiment, of all its seeds; cool-downs branch off the trunk of their seed."""
@@ -101,7 +105,7 @@ def loss_chart(
             if curve.trunk_point is not None:
                 points.insert(0, curve.trunk_point)
             images, losses = zip(*points, strict=True)
-            curve_colour = colour if curve.is_trunk else INK
+            curve_colour = colour if curve.is_before_cooldowns else INK
             axes.plot(images, losses, color=curve_colour, linewidth=1.5, alpha=0.8)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated_count(value))
@@ -109,7 +113,7 @@ def loss_chart(
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel("images seen")
         axes.set_ylabel("loss, nats")
-        label = comparison.label(experiment)
+        label = comparison.short_label(experiment)
         first = curves[0].points[0]
         last = curves[0].points[-1]
         text = (
@@ -130,7 +134,9 @@ def _accuracy_axis_limits(accuracies: Sequence[MeanEstimate]) -> tuple[float, fl
     return min(lowest_tenth, 9) / 10, min(highest_tenth / 10, 1.0)
 
 
-def _draw_front(axes: Axes, front: Sequence[SubjectAccuracy], cost: CostAxis) -> None:
+def _draw_pareto_front(
+    axes: Axes, front: Sequence[TowerOrReferenceAccuracy], cost: TowerCostAxis
+) -> None:
     """Draw the towers of a Pareto front as steps to the right end of the axes."""
     if front:
         _, right = axes.get_xlim()
@@ -141,18 +147,20 @@ def _draw_front(axes: Axes, front: Sequence[SubjectAccuracy], cost: CostAxis) ->
         axes.plot(x, y, drawstyle="steps-post", color=INK, linewidth=1.5)
 
 
-def _draw_curve(
+def _draw_accuracy_curve(
     axes: Axes,
     comparison: ComparisonRecords,
-    points: Sequence[SubjectAccuracy],
-    cost: CostAxis,
-    shift_points: float,
+    points: Sequence[TowerOrReferenceAccuracy],
+    cost: TowerCostAxis,
+    shift_right_in_typographic_points: float,
 ) -> LineEnd:
     """Draw the line, marks and intervals of one tower, shifted to the right by so many points; return its end."""
     assert axes.figure is not None
-    name = comparison.label(points[0].subject)
+    name = comparison.short_label(points[0].subject)
     colour, marker = experiment_colour_and_marker(comparison, points[0].subject)
-    shift = ScaledTranslation(shift_points / 72, 0, axes.figure.dpi_scale_trans)
+    shift = ScaledTranslation(
+        shift_right_in_typographic_points / 72, 0, axes.figure.dpi_scale_trans
+    )
     style: dict[str, Any] = {"transform": axes.transData + shift, "clip_on": False}
     line_style = {"color": colour, "linewidth": 1.25, **style}
     x = [cost.cost_of(point) or 0.0 for point in points]

@@ -6,18 +6,18 @@ from markupsafe import Markup
 
 from bench.interfaces.sections import (
     Block,
+    BlockGroup,
     Chart,
     ComparisonRecords,
-    Fold,
-    Group,
+    FoldOutBlock,
     PageContext,
+    Paragraph,
     Section,
-    Text,
 )
 from bench.records.record import Training
 from bench.tables.formats import format_count
 from bench.tables.tables import Cell, Column, Table
-from reports.accuracy.charts import loss_chart
+from reports.accuracy.charts import loss_curves_chart
 from reports.render.loss_curves import collect_loss_curves
 
 LOSSES_NOTE = Markup(
@@ -28,26 +28,28 @@ LOSSES_NOTE = Markup(
 )
 
 
-def _build(page: PageContext) -> Sequence[Block]:
+def _build_loss_blocks(page: PageContext) -> Sequence[Block]:
     """Return a chart for each trained experiment, and the table of their figures."""
     comparison = page.comparison
-    trained = {experiment.name for experiment, _ in comparison.runs_of(Training)}
+    trained = {
+        experiment.name for experiment, _ in comparison.experiments_and_contents_of(Training)
+    }
     names = [name for name in comparison.experiments if name in trained]
     if not names:
-        return [Text("This comparison has no record of a training.", "empty")]
+        return [Paragraph("This comparison has no record of a training.", "empty")]
     charts = []
     for name in names:
-        chart = loss_chart(comparison, name, collect_loss_curves(comparison, name))
-        charts.append(Chart(chart, comparison.label(name)))
+        chart = loss_curves_chart(comparison, name, collect_loss_curves(comparison, name))
+        charts.append(Chart(chart, comparison.short_label(name)))
     table = _loss_curves_table(comparison, names)
     return [
-        Text(LOSSES_NOTE, "under"),
-        Group(charts, "panels"),
-        Fold("The figures behind these charts", [table], "behind"),
+        Paragraph(LOSSES_NOTE, "under"),
+        BlockGroup(charts, "panels"),
+        FoldOutBlock("The figures behind these charts", [table], "behind"),
     ]
 
 
-SECTION = Section("losses", "Training losses", "Losses", _build)
+SECTION = Section("losses", "Training losses", "Losses", _build_loss_blocks)
 
 
 def _loss_curves_table(comparison: ComparisonRecords, names: Sequence[str]) -> Table:

@@ -82,8 +82,8 @@ def accuracy_sentence(page: PageContext, scores: FullLabelScores) -> Markup | No
     lead = towers[choose_lead_experiment(comparison, list(towers))]
     names = {
         "task": task,
-        "lead": comparison.label(lead.subject),
-        "base": comparison.label(base.subject),
+        "lead": comparison.short_label(lead.subject),
+        "base": comparison.short_label(base.subject),
         "after": budget,
     }
     judged = page.differences.get((lead.subject, str(budget)))
@@ -114,10 +114,10 @@ def accuracy_sentence(page: PageContext, scores: FullLabelScores) -> Markup | No
     )
 
 
-def accuracy_differences_table(page: PageContext) -> Table:
+def accuracy_difference_table(page: PageContext) -> Table:
     """Show the judged differences of accuracy from the base."""
     comparison = page.comparison
-    base = comparison.label(comparison.base or "")
+    base = comparison.short_label(comparison.base or "")
     columns = [
         *Column.all_left_aligned("experiment", "budget"),
         Column("difference", f"from {base}, {CONFIDENCE_TEXT}"),

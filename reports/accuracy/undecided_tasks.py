@@ -23,7 +23,11 @@ from bench.tables.formats import (
     format_signed_accuracy_difference,
     join_with_and,
 )
-from bench.transfer.subject_scores import FullLabelScores, SubjectAccuracy, select_towers_at_budget
+from bench.transfer.subject_scores import (
+    FullLabelScores,
+    TowerOrReferenceAccuracy,
+    select_towers_at_budget,
+)
 from reports.accuracy.ranking import choose_answer_budget, choose_lead_experiment
 
 MAX_TASKS = 2  # number of tasks that are described
@@ -49,7 +53,7 @@ def describe_undecided_tasks(
         towers = select_towers_at_budget(scores.main_accuracies(task), budget)
         untrained = [name for name, tower in towers.items() if _may_equal_untrained(tower.gain)]
         if untrained:
-            names = join_with_and([comparison.label(name) for name in untrained])
+            names = join_with_and([comparison.short_label(name) for name in untrained])
             yield UNTRAINED.format(task=task, budget=budget, towers=names)
         base = towers.pop(comparison.base or "", None)
         if base is None or not towers:
@@ -68,7 +72,10 @@ def _may_equal_untrained(gain: MeanEstimate | None) -> bool:
 
 
 def _describe_seeds_needed(
-    comparison: ComparisonRecords, task: str, base: SubjectAccuracy, lead: SubjectAccuracy
+    comparison: ComparisonRecords,
+    task: str,
+    base: TowerOrReferenceAccuracy,
+    lead: TowerOrReferenceAccuracy,
 ) -> Markup:
     """Say how many seeds, minutes and test images would tell two towers apart; empty if there are as many."""
     differences = _paired_differences(base, lead)
@@ -88,7 +95,7 @@ def _describe_seeds_needed(
     if seeds <= num_seeds and test_images <= num_test:
         return Markup()
     seconds = []
-    for experiment, training in comparison.runs_of(Training):
+    for experiment, training in comparison.experiments_and_contents_of(Training):
         if experiment.name in (base.subject, lead.subject):
             seconds.append(training.seconds)
     time = ""
@@ -98,8 +105,8 @@ def _describe_seeds_needed(
     images = dict.fromkeys(format_count(tower.images_seen) for tower in (base, lead))
     return NEEDED.format(
         task=task,
-        lead=comparison.label(lead.subject),
-        base=comparison.label(base.subject),
+        lead=comparison.short_label(lead.subject),
+        base=comparison.short_label(base.subject),
         difference=format_signed_accuracy_difference(mean),
         seeds=format_count(seeds),
         images=join_with_and(list(images)),
@@ -112,7 +119,9 @@ def _describe_seeds_needed(
     )
 
 
-def _paired_differences(base: SubjectAccuracy, lead: SubjectAccuracy) -> list[ItemScores]:
+def _paired_differences(
+    base: TowerOrReferenceAccuracy, lead: TowerOrReferenceAccuracy
+) -> list[ItemScores]:
     """Return lead - base of each seed that both have with the same test images."""
     base_scores = base.correct_by_seed()
     differences = []

@@ -46,7 +46,7 @@ def render_page(
     """Return a page: its heading, the answer, and the sections with a navigation."""
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     return (
-        _environment()
+        _make_template_environment()
         .get_template("page.html")
         .render(
             title=title,
@@ -64,12 +64,12 @@ def render_page(
 
 def render_blocks(blocks: Sequence[Block]) -> Markup:
     """Draw blocks beneath each other."""
-    text: str = _environment().get_template("blocks.html").module.draw_all(blocks)  # type: ignore[attr-defined]
+    text: str = _make_template_environment().get_template("blocks.html").module.draw_all(blocks)  # type: ignore[attr-defined]
     return Markup(text)  # noqa: S704 - the template has escaped it
 
 
 @cache
-def _environment() -> Environment:
+def _make_template_environment() -> Environment:
     """Return the templates' environment, which escapes text and refuses undefined names."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -81,13 +81,13 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "kind": lambda block: type(block).__name__,
-        "embed": _compress_to_data_url,
+        "embed": _compress_to_data_url_and_size,
         "base64": _base64,
     }
     return environment
 
 
-def _compress_to_data_url(content: bytes) -> tuple[Markup, str]:
+def _compress_to_data_url_and_size(content: bytes) -> tuple[Markup, str]:
     """Return the address of an embedded file, compressed by bzip2, and its size.
 
     bzip2 compresses strings of zeros and ones to two thirds of deflate's size, in no more time.
@@ -111,7 +111,7 @@ def damaged_files_warning(file_errors: Sequence[str]) -> list[Block]:
     return [WarningBox(LEFT_OUT.format(f"{files} {verb}"), file_errors)]
 
 
-def write_and_print_path(path: Path, content: bytes) -> None:
+def write_file_and_print_path(path: Path, content: bytes) -> None:
     """Write a file and print its path."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
-from bench.data.image_sizes import make_batch_shape_schedule
-from bench.experiment.config import Experiment
+from bench.data.image_sizes import BatchShapeSchedule, make_batch_shape_schedule
 from bench.interfaces.sections import ComparisonRecords
 from bench.records.record import Training
 
@@ -33,7 +32,7 @@ class LossCurve:
     )  # from which a cool-down branches off; None: it is a trunk, or there is none
 
     @property
-    def is_trunk(self) -> bool:
+    def is_before_cooldowns(self) -> bool:
         """Whether it is a trunk, which a constant learning rate trains."""
         return self.part == TRUNK
 
@@ -46,14 +45,17 @@ def collect_loss_curves(
     All points of a training average equally many steps. A training with a cosine schedule has no trunk.
     """
     curves = []
-    for record, training in comparison.records_of(Training):
+    for record, training in comparison.records_and_contents_of(Training):
         experiment = record.experiment
         if experiment is not None and experiment.name == experiment_name:
             parts = (training.trunk_losses, *training.cooldown_losses)
             most_losses = max(len(losses) for losses in parts)
             losses_per_point = max(1, math.ceil(most_losses / max_points))
             points_by_part = trunk_and_cooldown_points(
-                experiment, training, record.circumstances.processes, losses_per_point
+                make_batch_shape_schedule(experiment),
+                training,
+                record.circumstances.processes,
+                losses_per_point,
             )
             trunk = points_by_part[TRUNK]
             for part, points in points_by_part.items():
@@ -65,10 +67,9 @@ def collect_loss_curves(
 
 
 def trunk_and_cooldown_points(
-    experiment: Experiment, training: Training, processes: int, losses_per_point: int = 1
+    batch_shapes: BatchShapeSchedule, training: Training, processes: int, losses_per_point: int = 1
 ) -> dict[str, list[LossPoint]]:
     """Return the points of the trunk and of each cool-down by name; a point is the mean of so many losses."""
-    batch_shapes = make_batch_shape_schedule(experiment)
     steps_per_loss = training.steps_per_loss
 
     def average(first_step: int, losses: Sequence[float]) -> list[LossPoint]:

@@ -169,7 +169,7 @@ def label_line_ends(axes: Axes, ends: Sequence[LineEnd]) -> None:
     low, high = axes.get_ylim()
     starts = [(end.y - low) / (high - low) for end in ends]
     wanted = [start * height for start in starts]
-    label_heights = spread_labels(wanted, LABEL_GAP, 6.0, height - 4.0)
+    label_heights = spread_label_positions(wanted, LABEL_GAP, 6.0, height - 4.0)
     tie_x = [1.0, 1 + 6 / width, 1 + 16 / width]
     style: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
     for end, start, label_height in zip(ends, starts, label_heights, strict=True):
@@ -207,7 +207,9 @@ def legend_marker(series: int) -> Markup:
     return Markup(text)  # noqa: S704 - what was drawn
 
 
-def spread_labels(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def spread_label_positions(
+    wanted: Sequence[float], gap: float, low: float, high: float
+) -> list[float]:
     """Move label positions apart to at least `gap`, inside [low, high], without changing their order."""
     order = np.argsort(wanted, kind="stable")
     num_gaps = max(len(wanted) - 1, 1)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from bench.interfaces.sections import ChartKey, ComparisonRecords
-from bench.interfaces.throughput import Throughput
+from bench.interfaces.throughput import ExperimentThroughput
 from bench.statistics.ratios import SMALLEST_EFFECT
 from bench.tables.formats import (
     HasInterval,
@@ -56,7 +56,7 @@ def throughput_chart(comparison: ComparisonRecords) -> Markup:
         fastest = [max(row.rounds.values()) for row in comparison.throughputs]
         axes.set_xlim(0, 1.04 * max(fastest))
         for y, row in enumerate(comparison.throughputs):
-            label = comparison.label(row.experiment)
+            label = comparison.short_label(row.experiment)
             median = format_rate(row.images_per_second)
             write_row_label(axes, y, label, median)
             colour, marker = experiment_colour_and_marker(comparison, row.experiment)
@@ -82,7 +82,7 @@ def throughput_chart(comparison: ComparisonRecords) -> Markup:
 
 def ratio_chart(comparison: ComparisonRecords) -> Markup:
     """Draw the ratios of each experiment to the base: whole step, forward and backward alone, FLOP-predicted."""
-    base = comparison.label(comparison.base or "")
+    base = comparison.short_label(comparison.base or "")
     rows = [row for row in comparison.throughputs if row.ratio is not None]
     described = []
     with open_row_chart(len(rows), RATIO_ROW) as (figure, axes):
@@ -91,7 +91,7 @@ def ratio_chart(comparison: ComparisonRecords) -> Markup:
         axes.axvspan(smallest, largest, color=LINE, alpha=0.55, linewidth=0)
         axes.axvline(1, color=MUTED, linewidth=1)
         for y, row in enumerate(rows):
-            label = comparison.label(row.experiment)
+            label = comparison.short_label(row.experiment)
             texts = _draw_and_describe_ratios(axes, y, label, row)
             described.append(f"{label}: {', '.join(texts)}")
         low, high = _drawn_ratio_range(axes)
@@ -102,7 +102,9 @@ def ratio_chart(comparison: ComparisonRecords) -> Markup:
         return figure_to_svg(figure, "ratios", text)
 
 
-def _draw_and_describe_ratios(axes: Axes, y: int, label: str, row: Throughput) -> list[str]:
+def _draw_and_describe_ratios(
+    axes: Axes, y: int, label: str, row: ExperimentThroughput
+) -> list[str]:
     """Draw the row of an experiment in the chart of ratios; return the name and the value of each ratio."""
     texts = []
     kinds = (
@@ -139,7 +141,7 @@ def legend_entries(
     entries = []
     for name in dict.fromkeys(experiments):
         marker = legend_marker(experiment_index(comparison, name))
-        entries.append((comparison.label(name), marker))
+        entries.append((comparison.short_label(name), marker))
     return entries
 
 

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 
 from bench.interfaces.sections import Block, Heading, PageContext, Section
-from bench.measure.figures import figure_tables
+from bench.measure.figures import extension_measurement_tables
 
 
-def _build(page: PageContext) -> Sequence[Block] | None:
+def _build_extension_measurement_blocks(page: PageContext) -> Sequence[Block] | None:
     comparison = page.comparison
     blocks: list[Block] = []
-    for table in figure_tables(comparison.records, list(comparison.experiments)):
+    for table in extension_measurement_tables(comparison.records, list(comparison.experiments)):
         blocks += [Heading(table.title), table]
     return blocks or None
 
 
-SECTION = Section("figures", "Figures of measurements", "Figures", _build)
+SECTION = Section(
+    "figures", "Figures of measurements", "Figures", _build_extension_measurement_blocks
+)

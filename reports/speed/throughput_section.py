@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 from bench.interfaces.sections import (
     Block,
+    BlockGroup,
     Chart,
     ComparisonRecords,
-    Group,
     Heading,
     PageContext,
+    Paragraph,
     Section,
-    Text,
 )
 from bench.measure.speed_tables import (
-    memory_and_size_table,
-    phase_table,
+    memory_utilisation_and_parameter_table,
+    step_phase_table,
     throughput_table,
 )
 from bench.tables.formats import NBSP, format_rate
@@ -32,26 +32,26 @@ RATIOS_NOTE = (
 )
 
 
-def _build(page: PageContext) -> Sequence[Block]:
+def _build_speed_blocks(page: PageContext) -> Sequence[Block]:
     """Return the charts and tables of speeds, of the largest batches, and of memory."""
     comparison = page.comparison
     blocks: list[Block] = []
     if comparison.throughputs:
         blocks += _chart_blocks(comparison)
     else:
-        blocks.append(Text("No speed was measured in this comparison.", "empty"))
+        blocks.append(Paragraph("No speed was measured in this comparison.", "empty"))
     speeds = throughput_table(comparison)
     if speeds.all_rows:
         blocks.append(speeds)
     if comparison.throughputs:
-        blocks += [Heading("Time per step"), phase_table(comparison)]
-    memory = memory_and_size_table(comparison)
+        blocks += [Heading("Time per step"), step_phase_table(comparison)]
+    memory = memory_utilisation_and_parameter_table(comparison)
     if memory.all_rows:
         blocks += [Heading("Memory, utilisation, targets, sizes"), memory]
     return blocks
 
 
-SECTION = Section("throughput", "Throughput", "Throughput", _build)
+SECTION = Section("throughput", "Throughput", "Throughput", _build_speed_blocks)
 
 
 def _chart_blocks(comparison: ComparisonRecords) -> list[Block]:
@@ -61,7 +61,7 @@ def _chart_blocks(comparison: ComparisonRecords) -> list[Block]:
     if any(row.ratio is not None for row in comparison.throughputs):
         title = "Measured and FLOP-predicted ratios"
         charts.append(Chart(ratio_chart(comparison), title, [RATIOS_NOTE], RATIO_KEYS))
-    return [Group(charts, "pair")]
+    return [BlockGroup(charts, "pair")]
 
 
 def _runs_table(comparison: ComparisonRecords) -> Table:

@@ -14,7 +14,7 @@ from bench.environment.child_processes import PARENT
 from bench.environment.circumstances import CHECKOUT
 from bench.records.record import Failure, Training, read_record
 from bench.records.record_kind import AnyRecordContent
-from bench.train.checkpoints import list_checkpoints, verify_and_read_metadata
+from bench.train.checkpoints import list_checkpoints_newest_first, verify_and_read_metadata
 
 EXIT_SECONDS = 120.0  # seconds that a process is given to end, on a busy machine
 LONGEST = 10 * 60.0  # seconds that what is not killed may take
@@ -90,7 +90,7 @@ def wait_while_running(
 
 def latest_step(out: Path) -> int:
     """Return how far the newest checkpoint is; 0 where there is none. Each has to be whole."""
-    found = list_checkpoints(out / "checkpoints")
+    found = list_checkpoints_newest_first(out / "checkpoints")
     return max((verify_and_read_metadata(path).steps_taken for path in found), default=0)
 
 

@@ -22,7 +22,7 @@ from bench.__main__ import main
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.experiments import EXPERIMENTS
 from bench.towers.head_file import save_weights
-from bench.towers.provenance import Provenance
+from bench.towers.provenance import TowerProvenance
 from bench.train.build import build_untrained_tower
 from tests.chaos.case import Case, Write, nothing
 from tests.chaos.disks import limit_file_size
@@ -74,7 +74,7 @@ def content(name: str, written: bytes) -> Write:
 def tower() -> bytes:
     """Return a tower."""
     experiment = EXPERIMENTS["catlip-tiny"]
-    facts = Provenance(experiment=experiment, images=8, budgets=()).to_metadata()
+    facts = TowerProvenance(experiment=experiment, images=8, budgets=()).to_metadata()
     with TemporaryDirectory() as folder:
         save_weights(
             build_untrained_tower(experiment).state_dict(),

@@ -8,7 +8,7 @@ from bench.train.checkpoints import (
     CheckpointMetadata,
     find_latest_valid_checkpoint,
     log_resume_differences,
-    write_checkpoint,
+    write_checkpoint_and_remove_old,
 )
 from tests.chaos.payloads import (
     HOSTILE_NAME,
@@ -50,7 +50,7 @@ def checkpoints() -> dict[str, Attack]:
                 data_digest=HOSTILE_NAME,
                 seconds=1.0,
             )
-            write_checkpoint(folder / "out", saved, Path.touch)
+            write_checkpoint_and_remove_old(folder / "out", saved, Path.touch)
             path, found = find_latest_valid_checkpoint(folder / "out")
             log_resume_differences(path, found, 1, "a commit of this project")
 

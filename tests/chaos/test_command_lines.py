@@ -28,7 +28,7 @@ WAITS = """
 import time
 from dataclasses import dataclass
 from bench.interfaces.extensions import Extension
-from bench.interfaces.verb import Verb
+from bench.interfaces.verb import LazyVerb
 
 @dataclass
 class Wait:
@@ -36,7 +36,7 @@ class Wait:
         print("waits", flush=True)
         time.sleep(60)
 
-EXTENSION = Extension(verbs=[Verb("wait", "Wait.", Wait)])
+EXTENSION = Extension(verbs=[LazyVerb("wait", "Wait.", Wait)])
 """
 
 

@@ -9,7 +9,11 @@ from bench.console.console import StopRequest
 from bench.records.current import collect_circumstances
 from bench.records.record import Failure, Record, read_record, write_record
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import CheckpointConfig, list_checkpoints, verify_and_read_metadata
+from bench.train.checkpoints import (
+    CheckpointConfig,
+    list_checkpoints_newest_first,
+    verify_and_read_metadata,
+)
 from tests.chaos.disks import fill_disk, mount_small_disk
 from tests.chaos.made import write_shards
 from tests.chaos.short import short_experiment, train_in_process
@@ -37,7 +41,7 @@ def test_disk_that_fills_loses_no_checkpoint_and_no_record(
     train(tmp_path / "roomy", tmp_path / "data")
     size = sum(
         file.stat().st_size
-        for file in list_checkpoints(tmp_path / "roomy" / "checkpoints")[0].iterdir()
+        for file in list_checkpoints_newest_first(tmp_path / "roomy" / "checkpoints")[0].iterdir()
     )
     assert "is kept" not in capsys.readouterr().err
     with mount_small_disk(disk := tmp_path / "disk", int(ROOM * size)) as is_mounted:
@@ -47,7 +51,7 @@ def test_disk_that_fills_loses_no_checkpoint_and_no_record(
         assert "the one before it is kept" in capsys.readouterr().err
         assert [
             verify_and_read_metadata(path).steps_taken
-            for path in list_checkpoints(disk / "out" / "checkpoints")
+            for path in list_checkpoints_newest_first(disk / "out" / "checkpoints")
         ] == [4, 2]
         assert not [*disk.rglob("*.part")]
         failure = Failure(what="x", reason="y" * 100_000)

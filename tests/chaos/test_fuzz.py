@@ -20,7 +20,7 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.labels.vocabulary import read_vocabulary
 from bench.profilers.memory import PeakMemory
 from bench.records.record import read_record
-from bench.towers.provenance import read_provenance
+from bench.towers.provenance import read_tower_provenance
 from tests.chaos.conftest import Tries
 
 MOST_SECONDS, MOST_MIB = 5.0, 600.0  # of one file
@@ -59,7 +59,7 @@ def parquet(_: Path) -> list[bytes]:
 
 READERS: dict[str, tuple[Callable[[Path], list[bytes]], Callable[[Path], object]]] = {
     "record.json": (records, read_record),
-    "tower.safetensors": (tower, read_provenance),
+    "tower.safetensors": (tower, read_tower_provenance),
     "vocabulary.json": (vocabulary, lambda path: read_vocabulary.__wrapped__(str(path))),
     "captions.parquet": (parquet, lambda path: [*read_caption_batches(path, None)]),
 }

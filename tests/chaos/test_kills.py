@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.records.record import TransferScores
-from bench.train.checkpoints import list_checkpoints
+from bench.train.checkpoints import list_checkpoints_newest_first
 from tests.chaos.commands import (
     LONGEST,
     POLL_OFTEN,
@@ -85,7 +85,10 @@ def kill_training(process: Process, out: Path, draw: random.Random) -> None:
     """Kill the command line, or the process that trains, or both at once, as if the power failed; steps are taken."""
     before = latest_step(out)
     wait_while_running(
-        process, lambda: bool(list_checkpoints(out / "checkpoints")) and latest_step(out) > before
+        process,
+        lambda: (
+            bool(list_checkpoints_newest_first(out / "checkpoints")) and latest_step(out) > before
+        ),
     )
     deadline = time.monotonic() + draw.uniform(0, TRAINING)
     wait_while_running(process, lambda: time.monotonic() > deadline)
@@ -142,7 +145,12 @@ def test_killed_training_resumes_to_the_same_losses_and_tower(
         ]
         kill = kill_at_once if tries.share and number % 4 == 3 else kill_training
         done += kill_and_resume(
-            often, out, lambda out: list_checkpoints(out / "checkpoints"), kill, draw, more
+            often,
+            out,
+            lambda out: list_checkpoints_newest_first(out / "checkpoints"),
+            kill,
+            draw,
+            more,
         )
         end_by_itself([*words, "--no-score", "--out", str(whole)], whole)
         assert training_of(out) == training_of(whole)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bench.environment.variables import WATCHDOG_SECONDS
-from bench.train.checkpoints import UNFINISHED, list_checkpoints
+from bench.train.checkpoints import UNFINISHED, list_checkpoints_newest_first
 from tests.chaos.commands import (
     LONGEST,
     POLL_OFTEN,
@@ -41,8 +41,11 @@ APART = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 # When a process is killed, and for how many seconds the moment lasts.
 MOMENTS: dict[str, tuple[Callable[[Process, Path], bool], float]] = {
     "at the start": (lambda job, _: process_of(job, 0) is not None, 4.0),
-    "while steps are taken": (lambda _, out: bool(list_checkpoints(out / "checkpoints")), 1.0),
-    "while saving": (lambda _, out: bool(list_checkpoints(out / "checkpoints")), 0.0),
+    "while steps are taken": (
+        lambda _, out: bool(list_checkpoints_newest_first(out / "checkpoints")),
+        1.0,
+    ),
+    "while saving": (lambda _, out: bool(list_checkpoints_newest_first(out / "checkpoints")), 0.0),
     "while scoring": (lambda _, out: any(out.glob("*.training.*.json")), 1.0),
 }
 
@@ -147,7 +150,7 @@ def test_stalled_rank_ends_all(own_results: Path) -> None:
     out = own_results / "held"
     job = torchrun(out, 0, **{WATCHDOG_SECONDS: str(HELD_WATCHDOG_SECONDS)})
     try:
-        wait_while_running(job, lambda: bool(list_checkpoints(out / "checkpoints")))
+        wait_while_running(job, lambda: bool(list_checkpoints_newest_first(out / "checkpoints")))
         everyone, target = descendants(job), process_of(job, 1)
         assert target is not None, log_of(out)
         os.kill(target.pid, signal.SIGSTOP)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
-from bench.cli.train import Train
+from bench.cli.train import TrainAndScoreTower
 from bench.experiment.experiments import get_experiment
 from bench.experiment.fields import PACK_DATA
 from bench.records.record import read_records
@@ -45,7 +45,9 @@ def test_training_reads_captions_as_they_are(
     experiment = get_experiment("clip-vit-b32")
     assert experiment.input.caption_lengths == "web"
     assert (
-        Train(name="clip-vit-b32")._training_experiment(experiment, tmp_path).input.caption_lengths
+        TrainAndScoreTower(name="clip-vit-b32")
+        ._with_training_images_and_vocabulary(experiment, tmp_path)
+        .input.caption_lengths
         == PACK_DATA
     )
     assert main(["train", "clip-tiny", "--set", "caption_lengths=web", "--out", str(tmp_path)]) == 2

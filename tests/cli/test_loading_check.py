@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
-from bench.cli.loading_check import measure_loading
+from bench.cli.loading_check import measure_loading_and_predict_cores
 from tests.data.shards import write_shard, write_shards
 from tests.small import small
 
@@ -39,7 +39,9 @@ def test_cores_needed_are_the_images_of_all_gpus_over_those_of_a_core(
     assert 0 < row["CPU share"] <= 1
     monkeypatch.setattr("bench.cli.loading_check.count_available_cores", lambda: 16)
     for rate, verdict, workers in ((0.001, "enough", 1), (1e9, "too few", 7)):
-        table = measure_loading(small("clip", data=str(shards)), rate, results, 0.0)
+        table = measure_loading_and_predict_cores(
+            small("clip", data=str(shards)), rate, results, 0.0
+        )
         assert (table.rows[0]["verdict"], table.rows[0]["workers"]) == (verdict, workers)
 
 

@@ -21,7 +21,7 @@ from bench.experiment.config import get_field
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.recipes import RECIPES
 from bench.experiment.settings import renamed_with_settings
-from models import open_clip_config
+from models import find_open_clip_config
 
 GPUS_PER_NODE = 8
 DEFAULT, CODE = " (default)", " (code)"
@@ -194,7 +194,7 @@ def test_the_experiment_follows_from_the_file_of_corenet(name: str) -> None:
     if experiment.method == "catlip":
         assert experiment.targets.head_initialisation == options["model.layer.linear_init"]
         return
-    config = open_clip_config(experiment.text.text_tower)
+    config = find_open_clip_config(experiment.text.text_tower)
     assert config is not None
     assert experiment.text.context_length == options["dataset.multi_modal_img_text.context_length"]
     assert config["embed_dim"] == options["model.multi_modal_image_text.clip.projection_dim"]

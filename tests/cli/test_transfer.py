@@ -14,8 +14,8 @@ from bench.interfaces.catalog import (
     DEFAULT_TASKS,
 )
 from bench.records.record import TransferScores, read_records
-from bench.towers.head_file import save_head, save_weights
-from bench.towers.provenance import Provenance, read_provenance
+from bench.towers.head_file import save_head_beside_tower, save_weights
+from bench.towers.provenance import TowerProvenance, read_tower_provenance
 from bench.train.build import build_untrained_tower
 from tests.transfer.trees import folders, tars
 
@@ -42,7 +42,7 @@ def saved(folder: Path, experiment: Experiment) -> Path:
     path = (
         folder / f"20260101T000000-train.tower.{experiment.name}.seed{experiment.seed}.safetensors"
     )
-    made = Provenance(experiment=experiment, images=512, budgets=("equal images",))
+    made = TowerProvenance(experiment=experiment, images=512, budgets=("equal images",))
     save_weights(build_untrained_tower(experiment).state_dict(), path, made.to_metadata())
     return path
 
@@ -136,7 +136,9 @@ def test_tower_is_scored_from_its_file_and_the_task_alone(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     gone = {"data": str(tmp_path / "shards"), "subword_vocabulary": str(tmp_path / "words.json")}
     tower = saved(tmp_path, change(EXPERIMENTS["clip-tiny"], **gone))
-    save_head({"text.token_embedding.weight": torch.zeros(2, 2)}, tower, read_provenance(tower), ())
+    save_head_beside_tower(
+        {"text.token_embedding.weight": torch.zeros(2, 2)}, tower, read_tower_provenance(tower), ()
+    )
     root = folders(tmp_path / "task", {"train": 8, "test": 4})
     arguments = [
         "transfer",

@@ -87,7 +87,9 @@ def test_batches_equal_those_of_a_slow_loop_over_samples_and_epochs(
     for k in range(3 * COUNT // 7):
         for text in shown.batch(k).target.texts:
             row = row_of[text.split()[-1]]
-            assert text == drawn_slowly(choice, samples.texts(row), 3, row, place // COUNT)
+            assert text == drawn_slowly(
+                choice, samples.captions_by_field(row), 3, row, place // COUNT
+            )
             place += 1
     assert shown.stats.unusable  # the broken image
 
@@ -218,7 +220,7 @@ def test_captions_are_those_of_shards_from_every_source(
     of_shards = open_samples(small("catlip", data=str(data), caption=caption), results / "cache")
     rows = range(len(of_shards))
     columns = {"key": [*map(of_shards.key, rows)], "image": [*map(of_shards.image, rows)]}
-    texts = [of_shards.texts(row) for row in rows]
+    texts = [of_shards.captions_by_field(row) for row in rows]
     table = pa.table(
         columns | {"txt": [txt[0] for txt, _ in texts], "llava": [[*llava] for _, llava in texts]}
     )

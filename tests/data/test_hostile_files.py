@@ -265,7 +265,10 @@ def _read(data: str, folder: Path) -> str | int:
     try:
         request = SampleRequest(cache=folder / "cache", captions=CaptionChoice())
         samples = open_source_samples(data, request)
-        return sum(bool(samples.image(row) and samples.texts(row)) for row in range(len(samples)))
+        return sum(
+            bool(samples.image(row) and samples.captions_by_field(row))
+            for row in range(len(samples))
+        )
     except (ValueError, OSError) as error:
         lines = str(error).splitlines()
         is_short = 0 < len(lines) <= 3 and max(map(len, lines)) < 1000

@@ -60,7 +60,7 @@ def test_layout_has_the_images_and_captions_that_were_written(layout: str, tmp_p
     data = LAYOUTS[layout](tmp_path / "data", PHOTOS)
     samples = opened(data, tmp_path / "cache")
     assert contents(samples) == [(one.caption, one.image) for one in PHOTOS]
-    assert len({*samples.keys}) == samples.total == len(PHOTOS)
+    assert len({*samples.keys}) == samples.total_with_unusable == len(PHOTOS)
     assert not samples.skipped
     assert "12 samples" in samples.notes()[0]
 
@@ -182,7 +182,7 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     pq.write_table(pa.table(columns | {"caption": captions}), tmp_path / "a.parquet")
     samples = opened(tmp_path / "a.parquet", tmp_path / "cache")
     assert samples.skipped == {"no image": 1, "no caption": 2}
-    assert (len(samples), samples.total, samples.empty_captions) == (9, 12, 1)
+    assert (len(samples), samples.total_with_unusable, samples.empty_captions) == (9, 12, 1)
     assert contents(samples)[:3] == [
         (PHOTOS[1].caption, images[1]),
         (PHOTOS[2].caption, images[2]),
@@ -196,7 +196,7 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     (folder / "0005.txt").write_text("")
     samples = opened(folder, tmp_path / "cache")
     assert samples.skipped == {"no caption": 2}
-    assert (len(samples), samples.total, samples.empty_captions) == (9, 11, 1)
+    assert (len(samples), samples.total_with_unusable, samples.empty_captions) == (9, 11, 1)
     assert samples.image(2) == images[5]
 
 
@@ -339,7 +339,7 @@ def test_captions_are_found_in_a_column_or_its_columns_are_listed(tmp_path: Path
     samples = opened(
         tmp_path / "a.parquet", tmp_path / "cache", caption="beschreibung:0.5;json.llava:0.5"
     )
-    assert samples.texts(3) == (("a",), (f"a scene, {PHOTOS[3].caption}",))
+    assert samples.captions_by_field(3) == (("a",), (f"a scene, {PHOTOS[3].caption}",))
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ from bench.environment.cores import (
     choose_loader_workers,
     count_available_cores,
 )
-from bench.measure.comparison_records import collect_named_experiments
-from bench.measure.speed_tables import phase_table
+from bench.measure.comparison_records import select_comparable_experiment_records
+from bench.measure.speed_tables import step_phase_table
 from bench.records.record import Record
 from bench.train.build import (
     log_loader_workers,
+    make_sample_record_fields,
     open_batch_stream,
-    record_fields_of_stream,
     resolve_loader_workers,
 )
 from tests.data.shards import write_shards
@@ -81,7 +81,7 @@ def test_record_log_and_table_have_the_workers_and_the_reason(
         )
         log_loader_workers(stream)
         assert capsys.readouterr().err.endswith(f"catlip-tiny: {count} loader workers ({reason})\n")
-        counts = record_fields_of_stream(stream)
+        counts = make_sample_record_fields(stream)
         assert (counts["loader_workers"], counts["workers_reason"]) == (count, reason)
         fields = {
             "experiment": stream.experiment,
@@ -89,7 +89,9 @@ def test_record_log_and_table_have_the_workers_and_the_reason(
             "measured": speed(**counts),
         }
         timed = Record(comparison="c", **fields)
-        (row,) = phase_table(collect_named_experiments([timed], ["catlip-tiny"])).rows
+        (row,) = step_phase_table(
+            select_comparable_experiment_records([timed], ["catlip-tiny"])
+        ).rows
         assert row.get("loader workers", 0) == count
     log_loader_workers(pack := open_batch_stream(small("clip"), CPU, results))
     assert pack.workers == LoaderWorkerPlan(0, "the pack is in memory")

@@ -142,7 +142,7 @@ def test_image_is_paired_with_its_caption(data: Path, results: Path) -> None:
     texts = [CAPTIONS[int(key.removeprefix("train/")) % 6] for key in keys]
     captions = (
         METHODS["clip"]
-        .targets(shown.experiment)(CaptionsWithRows.from_texts(texts))
+        .make_target_function(shown.experiment)(CaptionsWithRows.from_texts(texts))
         .select(torch.arange(len(keys)))
     )
     assert are_equal(Batch(batch.images, captions), batch)

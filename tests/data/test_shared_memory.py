@@ -54,7 +54,7 @@ def load_in_64_kib(data: Path) -> str:
     workers, shards = LoaderWorkerPlan(1, "a test"), open_shards(str(data), data / "cache")
     with pytest.raises(UserError) as error:
         SampleStream(
-            small("clip"), shards, METHODS["clip"].targets, CPU, workers=workers
+            small("clip"), shards, METHODS["clip"].make_target_function, CPU, workers=workers
         ).load_batch_parts(0)
     return str(error.value)
 

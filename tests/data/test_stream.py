@@ -32,7 +32,12 @@ def stream(
 ) -> PackStream:
     experiment = small(method, **changes)
     return PackStream(
-        experiment, pack_images, METHODS[method].targets(experiment), CPU, rank=rank, ranks=ranks
+        experiment,
+        pack_images,
+        METHODS[method].make_target_function(experiment),
+        CPU,
+        rank=rank,
+        ranks=ranks,
     )
 
 

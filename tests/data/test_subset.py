@@ -78,8 +78,10 @@ def test_pack_and_shards_show_only_the_subset(
 ) -> None:
     (tmp_path / "ids.csv").write_text("\n".join(["key", *images.keys[5:500:5]]))
     experiment = small("clip", subset=str(tmp_path / "ids.csv"))
-    part = PackStream(experiment, images, METHODS["clip"].targets(experiment), CPU)
-    whole = PackStream(small("clip"), images, METHODS["clip"].targets(small("clip")), CPU)
+    part = PackStream(experiment, images, METHODS["clip"].make_target_function(experiment), CPU)
+    whole = PackStream(
+        small("clip"), images, METHODS["clip"].make_target_function(small("clip")), CPU
+    )
     assert part.order.num_samples == 99
     seen = [key for k in range(7) for key in part.keys(k)]
     assert {*seen} == {*images.keys[5:500:5]}

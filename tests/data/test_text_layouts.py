@@ -20,7 +20,7 @@ from bench.interfaces.method import METHODS
 from bench.measure.costs import (
     META,
     build_tower_and_model_on_meta,
-    count_step_flops,
+    count_mean_step_flops,
     count_text_forward_flops,
 )
 from bench.train.build import open_batch_stream
@@ -89,7 +89,7 @@ def test_flops_of_packed_batches_are_those_of_their_rows(results: Path) -> None:
     stream = open_batch_stream(experiment, CPU, results)
     batches = [stream.target(k) for k in range(3)]
     _, model = build_tower_and_model_on_meta(experiment)
-    assert count_step_flops(experiment, batches).text_forward == count_text_forward_flops(
+    assert count_mean_step_flops(experiment, batches).text_forward == count_text_forward_flops(
         METHODS[experiment.method], model, batches[0].to(META)
     )
 

@@ -11,7 +11,7 @@ from bench.environment.files import decode_json, read_bytes_unless_larger
 from bench.labels.vocabulary import read_vocabulary
 from bench.records.record import read_record
 from bench.towers.head_file import read_label_classifier
-from bench.towers.provenance import Provenance, read_provenance
+from bench.towers.provenance import TowerProvenance, read_tower_provenance
 from bench.train.checkpoints import read_checkpoint_metadata
 
 
@@ -33,7 +33,7 @@ def test_file_is_read_fully_or_refused_with_its_name(tmp_path: Path) -> None:
 )
 def test_json_of_another_type_is_a_value_error(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        decode_json(content, Provenance)
+        decode_json(content, TowerProvenance)
 
 
 def test_a_file_of_eight_gigabytes_is_never_read(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ DAMAGED: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
         lambda path: read_label_classifier(path.with_suffix(".safetensors")),
         "",
     ),
-    "a tower": ("t.safetensors", b"half", read_provenance, " is not a safetensors file"),
+    "a tower": ("t.safetensors", b"half", read_tower_provenance, " is not a safetensors file"),
 }
 
 

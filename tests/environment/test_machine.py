@@ -11,7 +11,7 @@ from bench.environment import gpus
 from bench.environment.circumstances import summarize_machine_and_software
 from bench.environment.machine import package_versions
 from bench.environment.tf32 import set_tf32
-from bench.orchestration.runs import Run, execute_run
+from bench.orchestration.runs import FunctionRun, execute_run_and_write_record
 from bench.records.current import collect_circumstances
 from tests.processes import in_child
 from tests.small import circumstances
@@ -91,7 +91,9 @@ def run_where_torch_rounds() -> None:
     """By torch's default cuDNN's convolutions are rounded, and by a variable of NVIDIA's images cuBLAS's products."""
     set_tf32(enabled=True)
     function = f"{__name__}:require_fp32"
-    execute_run(Run(function=function, label="", results="", comparison="", files=("x",)))
+    execute_run_and_write_record(
+        FunctionRun(function=function, label="", results="", comparison="", files=("x",))
+    )
 
 
 def test_runs_in_fp32_round_neither_products_nor_convolutions_to_tf32() -> None:

@@ -14,9 +14,9 @@ from bench.interfaces.method import METHODS, Method
 from bench.measure.costs import (
     META,
     build_tower_and_model_on_meta,
-    count_costs,
-    count_step_flops,
-    meta_images,
+    count_mean_step_flops,
+    count_parameters_and_forward_flops,
+    make_meta_images,
 )
 from bench.records.record import StepFlops
 from bench.train.build import build_untrained_tower, count_trained_parameters
@@ -28,14 +28,19 @@ from tests.small import TWO_BLOCKS, small
 def targets_of(experiment: Experiment, *texts: str) -> Any:
     """The targets of a batch with these captions, or of one caption for each image."""
     captions = texts or ["a dog"] * experiment.training.batch_size
-    return METHODS[experiment.method].targets(experiment)(CaptionsWithRows.from_texts(captions))
+    return METHODS[experiment.method].make_target_function(experiment)(
+        CaptionsWithRows.from_texts(captions)
+    )
 
 
 @pytest.mark.parametrize("method", [*METHODS])
 def test_counted_costs_equal_those_of_the_built_model(method: str) -> None:
     experiment = small(method)
     model = METHODS[method].build_model(build_untrained_tower(experiment), experiment)
-    costs, step = count_costs(experiment), count_step_flops(experiment, [targets_of(experiment)])
+    costs, step = (
+        count_parameters_and_forward_flops(experiment),
+        count_mean_step_flops(experiment, [targets_of(experiment)]),
+    )
     assert costs.trained_parameters == count_trained_parameters(model)
     assert costs.image_flops * experiment.training.batch_size == step.image_forward
     assert costs.text_flops * experiment.training.batch_size == step.text_forward
@@ -46,7 +51,9 @@ def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss(
     experiment = small("clip")
     captions = targets_of(experiment)
     in_autocast = change(experiment, contrastive_precision="autocast")
-    assert count_step_flops(in_autocast, [captions]) == count_step_flops(experiment, [captions])
+    assert count_mean_step_flops(in_autocast, [captions]) == count_mean_step_flops(
+        experiment, [captions]
+    )
 
 
 def test_gathered_images_cost_two_more_products() -> None:
@@ -54,7 +61,7 @@ def test_gathered_images_cost_two_more_products() -> None:
     experiment = small("clip", simulated_global_batch=64)
     captions = targets_of(experiment)
     alone, both = (
-        count_step_flops(change(experiment, gather=gathered), [captions]).step
+        count_mean_step_flops(change(experiment, gather=gathered), [captions]).step
         for gathered in ("captions", "both")
     )
     _, model = build_tower_and_model_on_meta(experiment)
@@ -74,10 +81,10 @@ def test_tower_with_attention_pooling_or_batch_norm_is_counted_as_torch_counts_a
     _, model = build_tower_and_model_on_meta(experiment)
     products = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
     with FlopCounterMode(display=False, custom_mapping=products) as counter:
-        METHODS[method].loss(model, meta_images(2, 32, 3), target.to(META), None).backward()
-    counted = count_step_flops(experiment, [target])
+        METHODS[method].loss(model, make_meta_images(2, 32, 3), target.to(META), None).backward()
+    counted = count_mean_step_flops(experiment, [target])
     assert counted.step == counter.get_total_flops()
-    assert counted.image_forward == 2 * count_costs(experiment).image_flops
+    assert counted.image_forward == 2 * count_parameters_and_forward_flops(experiment).image_flops
 
 
 @pytest.mark.parametrize(
@@ -90,7 +97,10 @@ def test_parameters_and_flops_of_clip_are_those_that_open_clip_publishes(
     """Forward GFLOPs of docs/model_profile.csv; ours are fewer, for the last blocks compute one token alone."""
     experiment = get_experiment(name)
     assert forward_flops_as_released(experiment) / 1e9 == pytest.approx(image + text, abs=0.01)
-    costs, (tower, model) = count_costs(experiment), build_tower_and_model_on_meta(experiment)
+    costs, (tower, model) = (
+        count_parameters_and_forward_flops(experiment),
+        build_tower_and_model_on_meta(experiment),
+    )
     assert costs.trained_parameters / 1e6 == pytest.approx(millions, rel=1e-4)
     saved = of_one_token_alone(len(tower.trunk.positional_embedding), tower.trunk.transformer.width)
     assert (costs.image_flops + saved) / 1e9 == pytest.approx(image, rel=0.01)
@@ -116,9 +126,9 @@ def test_forward_of_a_frozen_encoder_is_counted_without_a_backward(
 
     experiment = small("clip", **TWO_BLOCKS)
     targets = [targets_of(experiment)]
-    assert count_step_flops(experiment, targets).teacher_forward == 0
+    assert count_mean_step_flops(experiment, targets).teacher_forward == 0
     monkeypatch.setattr(type(METHODS["clip"]), "build_model", build_frozen)
-    flops = count_step_flops(experiment, targets)
+    flops = count_mean_step_flops(experiment, targets)
     forward = flops.image_forward if frozen == "tower" else flops.text_forward
     assert flops.teacher_forward == forward
     assert flops.step == pytest.approx(3 * flops.forward - 2 * forward, rel=0.1)
@@ -129,7 +139,9 @@ def test_flops_at_widths_between_the_counted_ones_are_exact() -> None:
     experiment = small("superclip", **TWO_BLOCKS, batch_size=4)
     # Start and end are tokens, too.
     texts = [" ".join(["dog"] * (width - 2)) for width in (3, 6, 10, 14)]
-    counted = count_step_flops(experiment, [targets_of(experiment, *texts)])
-    alone = [count_step_flops(experiment, [targets_of(experiment, *[text] * 4)]) for text in texts]
+    counted = count_mean_step_flops(experiment, [targets_of(experiment, *texts)])
+    alone = [
+        count_mean_step_flops(experiment, [targets_of(experiment, *[text] * 4)]) for text in texts
+    ]
     for name in StepFlops.__struct_fields__:
         assert getattr(counted, name) == sum(getattr(flops, name) for flops in alone) // 4

@@ -12,7 +12,11 @@ import torch
 from bench.console.console import UserError
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.measurement import Measurement
-from bench.measure.figures import FigureSummary, figure_tables, summarize_figures
+from bench.measure.figures import (
+    MeasuredValueSummary,
+    extension_measurement_tables,
+    summarize_extension_measurements,
+)
 from bench.records.record import (
     BetterDirection,
     FigureSpec,
@@ -55,9 +59,10 @@ def records_of(
     ]
 
 
-def found(records: list[Record], *names: str) -> dict[tuple[str, str], FigureSummary]:
+def found(records: list[Record], *names: str) -> dict[tuple[str, str], MeasuredValueSummary]:
     return {
-        (row.figure.name, row.experiment): row for row in summarize_figures(records, names or NAMES)
+        (row.figure.name, row.experiment): row
+        for row in summarize_extension_measurements(records, names or NAMES)
     }
 
 
@@ -107,7 +112,7 @@ def test_figure_that_is_not_above_zero_has_no_ratio_and_the_others_have_one() ->
 
 def test_table_of_each_measurement_has_a_row_for_each_figure_and_experiment() -> None:
     records = records_of({"clip-tiny": {"a": 1.0}, "catlip-tiny": {"a": 2.0}})
-    (table,) = figure_tables(records, NAMES)
+    (table,) = extension_measurement_tables(records, NAMES)
     assert table.title == "Mine"
     assert [(row["figure"], row["experiment"], row["runs"]) for row in table.rows] == [
         ("a, ms", "clip-tiny", ROUNDS),
@@ -121,7 +126,7 @@ def test_records_of_other_figures_are_not_compared() -> None:
         records_of({"catlip-tiny": {"a": 1.0}}, None),
     )
     with pytest.raises(ValueError, match="records of the measurement mine have other figures"):
-        summarize_figures([*first, *other], NAMES)
+        summarize_extension_measurements([*first, *other], NAMES)
 
 
 def test_record_with_values_of_other_figures_is_refused(tmp_path: Path) -> None:
@@ -149,7 +154,9 @@ class Mine(Measurement):
 
 
 def run(returned: Any) -> dict[str, tuple[float, ...]]:
-    return Mine(returned).run(EXPERIMENTS["clip-tiny"], torch.device("cpu"), Path())
+    return Mine(returned).measure_finite_values(
+        EXPERIMENTS["clip-tiny"], torch.device("cpu"), Path()
+    )
 
 
 def test_values_are_numbers_in_the_order_of_the_figures() -> None:

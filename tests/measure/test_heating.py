@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import bench.measure.speed as speed_module
-from bench.measure.heating import until_device_is_hot
+from bench.measure.heating import yield_until_device_is_hot
 from bench.measure.speed import measure_speed, plan_steps_timed_by_phase
 from tests.heated import heat_like_a_gpu
 from tests.processes import in_ranks
@@ -19,7 +19,7 @@ def steps_of_rank(_rank: int, _ranks: int) -> int:
     steps = 0
     with pytest.MonkeyPatch.context() as patch:
         heat_like_a_gpu(patch, 0.5)
-        for _ in until_device_is_hot(CPU):
+        for _ in yield_until_device_is_hot(CPU):
             steps += 1
     return steps
 

@@ -8,12 +8,15 @@ from msgspec.structs import replace
 from bench.experiment.config import FIELDS
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import renamed_with_settings
-from bench.measure.comparison_records import collect_comparison, collect_named_experiments
+from bench.measure.comparison_records import (
+    select_comparable_experiment_records,
+    select_comparison_records,
+)
 from bench.measure.speed_tables import (
-    memory_and_size_table,
-    phase_table,
+    memory_utilisation_and_parameter_table,
+    step_phase_table,
     throughput_table,
-    with_note_on_differences,
+    with_note_on_setting_differences,
 )
 from bench.records.record import Record, read_record
 from tests.small import circumstances
@@ -37,7 +40,7 @@ def timed(name: str, round_: int = 0) -> Record:
 
 def test_experiments_stand_in_the_given_order_and_the_first_that_was_timed_is_the_base() -> None:
     names = ["superclass-tiny", "catlip-tiny", "clip-tiny"]
-    found = collect_named_experiments(
+    found = select_comparable_experiment_records(
         [timed("clip-tiny"), timed("siglip-tiny"), timed("catlip-tiny")], names
     )
     assert found.base == "catlip-tiny"
@@ -48,12 +51,12 @@ def test_experiments_stand_in_the_given_order_and_the_first_that_was_timed_is_th
 
 
 def test_page_and_terminal_have_the_same_figures() -> None:
-    on_page = collect_comparison("c", RECORDS)
-    in_terminal = collect_named_experiments(RECORDS, [*on_page.experiments])
-    for make in (throughput_table, phase_table, memory_and_size_table):
+    on_page = select_comparison_records("c", RECORDS)
+    in_terminal = select_comparable_experiment_records(RECORDS, [*on_page.experiments])
+    for make in (throughput_table, step_phase_table, memory_utilisation_and_parameter_table):
         page, terminal = make(on_page), make(in_terminal)
         assert [row[1:] for row in page.all_rows] == [row[1:] for row in terminal.all_rows] != []
-    assert {row["bound"] for row in phase_table(in_terminal).rows} == {"compute-bound"}
+    assert {row["bound"] for row in step_phase_table(in_terminal).rows} == {"compute-bound"}
 
 
 def test_settings_that_all_experiments_have_stand_once_below_the_table() -> None:
@@ -62,15 +65,18 @@ def test_settings_that_all_experiments_have_stand_once_below_the_table() -> None
         experiment = renamed_with_settings(EXPERIMENTS[name], ["batch_size=6", "image_size=32"])
         records.append(replace(timed(name), experiment=experiment))
     names = [record.experiment_name for record in records]
-    group = collect_named_experiments(records, names)
-    table = with_note_on_differences(throughput_table(group), group)
+    group = select_comparable_experiment_records(records, names)
+    table = with_note_on_setting_differences(throughput_table(group), group)
     assert [row["experiment"] for row in table.rows] == ["clip-tiny", "catlip-tiny"]
     assert "All experiments have batch_size=6, image_size=32." in table.note
-    assert [collect_named_experiments(records[:1], names[:1]).label(names[0])] == ["clip-tiny"]
+    assert [select_comparable_experiment_records(records[:1], names[:1]).short_label(names[0])] == [
+        "clip-tiny"
+    ]
     mixed = [records[0], timed("catlip-tiny")]
     labels = [mixed[0].experiment_name, "catlip-tiny"]
     assert [
-        collect_named_experiments(mixed, labels, FIELDS).label(name) for name in labels
+        select_comparable_experiment_records(mixed, labels, FIELDS).short_label(name)
+        for name in labels
     ] == labels
 
 
@@ -92,9 +98,9 @@ flip: False / True
 def test_the_speed_table_says_which_settings_the_methods_have_of_their_own(
     names: tuple[str, ...], own: str
 ) -> None:
-    found = collect_named_experiments(
+    found = select_comparable_experiment_records(
         [timed(name, round_) for name in names for round_ in range(2)], names
     )
-    note = with_note_on_differences(throughput_table(found), found).note
+    note = with_note_on_setting_differences(throughput_table(found), found).note
     settings = note.partition("The methods' own settings: ")[2]
     assert sorted(settings.removesuffix(".").split("; ")) == sorted(own.strip().split("\n"))

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from bench.measure.tables import failure_table, sample_flaw_table
+from bench.measure.tables import failed_run_table, sample_flaw_table
 from bench.records.record import Failure, Record
 from tests.small import circumstances, small
 from tests.speeds import speed
@@ -35,7 +35,7 @@ def test_failed_runs_are_listed_in_the_order_of_their_starts_by_their_labels() -
             measured=Failure(what=what, reason="no memory left"),
         )
 
-    table = failure_table(
+    table = failed_run_table(
         [failed("speed", "late", "2026-11-30"), failed("scoring", None, "2026-11-29")], str.upper
     )
     rows = [[cell.text_with_note for cell in row] for row in table.all_rows]

@@ -9,8 +9,8 @@ import torch
 from open_clip.model import _build_vision_tower
 
 from models.image_tower import ImageTower, build_image_tower
-from models.open_clip_blocks import replace_image_blocks, uses_class_token_only
-from models.patch_map import compute_patch_map
+from models.open_clip_blocks import replace_blocks_by_image_blocks, uses_class_token_only
+from models.patch_map import compute_patch_feature_map
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as CLIP": {},
@@ -36,10 +36,10 @@ def test_patch_map_equals_open_clips_tokens(variant: str) -> None:
     theirs.proj, theirs.output_tokens = None, True
     ours = copy.deepcopy(theirs)
     ours.output_tokens = False
-    replace_image_blocks(ours.transformer, class_token_only=uses_class_token_only(ours))
+    replace_blocks_by_image_blocks(ours.transformer, class_token_only=uses_class_token_only(ours))
     images = torch.randn(3, 3, 48, 48, dtype=torch.float64)
     tower = ImageTower(ours, 48)
-    found = compute_patch_map(tower, images)
+    found = compute_patch_feature_map(tower, images)
     assert found.shape == (3, 64, 4, 4)
     torch.testing.assert_close(
         found.flatten(2).transpose(1, 2), theirs(images)[1], rtol=1e-10, atol=1e-10
@@ -76,11 +76,14 @@ def test_patch_map_equals_timms_tokens_at_any_size(name: str, sides: tuple[int, 
         images, indices=1, norm=True, intermediates_only=True
     )
     torch.testing.assert_close(
-        compute_patch_map(ImageTower(fixed, 48).eval(), images), expected, rtol=1e-5, atol=1e-5
+        compute_patch_feature_map(ImageTower(fixed, 48).eval(), images),
+        expected,
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 
 @pytest.mark.parametrize("name", ["catlip-bench-tiny", "corenet-vit-tiny", "vit_tiny_patch16_224"])
 def test_image_sizes_not_divisible_by_the_patch_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"100 x 96 px do not divide into patches of 1. px"):
-        compute_patch_map(build_image_tower(name, 48, 0), torch.randn(1, 3, 96, 100))
+        compute_patch_feature_map(build_image_tower(name, 48, 0), torch.randn(1, 3, 96, 100))

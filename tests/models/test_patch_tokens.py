@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.image_tower import ImageTower, build_image_tower
-from models.patch_map import compute_patch_map
+from models.patch_map import compute_patch_feature_map
 
 META = torch.device("meta")
 # Tower, image side, patches, width: towers of 20 families.
@@ -60,10 +60,10 @@ def test_tokens_of_every_family_have_a_place_and_a_width(
     name: str, side: int, patches: int, width: int
 ) -> None:
     with META:
-        tower = build_image_tower(name, side, seed=0, keep_patch_tokens=True).eval()
+        tower = build_image_tower(name, side, seed=0, last_block_computes_patches=True).eval()
         images = torch.empty(2, 3, side, side)
-    assert tower.tokens(images).shape == (2, patches, width)
-    assert tower.infer_token_width() == width
+    assert tower.compute_patch_tokens(images).shape == (2, patches, width)
+    assert tower.infer_patch_token_width() == width
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,10 @@ def test_tokens_of_every_family_have_a_place_and_a_width(
     ],
 )
 def test_tokens_are_the_patch_map_row_by_row_and_train_the_tower(name: str, side: int) -> None:
-    tower = build_image_tower(name, side, seed=0, keep_patch_tokens=True).eval()
+    tower = build_image_tower(name, side, seed=0, last_block_computes_patches=True).eval()
     images = torch.randn(2, 3, side, side)
-    tokens = tower.tokens(images)
-    expected = compute_patch_map(tower, images).flatten(2).transpose(1, 2)
+    tokens = tower.compute_patch_tokens(images)
+    expected = compute_patch_feature_map(tower, images).flatten(2).transpose(1, 2)
     torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=1e-4)
     tokens.square().sum().backward()
     first = next(weight for weight in tower.parameters() if weight.ndim > 1)
@@ -94,7 +94,7 @@ def test_tokens_are_the_patch_map_row_by_row_and_train_the_tower(name: str, side
 def test_mean_of_the_tokens_is_the_feature_of_a_tower_with_mean_pooling(name: str) -> None:
     tower = build_image_tower(name, 48, seed=0, pooling="mean").eval()
     images = torch.randn(3, 3, 48, 48)
-    pooled = tower.tokens(images).mean(1)
+    pooled = tower.compute_patch_tokens(images).mean(1)
     if name.startswith("vit"):  # timm normalises the mean, not the tokens
         pooled = tower.trunk.fc_norm(pooled)
     torch.testing.assert_close(pooled, tower(images), rtol=1e-4, atol=1e-5)
@@ -103,7 +103,7 @@ def test_mean_of_the_tokens_is_the_feature_of_a_tower_with_mean_pooling(name: st
 @pytest.mark.parametrize("name", ["catlip-bench-tiny", "corenet-vit-tiny"])
 def test_feature_is_equal_with_kept_tokens(name: str) -> None:
     images = torch.randn(2, 3, 48, 48)
-    kept = build_image_tower(name, 48, seed=0, keep_patch_tokens=True).eval()
+    kept = build_image_tower(name, 48, seed=0, last_block_computes_patches=True).eval()
     class_token_only = build_image_tower(name, 48, seed=0).eval()
     torch.testing.assert_close(kept(images), class_token_only(images))
 
@@ -111,21 +111,21 @@ def test_feature_is_equal_with_kept_tokens(name: str) -> None:
 def test_dropped_patches_have_no_token() -> None:
     images = torch.randn(2, 3, 48, 48)
     half = build_image_tower(
-        "catlip-bench-tiny", 48, seed=0, patch_drop=0.5, keep_patch_tokens=True
+        "catlip-bench-tiny", 48, seed=0, patch_drop=0.5, last_block_computes_patches=True
     )
-    assert half.train().tokens(images).shape[1] == 8
-    assert half.eval().tokens(images).shape[1] == 16
+    assert half.train().compute_patch_tokens(images).shape[1] == 8
+    assert half.eval().compute_patch_tokens(images).shape[1] == 16
 
 
 @pytest.mark.parametrize("name", ["catlip-bench-tiny", "corenet-vit-tiny"])
 def test_tower_that_computes_the_class_token_alone_says_what_to_do(name: str) -> None:
     tower = build_image_tower(name, 48, seed=0)
     with pytest.raises(ValueError, match="reads_patch_tokens = True"):
-        tower.tokens(torch.randn(1, 3, 48, 48))
+        tower.compute_patch_tokens(torch.randn(1, 3, 48, 48))
 
 
 def test_trunk_without_tokens_is_refused() -> None:
     trunk = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 4))
     tower = ImageTower(trunk, 8)
     with pytest.raises(ValueError, match="has no patch tokens"):
-        tower.infer_token_width()
+        tower.infer_patch_token_width()

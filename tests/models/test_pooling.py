@@ -29,7 +29,7 @@ def built(method: str, **changes: object) -> tuple[Any, Tensor, Any]:
     return (
         model,
         torch.randn(3, 3, 48, 48, dtype=torch.float64),
-        METHODS[method].targets(experiment)(CAPTIONS),
+        METHODS[method].make_target_function(experiment)(CAPTIONS),
     )
 
 

@@ -16,12 +16,12 @@ from open_clip.transformer import VisionTransformer
 
 from bench.data.targets import CaptionTokens
 from bench.experiment.fields import TextPadding
-from models import open_clip_config, text_tower
+from models import find_open_clip_config, text_tower
 from models.image_tower import build_image_tower
 from models.open_clip_blocks import (
     ClassTokenOnlyBlock,
     ImageBlock,
-    replace_image_blocks,
+    replace_blocks_by_image_blocks,
     uses_class_token_only,
 )
 from models.text_tower import TextTower, build_text_tower
@@ -58,11 +58,11 @@ def test_bucketed_batch_equals_open_clips_padded_batch(padding: TextPadding, var
 
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "coca_ViT-B-32"])
 def test_padded_text_tower_equals_open_clips(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = open_clip_config(name)
+    whole = find_open_clip_config(name)
     assert whole is not None
     small = whole["text_cfg"] | {"width": 32, "heads": 2, "layers": 2}
     monkeypatch.setattr(
-        text_tower, "open_clip_config", lambda _: whole | {"embed_dim": 32, "text_cfg": small}
+        text_tower, "find_open_clip_config", lambda _: whole | {"embed_dim": 32, "text_cfg": small}
     )
     ours = build_text_tower(name, 12, 50, 0)
     tokens = CaptionTokens.from_ids_without_start_and_end(
@@ -111,7 +111,7 @@ def test_our_blocks_change_neither_feature_nor_gradient(pool: str, scaled: float
     theirs = VisionTransformer(**sizes, pool_type=pool, ls_init_value=scaled).double()
     theirs.proj = None
     ours = copy.deepcopy(theirs)
-    replace_image_blocks(ours.transformer, class_token_only=uses_class_token_only(ours))
+    replace_blocks_by_image_blocks(ours.transformer, class_token_only=uses_class_token_only(ours))
     kinds = [type(block) for block in ours.transformer.resblocks]
     assert kinds == [ImageBlock, ImageBlock, ClassTokenOnlyBlock if pool == "tok" else ImageBlock]
     images = torch.randn(3, 3, 24, 24, dtype=torch.float64)

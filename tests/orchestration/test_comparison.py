@@ -7,11 +7,11 @@ import pytest
 from bench.console.console import UserError
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.orchestration.budgets import image_budgets, with_training_images
+from bench.orchestration.budgets import image_budgets, with_training_images_and_short_warmup
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
-from bench.orchestration.runs import Run
-from bench.orchestration.scope import Scope
+from bench.orchestration.runs import FunctionRun
+from bench.orchestration.scope import ComparisonScope
 from bench.records.record import (
     CooledDownTower,
     Failure,
@@ -34,12 +34,12 @@ class RecordingRunner(Runner):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls = list[tuple[list[Run], int, int]]()
+        self.calls = list[tuple[list[FunctionRun], int, int]]()
 
-    def run(self, runs: list[Run], *, max_parallel: int = 1, threads: int) -> None:
+    def run(self, runs: list[FunctionRun], *, max_parallel: int = 1, threads: int) -> None:
         self.calls.append((list(runs), max_parallel, threads))
 
-    def run_interleaved(self, runs: list[Run], *, threads: int) -> None:
+    def run_interleaved(self, runs: list[FunctionRun], *, threads: int) -> None:
         self.calls.append((list(runs), len(runs), threads))
 
 
@@ -74,11 +74,13 @@ def budgets_after(rates: dict[str, list[float]], folder: Path) -> dict[str, dict
             )
     runner = RecordingRunner()
     comparison = Comparison("c", folder, PAIR, cores=4, on_gpu=False, runner=runner)
-    comparison.train(Scope("default", 6, half_way=False))
+    comparison.train_towers(ComparisonScope("default", 6, half_way=False))
     ((runs, max_parallel, threads),) = runner.calls
     assert (max_parallel, threads) == (2, 2)
     return {
-        run.experiment.name: run.arguments["budgets"] for run in runs if run.experiment is not None
+        run.experiment.name: run.arguments["images_by_budget"]
+        for run in runs
+        if run.experiment is not None
     }
 
 
@@ -88,10 +90,15 @@ def test_steady_speeds_give_an_equal_device_seconds_budget(tmp_path: Path) -> No
     assert budgets["clip-tiny"] == {"equal images": 80_000, "equal device seconds": 80_000}
     assert budgets["catlip-tiny"] == {"equal images": 80_000, "equal device seconds": 96_000}
     halves = image_budgets(
-        with_training_images(EXPERIMENTS["clip-tiny"], 12_800), {}, half_way=True
+        with_training_images_and_short_warmup(EXPERIMENTS["clip-tiny"], 12_800), {}, half_way=True
     )
     assert halves == {"equal images": 12_800, "half of equal images": 6_400}
-    assert with_training_images(EXPERIMENTS["clip-tiny"], 5_000).training.warmup_images == 500
+    assert (
+        with_training_images_and_short_warmup(
+            EXPERIMENTS["clip-tiny"], 5_000
+        ).training.warmup_images
+        == 500
+    )
 
 
 @pytest.mark.parametrize("clip_rates", [[1000.0, 50.0, 990.0], [1000.0]])
@@ -152,7 +159,7 @@ def test_later_rounds_on_a_cpu_have_the_flops_of_the_first(
     )
     comparison.measure_speed(1)
     monkeypatch.setattr(
-        "bench.measure.speed.count_step_flops", lambda *_: pytest.fail("counted again")
+        "bench.measure.speed.count_mean_step_flops", lambda *_: pytest.fail("counted again")
     )
     comparison.measure_speed(2, first_round=1)
     measured = [record.measured for record in comparison.records()]
@@ -167,7 +174,7 @@ def test_remaining_time_is_known_after_the_first_round(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Logging(Runner):
-        def run_interleaved(self, runs: list[Run], *, threads: int) -> None:  # noqa: ARG002
+        def run_interleaved(self, runs: list[FunctionRun], *, threads: int) -> None:  # noqa: ARG002
             self.progress._next_line = 0.0
             self.progress.log_run_start(runs[0].label)
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.runner import Runner, SlotPipes, grant_slots_in_turn
-from bench.orchestration.runs import Run
+from bench.orchestration.runner import Runner, TimeSlotPipes, grant_time_slots_in_turn
+from bench.orchestration.runs import FunctionRun
 from bench.records.record import Speed, read_record
 from tests.processes import Parting
 from tests.small import few_images
@@ -30,14 +30,14 @@ for turn in range(int(sys.argv[2])):
 
 
 def start(
-    folder: Path, seat: SlotPipes, name: str, turns: int, dies_in: int = -1
+    folder: Path, seat: TimeSlotPipes, name: str, turns: int, dies_in: int = -1
 ) -> subprocess.Popen[bytes]:
     """Start a run with a seat; here its ends are closed, as the runner closes them."""
     child = subprocess.Popen(
         [sys.executable, "-c", RUN, name, str(turns), str(dies_in)],
         cwd=folder,
-        env=os.environ | seat.environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        pass_fds=seat.child_fds,
+        env=os.environ | seat.environment_variable | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        pass_fds=seat.inherited_file_descriptors,
         stderr=subprocess.DEVNULL,
     )
     seat.close()
@@ -45,10 +45,10 @@ def start(
 
 
 def test_one_process_runs_at_a_time_in_order(tmp_path: Path) -> None:
-    seats = {name: SlotPipes.create() for name in "abc"}
+    seats = {name: TimeSlotPipes.create() for name in "abc"}
     runs = [start(tmp_path, seats["a"], "a", 3), start(tmp_path, seats["b"], "b", 4, dies_in=1)]
     seats["c"].close()  # a run that was never started
-    grant_slots_in_turn(seats.values())
+    grant_time_slots_in_turn(seats.values())
     assert [run.wait() for run in runs] == [0, 1]
     turns = ["a", "b", "a", "b", "a"]
     text = (tmp_path / "log").read_text().splitlines()
@@ -56,7 +56,7 @@ def test_one_process_runs_at_a_time_in_order(tmp_path: Path) -> None:
 
 
 def test_run_ends_if_its_scheduler_is_gone(tmp_path: Path) -> None:
-    seat = SlotPipes.create()
+    seat = TimeSlotPipes.create()
     run = start(tmp_path, seat, "a", 1)
     os.close(seat.grant_write)
     assert run.wait(30) == 1
@@ -65,10 +65,14 @@ def test_run_ends_if_its_scheduler_is_gone(tmp_path: Path) -> None:
 class OthersPart(Parting):
     """Starts runs with a slot as a command does; others fork."""
 
-    def _run_in_process(
-        self, run: Run, settings: dict[str, str], slot: SlotPipes | None = None
+    def _execute_and_return_failure_reason(
+        self, run: FunctionRun, settings: dict[str, str], slot: TimeSlotPipes | None = None
     ) -> str:
-        start = Parting._run_in_process if slot is None else Runner._run_in_process
+        start = (
+            Parting._execute_and_return_failure_reason
+            if slot is None
+            else Runner._execute_and_return_failure_reason
+        )
         return start(self, run, settings, slot)
 
 
@@ -89,7 +93,7 @@ def test_interleaved_runs_leave_the_same_records_and_the_reason_of_one_that_fail
     assert failure.startswith("speed of diverges, round 1 of 1: ")
     assert "is not finite" in failure
     for run, experiment in zip(runs, experiments, strict=False):
-        speed = read_record(run.path).measured
+        speed = read_record(run.first_file).measured
         assert isinstance(speed, Speed)
         assert len(speed.window_seconds) >= experiment.timing.windows
         assert {len(seconds) for seconds in speed.phase_seconds.values()} == {

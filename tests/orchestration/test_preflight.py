@@ -14,9 +14,9 @@ from bench.experiment.config import FIELDS, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.orchestration import preflight, runs
 from bench.orchestration.preflight import (
-    check_and_prepare,
+    require_runnable_and_prepare_data,
     reserve_comparison_name,
-    resume_comparison,
+    resume_comparison_and_remove_failures,
 )
 from bench.records.record import record_path, write_record
 from tests.data.shards import write_shards
@@ -28,7 +28,7 @@ def test_comparison_on_shards_decodes_nothing_of_the_pack(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     experiment = change(EXPERIMENTS["clip-tiny"], data=str(write_shards(tmp_path / "shards")))
-    check_and_prepare(tmp_path / "results", [experiment])
+    require_runnable_and_prepare_data(tmp_path / "results", [experiment])
     assert not (tmp_path / "caches" / "catlip-bench").exists()
 
 
@@ -36,7 +36,7 @@ def test_subset_of_every_experiment_on_the_same_data_is_checked(tmp_path: Path) 
     whole = change(EXPERIMENTS["clip-tiny"], data=str(write_shards(tmp_path / "shards")))
     part = change(whole, name="part", subset=str(tmp_path / "missing.csv"))
     with pytest.raises((ValueError, OSError), match=r"missing\.csv"):
-        check_and_prepare(tmp_path / "results", [part, whole], may_differ=FIELDS)
+        require_runnable_and_prepare_data(tmp_path / "results", [part, whole], may_differ=FIELDS)
 
 
 @pytest.mark.parametrize(("driver", "is_refused"), [("580.1", False), ("570.2", True)])
@@ -58,12 +58,15 @@ def test_rounds_of_another_driver_are_not_continued(
     monkeypatch.setattr(preflight, "read_gpu_settings", lambda _: {"driver": driver})
     monkeypatch.setattr(preflight, "get_first_gpu_nvml_handle", lambda: None)
     if not is_refused:
-        assert len(resume_comparison(tmp_path, "measure", [experiment]).records()) == 1
+        assert (
+            len(resume_comparison_and_remove_failures(tmp_path, "measure", [experiment]).records())
+            == 1
+        )
         return
     with pytest.raises(
         ValueError, match=r"driver 580\.1, not 570\.2: begin a new comparison without --resume"
     ):
-        resume_comparison(tmp_path, "measure", [experiment])
+        resume_comparison_and_remove_failures(tmp_path, "measure", [experiment])
 
 
 def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> None:
@@ -116,4 +119,4 @@ def test_settings_that_need_whole_weights_are_refused_over_sharded_processes(
     for field, value in (("ema_decay", 0.9), ("log_grad_norm", True), ("optimizer", "muon")):
         sharded = change(EXPERIMENTS["clip-tiny"], sharding="fsdp2", **{field: value})
         with pytest.raises(ValueError, match=f"clip-tiny: {field}(=muon)? needs sharding=ddp"):
-            check_and_prepare(tmp_path, [sharded])
+            require_runnable_and_prepare_data(tmp_path, [sharded])

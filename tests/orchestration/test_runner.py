@@ -14,7 +14,7 @@ import pytest
 from bench.__main__ import main
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
-from bench.orchestration.runs import Run, call_function, decode_run
+from bench.orchestration.runs import FunctionRun, call_function, decode_run_from_json
 from bench.records.record import Failure, Memory, Speed, StepFlops, read_record, read_records
 from tests.processes import LONGEST_SECONDS, Parting, have_ended, run_of, wait_until
 from tests.small import few_images
@@ -22,7 +22,7 @@ from tests.small import few_images
 ROOT = Path(__file__).parents[2]
 
 
-def make_run(results: Path, kind: str = "speed", **changes: object) -> Run:
+def make_run(results: Path, kind: str = "speed", **changes: object) -> FunctionRun:
     """Return a run of a small experiment."""
     comparison = Comparison(
         "c", results, [few_images("catlip", **changes)], cores=1, on_gpu=False, runner=Runner()
@@ -33,7 +33,7 @@ def make_run(results: Path, kind: str = "speed", **changes: object) -> Run:
     return comparison.new_run(function, kind, comparison.experiments[0], "memory of catlip")
 
 
-def execute(*runs: Run, max_parallel: int = 1, kind: type[Runner] = Runner) -> Runner:
+def execute(*runs: FunctionRun, max_parallel: int = 1, kind: type[Runner] = Runner) -> Runner:
     runner = kind()
     runner.run(runs, max_parallel=max_parallel, threads=1)
     return runner
@@ -44,14 +44,14 @@ def test_a_run_leaves_its_record_and_is_not_run_again(
 ) -> None:
     run = make_run(results)
     assert not execute(run, kind=Parting).failures
-    record = read_record(run.path)
+    record = read_record(run.first_file)
     assert isinstance(record.measured, Speed)
     assert record.experiment == run.experiment
     assert len(record.measured.window_seconds) >= 2
-    written = run.path.stat().st_mtime_ns
+    written = run.first_file.stat().st_mtime_ns
     capfd.readouterr()
     execute(run)
-    assert run.path.stat().st_mtime_ns == written
+    assert run.first_file.stat().st_mtime_ns == written
     assert not capfd.readouterr().err
 
 
@@ -63,14 +63,14 @@ def test_failed_run_is_recorded_and_the_others_continue(results: Path) -> None:
     contents = [record.measured for record in read_records(results, "c")]
     failure = next(content for content in contents if isinstance(content, Failure))
     assert "no tower named 'no-such-tower'" in failure.reason
-    memory = read_record(good.path).measured
+    memory = read_record(good.first_file).measured
     assert isinstance(memory, Memory)
     assert memory.peak_rss_bytes is None or memory.peak_rss_bytes > 0
 
 
 def test_function_gets_its_arguments_by_its_annotations() -> None:
     """They come as JSON; what the run knows is passed where the signature names it."""
-    run = Run(
+    run = FunctionRun(
         function=f"{__name__}:check_arguments",
         label="x",
         results="/r",
@@ -78,7 +78,7 @@ def test_function_gets_its_arguments_by_its_annotations() -> None:
         files=("/r/x.json",),
         arguments={"flops": FLOPS, "names": ("a", "b"), "folder": Path("/f")},
     )
-    decoded = decode_run(run.encode())
+    decoded = decode_run_from_json(run.encode_as_json())
     known = {"results": Path(decoded.results), "device": None}
     failure = call_function(decoded.function, known, decoded.arguments)
     assert failure == Failure(what="x", reason="called")

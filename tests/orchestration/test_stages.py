@@ -11,21 +11,21 @@ from bench.cli.default_comparison import plan_remaining_stages
 from bench.experiment.experiments import DEFAULT_METHODS, EXPERIMENTS
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
-from bench.orchestration.scope import MAX_IMAGES, scopes_by_name
+from bench.orchestration.scope import MAX_IMAGES, make_scopes_by_name
 from bench.orchestration.stages import (
     IMAGES_STEP,
     MAX_SEEDS,
     MIN_IMAGES,
-    FirstRoundTimes,
+    RemainingStageTimes,
+    estimate_remaining_stage_times,
     fit_scope_to_time,
-    read_first_round_times,
 )
 from bench.records.record import record_path, write_record
 from bench.statistics.ratios import MIN_RUNS
 from tests.orchestration.test_comparison import timed
 
 DEFAULT = [EXPERIMENTS[f"{name}-tiny"] for name in DEFAULT_METHODS]
-SCOPE = scopes_by_name(on_gpu=False)["default"]
+SCOPE = make_scopes_by_name(on_gpu=False)["default"]
 SMALLEST = replace(SCOPE, rounds=MIN_RUNS, images=MIN_IMAGES, half_way=False, curves=())
 
 
@@ -33,7 +33,7 @@ SMALLEST = replace(SCOPE, rounds=MIN_RUNS, images=MIN_IMAGES, half_way=False, cu
 def test_most_that_fits_into_the_time_is_chosen(
     rate: float, round_seconds: float, seconds: float
 ) -> None:
-    times = FirstRoundTimes(len(DEFAULT), 2, round_seconds, rate)
+    times = RemainingStageTimes(len(DEFAULT), 2, round_seconds, rate)
     scope = fit_scope_to_time(SCOPE, seconds, times.expected_seconds_left)
     assert scope.images is not None
     assert MIN_IMAGES <= scope.images <= MAX_IMAGES
@@ -54,11 +54,11 @@ def test_most_that_fits_into_the_time_is_chosen(
 def test_more_time_or_a_faster_machine_never_trains_less() -> None:
     sizes = list[tuple[int, int, int | None]]()
     for rate, minutes in ((100.0, 10), (100.0, 30), (400.0, 30), (400.0, 60), (1600.0, 60)):
-        times = FirstRoundTimes(len(DEFAULT), 2, 40.0, rate)
+        times = RemainingStageTimes(len(DEFAULT), 2, 40.0, rate)
         scope = fit_scope_to_time(SCOPE, 60 * minutes, times.expected_seconds_left)
         sizes.append((scope.rounds, len(scope.seeds), scope.images))
     assert sizes == sorted(sizes)
-    two_quiet_cores = FirstRoundTimes(len(DEFAULT), 2, 40.0, 900.0)
+    two_quiet_cores = RemainingStageTimes(len(DEFAULT), 2, 40.0, 900.0)
     scope = fit_scope_to_time(SCOPE, 11 * 60, two_quiet_cores.expected_seconds_left)
     assert (scope.rounds, scope.seeds) == (10, (0,))
 
@@ -66,10 +66,10 @@ def test_more_time_or_a_faster_machine_never_trains_less() -> None:
 def test_first_round_tells_the_rate_of_the_slowest_experiment() -> None:
     rates = (1000.0, 800.0, 1200.0, 900.0)
     records = [timed(experiment, rate, 0) for experiment, rate in zip(DEFAULT, rates, strict=True)]
-    times = read_first_round_times([*records, timed(DEFAULT[0], 1.0, 1)], 4, 2, 40.0)
+    times = estimate_remaining_stage_times([*records, timed(DEFAULT[0], 1.0, 1)], 4, 2, 40.0)
     assert times is not None
     assert times.images_per_second == pytest.approx(800.0)
-    assert read_first_round_times(records[1:], 4, 2, 40.0) is None
+    assert estimate_remaining_stage_times(records[1:], 4, 2, 40.0) is None
 
 
 @pytest.fixture
@@ -86,7 +86,10 @@ def test_stages_are_planned_once_and_kept_for_a_resumed_comparison(
     name: str, comparison: Comparison, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Only the default scope is fitted to the time that is left."""
-    scope, times = scopes_by_name(on_gpu=False)[name], comparison.read_first_round_times()
+    scope, times = (
+        make_scopes_by_name(on_gpu=False)[name],
+        comparison.estimate_remaining_stage_times(),
+    )
     assert times is not None
     planned = plan_remaining_stages(comparison, scope, times, 5 * 60, is_limit=False)
     assert (planned == scope) == (name != "default")
@@ -95,7 +98,7 @@ def test_stages_are_planned_once_and_kept_for_a_resumed_comparison(
 
 
 def test_limit_that_is_too_short_is_refused_with_one_that_is_enough(comparison: Comparison) -> None:
-    times = comparison.read_first_round_times()
+    times = comparison.estimate_remaining_stage_times()
     assert times is not None
     with pytest.raises(ValueError, match="--minutes is too short") as refused:
         plan_remaining_stages(comparison, SCOPE, times, 60.0, is_limit=True)

@@ -24,7 +24,10 @@ from bench.data.held_out import ALIKE, HELD_OUT_FILE, NAMED, SHOWN, Reason
 from bench.data.manifest import user_cache_folder
 from bench.data.pack import PackImages, load_pack_images
 from bench.labels.wordnet import lexicon
-from bench.transfer.feature_extractor import compute_hog_and_colour, compute_raw_pixels
+from bench.transfer.feature_extractor import (
+    compute_hog_and_colour_histograms,
+    compute_pixels_of_shrunk_images,
+)
 from bench.transfer.tasks.image_sources import composite_on_white
 
 GROUPS = ("activities", "animals-nature", "food-drink", "objects", "travel-places")
@@ -97,9 +100,9 @@ class UnitFeatures:
 
     def __init__(self, images: PackImages, rows: Sequence[int]) -> None:
         source = composite_on_white(images.pixels[list(rows)])
-        pixels = torch.from_numpy(compute_raw_pixels(source)).float()
+        pixels = torch.from_numpy(compute_pixels_of_shrunk_images(source)).float()
         self.pixels = F.normalize(pixels - pixels.mean(1, keepdim=True))
-        self.hog = F.normalize(torch.from_numpy(compute_hog_and_colour(source)).float())
+        self.hog = F.normalize(torch.from_numpy(compute_hog_and_colour_histograms(source)).float())
 
     def excess(self, others: "UnitFeatures") -> Float[Tensor, " images"]:
         """Return by how much each image exceeds a limit with one of the others; near duplicates are above 0."""

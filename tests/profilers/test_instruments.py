@@ -24,10 +24,14 @@ from bench.data.stream import PackStream
 from bench.environment.machine import default_device
 from bench.experiment.config import Experiment
 from bench.measure.memory import (
-    count_peak_tensor_bytes,
     measure_memory,
+    take_step_and_count_peak_tensor_bytes,
 )
-from bench.measure.speed import measure_speed, time_until_enough_windows, windows_of_one_image
+from bench.measure.speed import (
+    measure_speed,
+    steps_as_windows_of_one_image,
+    time_until_enough_windows,
+)
 from bench.measure.timed_run import TimedRun
 from bench.methods.clip import Clip
 from bench.profilers.clock import Elapsed, time_synchronized_block
@@ -192,7 +196,7 @@ def count_weights_alive(experiment: Experiment, results: Path) -> int:
         patch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
         patch.setattr("bench.measure.memory.build_train_run", build)
         patch.setattr(
-            "bench.measure.memory.count_peak_tensor_bytes",
+            "bench.measure.memory.take_step_and_count_peak_tensor_bytes",
             lambda _: alive.append(sum(one() is not None for one in weights)),
         )
         measure_memory(experiment, CPU, results)
@@ -288,12 +292,12 @@ def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
         interval_gauges={"slowed by heat percent": lambda: lambda: next(readings)}
     )
     monkeypatch.setattr("bench.measure.speed.make_device_gauges", lambda _: reader)
-    monkeypatch.setattr("bench.measure.speed.measure_waiting_cores", lambda *_: 0.0)
+    monkeypatch.setattr("bench.measure.speed.measure_core_wait_seconds_per_second", lambda *_: 0.0)
     run = build_train_run(open_batch_stream(few_images("catlip"), CPU, results))
     timed = time_until_enough_windows(run, range(2), steps_per_window=1)
     assert [window.throttled_percent for window in timed.windows] == [0.0, 40.0, 0.0]
     assert timed.left_out == {}
-    assert windows_of_one_image(timed.windows, 2).num_counted() == 2
+    assert steps_as_windows_of_one_image(timed.windows, 2).num_counted() == 2
 
 
 def test_injected_slowdown_is_a_fraction_of_the_step_time(
@@ -337,7 +341,7 @@ def test_cpu_memory_has_a_peak_and_no_cuda_counts(
     def fails(_: object) -> int:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("bench.measure.memory.count_peak_tensor_bytes", fails)
+    monkeypatch.setattr("bench.measure.memory.take_step_and_count_peak_tensor_bytes", fails)
     memory = measure_memory(few_images("catlip"), CPU, results)
     assert memory.peak_tensor_bytes is None
     assert memory.peak_rss_bytes is not None
@@ -346,7 +350,7 @@ def test_cpu_memory_has_a_peak_and_no_cuda_counts(
 def test_tensors_of_a_step_are_the_same_on_every_run_and_grow_with_the_batch(results: Path) -> None:
     def count(batch_size: int) -> int:
         experiment = few_images("superclass", **TWO_BLOCKS, batch_size=batch_size)
-        return count_peak_tensor_bytes(open_batch_stream(experiment, CPU, results))
+        return take_step_and_count_peak_tensor_bytes(open_batch_stream(experiment, CPU, results))
 
     assert count(16) == count(16) < count(32)
 

@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.__main__ import main
-from bench.interfaces.sections import OtherResults
+from bench.interfaces.sections import IncomparableResults
 from bench.interfaces.verb import REPORT_VERBS, VERBS
 from bench.records.record import Record, TransferScores, read_records
 from reports.page import render_comparison_page
@@ -78,7 +78,9 @@ def pages(
     records = [*map(of_two_tasks, whole), *few_labels(make)]
     texts = {
         "page": render_comparison_page(
-            "one", records, others=[OtherResults(["another"], records, "Not joined.")]
+            "one",
+            records,
+            incomparable_results=[IncomparableResults(["another"], records, "Not joined.")],
         ),
         "explanation": render_comparison_page(
             "x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from bench.interfaces.sections import OtherResults
+from bench.interfaces.sections import IncomparableResults
 from bench.records.record import Record
 from reports.page import render_comparison_page
 from tests.reports.accuracy.test_few_labels import curve_record, head_record, metric_record
@@ -29,8 +29,8 @@ def hostile_page(make: Make, whole: list[Record]) -> str:
     """A page of every kind of record, each string a payload."""
     records = [*map(short, whole), *few_labels(make), make["failure"]()]
     hostile_records = list(map(hostile, records))
-    others = [OtherResults([PAYLOAD], hostile_records, PAYLOAD)]
-    return render_comparison_page(PAYLOAD, hostile_records, others=others)
+    others = [IncomparableResults([PAYLOAD], hostile_records, PAYLOAD)]
+    return render_comparison_page(PAYLOAD, hostile_records, incomparable_results=others)
 
 
 def require_text(text: str) -> None:

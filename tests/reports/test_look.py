@@ -19,7 +19,7 @@ from reports.render.svg import (
     colour_and_marker,
     figure_to_svg,
     open_figure,
-    spread_labels,
+    spread_label_positions,
 )
 
 ON_PAPER = ("ink", "muted", "link", *(f"series-{number}" for number in range(1, len(SERIES) + 1)))
@@ -79,7 +79,7 @@ def test_charts_take_colours_and_fonts_from_the_style_sheet() -> None:
 
 @given(st.lists(st.floats(-10, 110), max_size=12), st.floats(0.1, 30))
 def test_labels_do_not_overlap_and_keep_their_order(wanted: list[float], gap: float) -> None:
-    placed = spread_labels(wanted, gap, 0, 100)
+    placed = spread_label_positions(wanted, gap, 0, 100)
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     least = min(gap, 100 / max(len(wanted) - 1, 1))
     assert all(placed[b] - placed[a] >= least - 1e-6 for a, b in pairwise(order))

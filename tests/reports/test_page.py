@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.interfaces.sections import Block, OtherResults, PageContext, Section, Text
+from bench.interfaces.sections import Block, IncomparableResults, PageContext, Paragraph, Section
 from bench.measure.timed_run import TimedRun
 from bench.records.record import Record, Speed, TransferScores
 from bench.statistics.intervals import accuracy_with_wilson_interval, mean_with_interval
@@ -76,7 +76,9 @@ class Document(HTMLParser):
 
 def rates(records: list[Record], name: str) -> dict[int, float]:
     return {
-        one.measured.round: TimedRun(one.experiment, one.measured).images_per_second()
+        one.measured.round: TimedRun(
+            one.experiment, one.measured
+        ).images_per_second_preferably_undisturbed()
         for one in records
         if isinstance(one.measured, Speed) and one.experiment and one.experiment.name == name
     }
@@ -85,13 +87,17 @@ def rates(records: list[Record], name: str) -> dict[int, float]:
 @pytest.fixture(scope="module")
 def text(whole: list[Record]) -> str:
     return render_comparison_page(
-        "one", whole, others=[OtherResults(["older"], whole, "Not joined.")]
+        "one", whole, incomparable_results=[IncomparableResults(["older"], whole, "Not joined.")]
     )
 
 
 def test_equal_records_give_equal_bytes(whole: list[Record], text: str) -> None:
     assert (
-        render_comparison_page("one", whole, others=[OtherResults(["older"], whole, "Not joined.")])
+        render_comparison_page(
+            "one",
+            whole,
+            incomparable_results=[IncomparableResults(["older"], whole, "Not joined.")],
+        )
         == text
     )
 
@@ -288,13 +294,15 @@ def test_section_in_the_answer_has_no_heading_and_its_failure_is_one_line(
     whole: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def build(context: PageContext) -> list[Block]:
-        return [Text(f"The folder has {len(context.folder)} records.")]
+        return [Paragraph(f"The folder has {len(context.folder_records)} records.")]
 
     def shown(section: Section, failed: list[str]) -> str:
         monkeypatch.setattr(
             "reports.page.list_extension_sections", lambda _: [(section, "mine.py")]
         )
-        text = render_comparison_page("x", whole[:3], folder=whole[:3], section_errors=failed)
+        text = render_comparison_page(
+            "x", whole[:3], folder_records=whole[:3], section_errors=failed
+        )
         answer, below = text[text.index('id="answer"') :].split("</section>", 1)
         assert 'id="mine"' not in below
         return answer

@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from bench.experiment.config import change
-from bench.interfaces.sections import OtherResults
-from bench.measure.comparison_records import collect_comparison
+from bench.interfaces.sections import IncomparableResults
+from bench.measure.comparison_records import select_comparison_records
 from bench.records.record import Memory, Record, Speed, Training, TransferScores
 from bench.records.scores import AccuracyScore
 from bench.transfer.subject_scores import collect_full_label_scores
@@ -143,7 +143,7 @@ def test_results_apart_are_shown_with_speeds_ratios_and_accuracies(
     assert joined.records == other
     (apart,) = others
     text = render_comparison_page(
-        "x", speeds, others=[OtherResults(["other"], other, apart.reason)]
+        "x", speeds, incomparable_results=[IncomparableResults(["other"], other, apart.reason)]
     )
     alone = render_comparison_page("y", other)
     for title in ("Throughput of each experiment", "Accuracy on every task"):
@@ -183,7 +183,7 @@ def test_random_init_baselines_of_two_poolings_stand_apart_and_each_tower_gains_
         for one in records
         if one.measured.subject == "clip-tiny" and one.measured.images == 80_000
     )
-    comparison = collect_comparison("x", [baseline, pooled, tower, own_pooling])
+    comparison = select_comparison_records("x", [baseline, pooled, tower, own_pooling])
     points = collect_full_label_scores(comparison).main_accuracies("rooms")
     by_subject = {point.subject: point for point in points if point.gain is not None}
     assert by_subject["superclass-tiny"].gain.value == by_subject["superclass-tiny"].accuracy.value

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.experiment.config import change
-from bench.measure.observations import SECONDS, observations_of_record, read_observations
+from bench.measure.metric_values import SECONDS, metric_values_of_record, read_metric_values
 from reports.series import build_history
 from tests.documents import commits, written
 
@@ -16,7 +16,7 @@ Make = dict[str, Callable[..., Any]]
 
 
 def history(folder: Path, *documents: dict[str, Any]) -> Any:
-    return build_history(read_observations([written(folder, *documents)]))
+    return build_history(read_metric_values([written(folder, *documents)]))
 
 
 def test_machines_and_settings_are_never_joined(tmp_path: Path, make: Make) -> None:
@@ -28,15 +28,15 @@ def test_machines_and_settings_are_never_joined(tmp_path: Path, make: Make) -> N
         one, experiment=change(one.experiment, batch_size=64, images=64, warmup_images=0)
     )
     joined = build_history(
-        [*observations_of_record(one), *observations_of_record(make["speed"]("clip-tiny", 1))]
+        [*metric_values_of_record(one), *metric_values_of_record(make["speed"]("clip-tiny", 1))]
     )
-    apart = build_history([*observations_of_record(one), *observations_of_record(other)])
+    apart = build_history([*metric_values_of_record(one), *metric_values_of_record(other)])
     assert 2 * len(joined.series) == len(apart.series)
     upgraded = replace(one.circumstances, packages={"torch": "99"})
     apart = build_history(
         [
-            *observations_of_record(one),
-            *observations_of_record(replace(one, circumstances=upgraded)),
+            *metric_values_of_record(one),
+            *metric_values_of_record(replace(one, circumstances=upgraded)),
         ]
     )
     assert 2 * len(joined.series) == len(apart.series)

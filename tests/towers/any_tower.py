@@ -13,7 +13,7 @@ from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import METHODS
 from bench.towers.export import export_tower
-from bench.towers.provenance import Provenance
+from bench.towers.provenance import TowerProvenance
 from bench.towers.tower_from import LoadedTower
 from bench.train.step import make_train_step
 from models.image_tower import ImageTower
@@ -48,7 +48,9 @@ def take_step(experiment: Experiment, tower: ImageTower) -> None:
     step: Any = make_train_step(experiment, model, method, "fp32", compiled=False)
     captions = CaptionsWithRows.from_texts(["a red apple", "two dogs and a cat"])
     side = experiment.image.image_size
-    loss = step.forward(Batch(torch.randn(2, 3, side, side), method.targets(experiment)(captions)))
+    loss = step.forward(
+        Batch(torch.randn(2, 3, side, side), method.make_target_function(experiment)(captions))
+    )
     step.backward(loss)
     trained = {name: one.grad for name, one in tower.named_parameters() if one.requires_grad}
     assert not [
@@ -59,9 +61,9 @@ def take_step(experiment: Experiment, tower: ImageTower) -> None:
     assert step.update(loss.detach(), 1e-3).isfinite()
 
 
-def provenance_of(experiment: Experiment) -> Provenance:
+def provenance_of(experiment: Experiment) -> TowerProvenance:
     """Return the metadata of a tower that saw a batch."""
-    return Provenance(experiment=experiment, images=2, budgets=())
+    return TowerProvenance(experiment=experiment, images=2, budgets=())
 
 
 def assert_timm_computes_the_same(loaded: LoadedTower, folder: Path) -> None:

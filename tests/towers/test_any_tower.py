@@ -12,7 +12,7 @@ from bench.towers.head_file import save_weights
 from bench.towers.tower_from import load_tower
 from bench.train.build import build_untrained_tower
 from models.image_tower import build_image_tower
-from models.patch_map import compute_patch_map
+from models.patch_map import compute_patch_feature_map
 from tests.towers.any_tower import (
     QUICK,
     assert_timm_computes_the_same,
@@ -43,8 +43,10 @@ def test_second_feature_of_both_is_the_feature_of_mean_with_the_same_weights(nam
     feature, patch_mean = both(images, with_patch_mean=True)
     torch.testing.assert_close(patch_mean, mean(images))
     torch.testing.assert_close(feature, both(images))
-    torch.testing.assert_close(patch_mean, compute_patch_map(own, images).mean((2, 3)))
-    torch.testing.assert_close(compute_patch_map(mean, images), compute_patch_map(own, images))
+    torch.testing.assert_close(patch_mean, compute_patch_feature_map(own, images).mean((2, 3)))
+    torch.testing.assert_close(
+        compute_patch_feature_map(mean, images), compute_patch_feature_map(own, images)
+    )
     assert not torch.allclose(patch_mean, feature)
 
 
@@ -68,7 +70,7 @@ def test_tower_of_any_family_is_trained_and_loaded_by_timm_alone(
 def test_grid_of_embeddings_is_read_by_a_patch_embedding(name: str) -> None:
     tower = build_image_tower(name, 4, 0, embedding_channels=8).eval()
     grids = torch.randn(2, 8, 4, 4)
-    assert compute_patch_map(tower, grids).shape[2:] == (4, 4)
+    assert compute_patch_feature_map(tower, grids).shape[2:] == (4, 4)
     (layer,) = [one for one in tower.trunk.patch_embed.modules() if isinstance(one, nn.Conv2d)]  # type: ignore[union-attr]
     assert layer.weight[0].numel() == 8
 

@@ -16,7 +16,7 @@ from bench.data.pack import PackImages
 from bench.experiment.config import Experiment, change
 from bench.interfaces.method import METHODS
 from bench.towers.head_file import save_weights
-from bench.towers.provenance import Provenance, get_head_path
+from bench.towers.provenance import TowerProvenance, get_head_path
 from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.build import build_untrained_tower
 from bench.train.loop import train
@@ -200,7 +200,7 @@ def test_scoring_and_an_exported_tower_show_an_image_alike(
 
 
 def save_untrained(experiment: Experiment, path: Path) -> None:
-    facts = Provenance(experiment=experiment, images=1, budgets=()).to_metadata()
+    facts = TowerProvenance(experiment=experiment, images=1, budgets=()).to_metadata()
     save_weights(build_untrained_tower(experiment).state_dict(), path, facts)
 
 

@@ -12,7 +12,7 @@ from bench.interfaces.catalog import (
     LOWER_BOUNDS,
     REFERENCE_TOWER_PACKAGE,
     REFERENCES,
-    list_reference_features,
+    list_reference_feature_names,
 )
 from bench.towers.tower_from import (
     REFERENCE_TOWER_TIMM_NAME,
@@ -41,7 +41,7 @@ def test_without_its_package_the_reference_tower_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    assert list_reference_features() == LOWER_BOUNDS
+    assert list_reference_feature_names() == LOWER_BOUNDS
     with pytest.raises(ValueError, match=r"pip install catlip-bench\[reference-tower\]"):
         load_tower("reference-tower")
 
@@ -52,7 +52,7 @@ def test_reference_tower_has_the_features_of_the_package(
     model = write_package(tmp_path).eval()
     monkeypatch.syspath_prepend(tmp_path)
     sys.modules.pop(REFERENCE_TOWER_PACKAGE, None)
-    assert list_reference_features() == REFERENCES
+    assert list_reference_feature_names() == REFERENCES
     tower = load_tower("reference-tower").tower.eval()
     images = torch.rand(2, 3, 224, 224)
     mean, std = (

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from bench.towers.head_file import save_weights
-from bench.towers.provenance import Provenance
+from bench.towers.provenance import TowerProvenance
 from bench.train.build import build_train_run, build_untrained_tower, open_batch_stream
 from models.heads import Student
 from tests.small import few_images, small
@@ -16,7 +16,9 @@ CPU = torch.device("cpu")
 def test_student_learns_the_features_of_a_tower_file(results: Path, tmp_path: Path) -> None:
     trained, path = small("catlip"), tmp_path / "teacher.safetensors"
     state = build_untrained_tower(trained).state_dict()
-    save_weights(state, path, Provenance(experiment=trained, images=1, budgets=()).to_metadata())
+    save_weights(
+        state, path, TowerProvenance(experiment=trained, images=1, budgets=()).to_metadata()
+    )
     experiment = few_images("distill", teacher=str(path))
     run = build_train_run(open_batch_stream(experiment, CPU, results))
     assert isinstance(run.model, Student)

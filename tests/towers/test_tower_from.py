@@ -17,8 +17,8 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import nn
 
 from bench.experiment.experiments import EXPERIMENTS
-from bench.towers.head_file import read_label_classifier, save_head, save_weights
-from bench.towers.provenance import Provenance
+from bench.towers.head_file import read_label_classifier, save_head_beside_tower, save_weights
+from bench.towers.provenance import TowerProvenance
 from bench.towers.tower_from import build_random_init_tower, load_tower, load_tower_and_provenance
 from bench.train.build import build_untrained_tower
 from tests.tensors import differing
@@ -199,7 +199,7 @@ def test_weights_that_are_not_finite_or_no_floating_point_numbers_are_refused(
         name: change(value)
         for name, value in build_untrained_tower(experiment).state_dict().items()
     }
-    facts = Provenance(experiment=experiment, images=1, budgets=()).to_metadata()
+    facts = TowerProvenance(experiment=experiment, images=1, budgets=()).to_metadata()
     save_weights(state, tmp_path / "x.safetensors", facts)
     with pytest.raises(ValueError, match=rf"does not hold this tower's weights: .*{text}"):
         load_tower_and_provenance(tmp_path / "x.safetensors")
@@ -216,8 +216,8 @@ def test_weights_that_are_not_finite_or_no_floating_point_numbers_are_refused(
 def test_classifier_that_does_not_fit_its_labels_is_refused(
     weight: torch.Tensor, bias: torch.Tensor, text: str, tmp_path: Path
 ) -> None:
-    made = Provenance(experiment=EXPERIMENTS["catlip-tiny"], images=1, budgets=())
+    made = TowerProvenance(experiment=EXPERIMENTS["catlip-tiny"], images=1, budgets=())
     state = {"head.weight": weight, "head.bias": bias}
-    save_head(state, tmp_path / "x.safetensors", made, ["n1", "n2"])
+    save_head_beside_tower(state, tmp_path / "x.safetensors", made, ["n1", "n2"])
     with pytest.raises(ValueError, match=rf"x\.head holds no classifier: .*{text}"):
         read_label_classifier(tmp_path / "x.safetensors")

@@ -9,11 +9,11 @@ import torch
 from bench.data import transforms
 from bench.data.transforms import denormalise, normalise
 from bench.interfaces.method import METHODS
-from bench.measure.costs import count_costs, count_step_flops
+from bench.measure.costs import count_mean_step_flops, count_parameters_and_forward_flops
 from bench.measure.speed import measure_speed
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from bench.train.distributed import gather_full_tensor
-from bench.train.state import split_weights_to_score
+from bench.train.state import split_tower_and_head_weights
 from losses.psnr import psnr_loss, scheduled_target_mse
 from models.range_augment import RangeAugment
 from tests.processes import in_ranks
@@ -76,16 +76,23 @@ def test_scored_tower_and_head_hold_nothing_of_the_augmentation(results: Path) -
             assembled(results, augmentation=one, ema_decay=ema_decay) for one in ("none", "range")
         )
         for state, other in zip(
-            split_weights_to_score(plain), split_weights_to_score(augmented), strict=True
+            split_tower_and_head_weights(plain),
+            split_tower_and_head_weights(augmented),
+            strict=True,
         ):
             assert state.keys() == other.keys()
 
 
 def test_costs_count_six_parameters_and_the_gradient_of_the_images(results: Path) -> None:
     plain, augmented = (few_images("catlip", augmentation=name) for name in ("none", "range"))
-    assert count_costs(augmented).trained_parameters == count_costs(plain).trained_parameters + 6
+    assert (
+        count_parameters_and_forward_flops(augmented).trained_parameters
+        == count_parameters_and_forward_flops(plain).trained_parameters + 6
+    )
     target = open_batch_stream(plain, CPU, results).target(0)
-    before, after = (count_step_flops(experiment, [target]) for experiment in (plain, augmented))
+    before, after = (
+        count_mean_step_flops(experiment, [target]) for experiment in (plain, augmented)
+    )
     patches, patch, width = 16, 3 * 12 * 12, 128
     assert after.step - before.step == 2 * plain.training.batch_size * patches * patch * width
     assert after.forward == before.forward

@@ -17,10 +17,10 @@ from bench.train.checkpoints import (
     TENSORS,
     CheckpointMetadata,
     find_latest_valid_checkpoint,
-    list_checkpoints,
+    list_checkpoints_newest_first,
     require_resumable,
     verify_and_read_metadata,
-    write_checkpoint,
+    write_checkpoint_and_remove_old,
 )
 from tests.processes import started, wait_until
 from tests.small import small
@@ -42,7 +42,7 @@ def written(folder: Path, step: int, seed: int = 0, **changes: Any) -> Path:
         data_digest=DIGEST,
         seconds=1.0,
     )
-    return write_checkpoint(
+    return write_checkpoint_and_remove_old(
         folder,
         replace(saved, **changes),
         lambda path: path.write_bytes(bytes([step % 256]) * 1_000_000),
@@ -68,7 +68,7 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15, 1200):
         written(tmp_path, step)
     assert names(tmp_path) == ["step-00000015", "step-00001200"]
-    assert list_checkpoints(tmp_path)[0].name == "step-00001200"
+    assert list_checkpoints_newest_first(tmp_path)[0].name == "step-00001200"
 
 
 def cut(path: Path) -> None:
@@ -109,7 +109,7 @@ def test_folder_without_a_valid_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
     saved = replace(verify_and_read_metadata(written(tmp_path, 5)), format=99)
-    path = write_checkpoint(tmp_path, saved, Path.touch)
+    path = write_checkpoint_and_remove_old(tmp_path, saved, Path.touch)
     with pytest.raises(ValueError, match="has format 99, this version reads format 3: train anew"):
         verify_and_read_metadata(path)
 
@@ -152,7 +152,7 @@ def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(tmp_path: Path) 
         raise OSError("no space")
 
     with pytest.raises(OSError, match="no space"):
-        write_checkpoint(tmp_path, saved, fail)
+        write_checkpoint_and_remove_old(tmp_path, saved, fail)
     assert names(tmp_path) == ["step-00000005"]
     verify_and_read_metadata(tmp_path / "step-00000005")
 
@@ -186,7 +186,10 @@ def write_from(folder: Path, first: int) -> None:
 
 def newest_step(folder: Path) -> int:
     """The number in the newest checkpoint's name; 0 where there is none."""
-    return max((int(path.name.rpartition("-")[2]) for path in list_checkpoints(folder)), default=0)
+    return max(
+        (int(path.name.rpartition("-")[2]) for path in list_checkpoints_newest_first(folder)),
+        default=0,
+    )
 
 
 def test_a_writer_killed_at_any_moment_leaves_only_complete_checkpoints(tmp_path: Path) -> None:
@@ -197,7 +200,7 @@ def test_a_writer_killed_at_any_moment_leaves_only_complete_checkpoints(tmp_path
         time.sleep(draw.uniform(0.0, 0.05))
         writer.kill()
         writer.join()
-        found = list_checkpoints(tmp_path)
+        found = list_checkpoints_newest_first(tmp_path)
         # A third where it was killed between writing one and removing another.
         assert len(found) <= 3
         for path in found:

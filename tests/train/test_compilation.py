@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from bench.data.stream import BatchStream
 from bench.experiment.config import change
-from bench.measure.speed import time_phases
+from bench.measure.speed import time_step_phases
 from bench.train import step
 from bench.train.build import (
     TrainRun,
@@ -128,7 +128,7 @@ def compiled_steps(stream: BatchStream[Any]) -> dict[str, Any]:
     torch._dynamo.utils.counters.clear()
     run = build_train_run(stream)
     losses, graphs = losses_of(run), compilation_counters()["graphs"]
-    phases = time_phases(run, range(STEPS, 2 * STEPS))
+    phases = time_step_phases(run, range(STEPS, 2 * STEPS))
     last = compilation_counters()
     return {
         "losses": losses,

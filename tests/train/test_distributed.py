@@ -36,7 +36,11 @@ from bench.records.record import Failure, Memory, Speed, Training, TransferScore
 from bench.train import checkpoint_manager
 from bench.train.build import TrainRun, build_train_run
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import CheckpointConfig, find_latest_valid_checkpoint, list_checkpoints
+from bench.train.checkpoints import (
+    CheckpointConfig,
+    find_latest_valid_checkpoint,
+    list_checkpoints_newest_first,
+)
 from bench.train.distributed import gather_full_tensor
 from bench.train.loop import train
 from bench.train.state import ScheduleSegment, collect_state, gather_on_rank0
@@ -78,7 +82,12 @@ def stream(
 ) -> PackStream[Any]:
     experiment = two_blocks(method, batch_size=GLOBAL_BATCH // ranks, **changes)
     return PackStream(
-        experiment, images, METHODS[method].targets(experiment), CPU, rank=rank, ranks=ranks
+        experiment,
+        images,
+        METHODS[method].make_target_function(experiment),
+        CPU,
+        rank=rank,
+        ranks=ranks,
     )
 
 
@@ -221,9 +230,9 @@ def saved_beside_a_full_disk(rank: int, images: PackImages, folder: Path) -> lis
         with pytest.MonkeyPatch.context() as patch:
             if is_full:
                 patch.setattr(checkpoint_manager, "save_tensors", full_after_three)
-            manager._save(run, progress, ScheduleSegment(0, range(6), None))
+            manager._begin_save(run, progress, ScheduleSegment(0, range(6), None))
             manager.wait_until_written()
-        written.append(rank == 0 and bool(list_checkpoints(folder)))
+        written.append(rank == 0 and bool(list_checkpoints_newest_first(folder)))
     return written
 
 

@@ -12,7 +12,7 @@ from bench.environment.circumstances import CHECKOUT, COMMAND, digest_program_fi
 from bench.environment.torchrun_ranks import MIXED_MACHINES
 from bench.experiment.config import Experiment
 from bench.train import equal_ranks
-from bench.train.equal_ranks import circumstances_of_equal_ranks
+from bench.train.equal_ranks import require_equal_ranks_and_collect_circumstances
 from tests.data.shards import webdataset_members, write_shard, write_shards
 from tests.processes import in_ranks
 from tests.small import small
@@ -21,7 +21,7 @@ from tests.small import small
 def error_of(experiment: Experiment | None) -> str:
     """Return the error of ranks that differ, or nothing."""
     try:
-        circumstances_of_equal_ranks(experiment, torch.device("cpu"))
+        require_equal_ranks_and_collect_circumstances(experiment, torch.device("cpu"))
     except UserError as error:
         return str(error)
     return ""

@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bench.data.image_sizes import make_batch_shape_schedule
 from bench.data.stream import PackStream
 from bench.records.record import Training
-from bench.towers.provenance import read_provenance
+from bench.towers.provenance import read_tower_provenance
 from bench.train import loop as training
 from bench.train.loop import scheduled_learning_rate, train
 from bench.train.state import ScheduleSegment
@@ -57,7 +58,7 @@ def test_equal_budgets_share_a_branch_and_the_tower_records_its_provenance(
     training = trained(results, tmp_path / "x", budgets, subset="random:50")
     assert training.num_samples == 50
     assert len(training.branches) == 1
-    provenance = read_provenance(tmp_path / "x" / "96.safetensors")
+    provenance = read_tower_provenance(tmp_path / "x" / "96.safetensors")
     assert provenance.experiment == small("catlip", **TWO_BLOCKS, subset="random:50")
     assert (provenance.images, provenance.budgets) == (96, ("equal images", "equal device seconds"))
 
@@ -120,7 +121,9 @@ def test_many_losses_are_stored_as_means(
     means = torch.tensor(whole.trunk_losses, dtype=torch.float64).view(6, 2).mean(1)
     assert few.trunk_losses == pytest.approx(means.tolist())
     assert few.cooldown_losses == ((pytest.approx(sum(whole.cooldown_losses[0][1:]) / 2),),)
-    trunk, cooldown = trunk_and_cooldown_points(small("catlip"), few, 1).values()
+    trunk, cooldown = trunk_and_cooldown_points(
+        make_batch_shape_schedule(small("catlip")), few, 1
+    ).values()
     # Where each mean's steps end.
     assert [images for images, _ in trunk] == [*range(32, 193, 32)]
     assert [images for images, _ in cooldown] == [240]

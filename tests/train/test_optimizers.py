@@ -114,10 +114,10 @@ def test_muon_refuses_a_tower_without_such_matrices_and_an_old_torch(
         assembled(results, "distill", optimizer="muon", tower="small-resnet")
     for version in ("2.9.1", "2.13.0+cpu", "3.0"):
         monkeypatch.setattr(metadata, "version", lambda _, version=version: version)
-        OPTIMIZERS["muon"].check_available()
+        OPTIMIZERS["muon"].require_available()
     monkeypatch.setattr(metadata, "version", lambda _: "2.8.0+cu128")
     with pytest.raises(ValueError, match=r"needs torch 2\.9 or newer, this is 2\.8\.0\+cu128$"):
-        OPTIMIZERS["muon"].check_available()
+        OPTIMIZERS["muon"].require_available()
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from bench.__main__ import main
-from bench.cli.options import LabelOptions, experiment_from
+from bench.cli.options import LabelOptions, find_experiment_with_settings
 from bench.cli.own_vocabulary import count_data_vocabulary
 from bench.data.samples import training_files_digest
 from bench.experiment.config import Experiment
 from bench.experiment.fields import SampleSettings
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
 from bench.measure.costs import build_tower_and_model_on_meta
-from bench.orchestration.preflight import check_and_prepare
+from bench.orchestration.preflight import require_runnable_and_prepare_data
 from bench.records.record import Training, read_records
 from bench.towers.tower_from import load_tower
 from tests.data.shards import encode_image, make_image, write_shard
@@ -81,10 +81,10 @@ def test_training_on_other_data_is_refused_with_the_command_that_counts_its_voca
     assert main(typed[3:]) == 0
     assert [label.name for label in read_vocabulary("vocabulary.json").labels] == ["dog.n.01"]
 
-    experiment = experiment_from(
-        name, LabelOptions(data=str(shards), vocabulary="vocabulary.json").data_settings()
+    experiment = find_experiment_with_settings(
+        name, LabelOptions(data=str(shards), vocabulary="vocabulary.json").format_data_settings()
     )
-    check_and_prepare(tmp_path / "results", [experiment], will_train=True)
+    require_runnable_and_prepare_data(tmp_path / "results", [experiment], will_train=True)
     assert head_rows(experiment) == 1
 
 
@@ -100,8 +100,10 @@ def test_training_on_other_data_does_not_leave_out_subwords_that_the_pack_lacks(
     )
     assert main([*arguments, "--vocabulary", str(SHIPPED_FOLDER / "pack-subwords.json")]) == 2
     assert "json is that of the pack's captions: add --set" in capsys.readouterr().err
-    accepted = experiment_from(f"{method}-tiny", ["subword_vocabulary=all", f"data={shards}"])
-    check_and_prepare(tmp_path / "results", [accepted], will_train=True)
+    accepted = find_experiment_with_settings(
+        f"{method}-tiny", ["subword_vocabulary=all", f"data={shards}"]
+    )
+    require_runnable_and_prepare_data(tmp_path / "results", [accepted], will_train=True)
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")
@@ -130,10 +132,10 @@ def test_speed_on_other_data_is_measured_with_a_vocabulary_of_their_captions_or_
 
 @pytest.mark.parametrize("name", ["catlip-tiny", "catlip-vit-b16-datacomp"])
 def test_no_head_has_rows_without_a_label_unless_the_user_asks_for_them(name: str) -> None:
-    settings = LabelOptions(vocabulary="pack-synsets").data_settings()
-    given = experiment_from(name, settings)
+    settings = LabelOptions(vocabulary="pack-synsets").format_data_settings()
+    given = find_experiment_with_settings(name, settings)
     assert head_rows(given) == len(read_vocabulary("pack-synsets").labels) == 723
-    assert head_rows(experiment_from(name, ["head_rows=1000", *settings])) == 1000
+    assert head_rows(find_experiment_with_settings(name, ["head_rows=1000", *settings])) == 1000
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")

@@ -11,17 +11,17 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.cli.train import Train, parse_image_count
+from bench.cli.train import TrainAndScoreTower, parse_image_count
 from bench.environment.cores import count_available_cores
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import renamed_with_settings
-from bench.orchestration.budgets import with_training_images
+from bench.orchestration.budgets import with_training_images_and_short_warmup
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.scope import Scope
+from bench.orchestration.scope import ComparisonScope
 from bench.records.record import Training, TransferScores, read_records
 from bench.train.checkpoints import (
     find_latest_valid_checkpoint,
-    list_checkpoints,
+    list_checkpoints_newest_first,
     lock_training_folder,
 )
 from tests.processes import LONGEST_SECONDS, Parting, run_of, wait_until
@@ -34,7 +34,9 @@ OPTIONS = [
     *(word for setting in SETTINGS for word in ("--set", setting)),
 ]
 # 64 + 16 steps.
-EXPERIMENT = with_training_images(renamed_with_settings(EXPERIMENTS["catlip-tiny"], SETTINGS), 1280)
+EXPERIMENT = with_training_images_and_short_warmup(
+    renamed_with_settings(EXPERIMENTS["catlip-tiny"], SETTINGS), 1280
+)
 
 
 def command(out: Path, *more: str) -> list[str]:
@@ -44,11 +46,11 @@ def command(out: Path, *more: str) -> list[str]:
 
 def started(out: Path, *more: str) -> tuple["subprocess.Popen[str]", psutil.Process]:
     """Start a training and wait until it has saved once more; return it and the process that trains."""
-    before = list_checkpoints(out / "checkpoints")[:1]
+    before = list_checkpoints_newest_first(out / "checkpoints")[:1]
     parent = subprocess.Popen(
         command(out, *more), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_until(lambda: list_checkpoints(out / "checkpoints")[:1] != before, parent)
+    wait_until(lambda: list_checkpoints_newest_first(out / "checkpoints")[:1] != before, parent)
     return parent, run_of(parent.pid, "training of catlip-tiny")[0]
 
 
@@ -95,10 +97,10 @@ def test_stopped_and_killed_training_resumes_to_the_same_tower_and_scores(
     assert {score.task for transfer in scored for score in transfer.scores} == {"unseen subgroup"}
     training = next(record.measured for record in records if isinstance(record.measured, Training))
 
-    scope = Scope("whole", 0, half_way=False, equal_seconds=False)
+    scope = ComparisonScope("whole", 0, half_way=False, equal_seconds=False)
     Comparison(
         "whole", decoded, [EXPERIMENT], count_available_cores(), on_gpu=False, runner=Parting()
-    ).train(scope)
+    ).train_towers(scope)
     unstopped = next(
         r.measured for r in read_records(decoded, "whole") if isinstance(r.measured, Training)
     )
@@ -144,7 +146,7 @@ def test_refused_command_changes_nothing(
     assert main(["train", *OPTIONS, "--set", "seed=7", "--out", str(tmp_path), *more]) == 2
     assert text in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [path.parent]
-    assert list_checkpoints(path.parent) == [path]
+    assert list_checkpoints_newest_first(path.parent) == [path]
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")
@@ -187,9 +189,9 @@ def test_training_locks_its_folder_while_it_runs(
             pass
         raise ValueError("it was locked")
 
-    monkeypatch.setattr("bench.cli.train.check_and_prepare", open_in_locked_folder)
+    monkeypatch.setattr("bench.cli.train.require_runnable_and_prepare_data", open_in_locked_folder)
     with pytest.raises(ValueError, match="it was locked"):
-        Train(name="catlip-tiny", out=tmp_path).run()
+        TrainAndScoreTower(name="catlip-tiny", out=tmp_path).run()
 
 
 def test_image_counts_are_parsed_with_suffixes() -> None:

@@ -27,7 +27,7 @@ from bench.train.checkpoints import (
     TENSORS,
     CheckpointConfig,
     find_latest_valid_checkpoint,
-    list_checkpoints,
+    list_checkpoints_newest_first,
 )
 from bench.train.state import collect_state
 from tests.chaos.disks import limit_file_size
@@ -89,7 +89,9 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def go(experiment: Experiment, folder: Path, results: Path, minutes: float = 1e6) -> Training | int:
     """Begin, or go on from the newest checkpoint; return the training, or the exit code of one that was stopped."""
     kept = folder / "checkpoints"
-    taken_up = str(find_latest_valid_checkpoint(kept)[0]) if list_checkpoints(kept) else ""
+    taken_up = (
+        str(find_latest_valid_checkpoint(kept)[0]) if list_checkpoints_newest_first(kept) else ""
+    )
     checkpoint_config = CheckpointConfig(
         folder=str(kept), interval_minutes=minutes, resume_from=taken_up
     )
@@ -229,7 +231,7 @@ def test_checkpoints_are_saved_before_cooldowns_and_at_each_interval(
 ) -> None:
     monkeypatch.setattr(training, "CHECK_INTERVAL", 1)
     go(few_images("catlip", **SHARE), tmp_path, results, minutes=minutes)
-    paths = list_checkpoints(tmp_path / "checkpoints")
+    paths = list_checkpoints_newest_first(tmp_path / "checkpoints")
     assert [path.name for path in paths] == [f"step-{step:08}" for step in steps]
 
 
@@ -259,7 +261,7 @@ def test_full_disk_keeps_the_previous_checkpoint_and_reports_it(
     assert "no checkpoint of step 4, the one before it is kept" in in_child(
         stopped_on_a_full_disk, experiment, tmp_path, results
     )
-    kept = list_checkpoints(tmp_path / "checkpoints")
+    kept = list_checkpoints_newest_first(tmp_path / "checkpoints")
     assert [path.name for path in kept] == ["step-00000003", "step-00000001"]
 
 

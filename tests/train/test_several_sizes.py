@@ -12,12 +12,12 @@ from torch._dynamo import config as dynamo
 
 from bench.data.image_sizes import make_batch_shape_schedule
 from bench.experiment.config import Experiment, change
-from bench.measure.costs import count_step_flops
+from bench.measure.costs import count_mean_step_flops
 from bench.measure.speed import measure_speed
 from bench.measure.timed_run import TimedRun
 from bench.orchestration.budgets import image_budgets
 from bench.records.record import CooledDownTower, Speed, Training
-from bench.towers.provenance import read_provenance
+from bench.towers.provenance import read_tower_provenance
 from bench.train.build import (
     build_train_run,
     build_untrained_tower,
@@ -78,7 +78,7 @@ def test_multi_size_training_counts_its_images_and_its_tower_is_scored(
         make_batch_shape_schedule(experiment).images_per_device_before(step) for step in steps
     ]
     path = tmp_path / f"{images_of_branches[-1]}.safetensors"
-    assert read_provenance(path).images == images_of_branches[-1]
+    assert read_tower_provenance(path).images == images_of_branches[-1]
     tower = build_untrained_tower(experiment)
     tower.load_state_dict(load_file(path))
     images = composite_on_white(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))
@@ -96,7 +96,9 @@ def test_loss_curves_are_at_images_seen() -> None:
         trunk_losses=(1.0,) * 25, cooldown_losses=((0.5,) * 5,), branches=(branch,), seconds=1.0
     )
     batches = [make_batch_shape_schedule(experiment).shape_at(k).num_images for k in range(30)]
-    trunk, cooled = trunk_and_cooldown_points(experiment, training, 1).values()
+    trunk, cooled = trunk_and_cooldown_points(
+        make_batch_shape_schedule(experiment), training, 1
+    ).values()
     assert [images for images, _ in (*trunk, *cooled)] == list(accumulate(batches))
 
 
@@ -122,22 +124,22 @@ def test_flops_of_a_record_are_the_mean_over_its_steps(speed: Speed, results: Pa
         sized = change(
             TIMED, image_size=side, image_sizes=(), batch_size=TIMED.device_batch_size_at(side)
         )
-        separate.append(asdict(count_step_flops(sized, [stream.target(k)])))
+        separate.append(asdict(count_mean_step_flops(sized, [stream.target(k)])))
     for name, counted in asdict(speed.flops).items():
         assert counted == pytest.approx(fmean(flops[name] for flops in separate), rel=1e-6), name
 
 
 def test_warmup_visits_every_image_size_largest_first() -> None:
-    experiment = several("clip")
-    steps = steps_with_each_size_first(experiment, 4)
-    assert [make_batch_shape_schedule(experiment).shape_at(k).side for k in steps[:3]] == [
+    batch_shapes = make_batch_shape_schedule(several("clip"))
+    steps = steps_with_each_size_first(batch_shapes, 4)
+    assert [batch_shapes.shape_at(k).side for k in steps[:3]] == [
         64,
         48,
         32,
     ]
     assert {*steps} >= {*range(4)}
     assert len({*steps}) == len(steps)
-    assert steps_with_each_size_first(small("clip"), 4) == [0, 1, 2, 3]
+    assert steps_with_each_size_first(make_batch_shape_schedule(small("clip")), 4) == [0, 1, 2, 3]
 
 
 def test_single_size_tower_is_refused_before_running(results: Path) -> None:

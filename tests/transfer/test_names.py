@@ -4,12 +4,14 @@ import pkgutil
 
 import pytest
 
-from bench.interfaces.catalog import PROTOCOLS, TASKS, LazyFunction, Protocol, Task
+from bench.interfaces.catalog import PROTOCOLS, TASKS, LazyFunction, ScoringProtocol, TransferTask
 
 
 @pytest.mark.parametrize("one", [*TASKS.values(), *PROTOCOLS.values()], ids=lambda one: one.name)
-def test_task_or_protocol_names_a_function_that_is_there(one: Task | Protocol) -> None:
-    function = one.load if isinstance(one, Task) else one.score
+def test_task_or_protocol_names_a_function_that_is_there(
+    one: TransferTask | ScoringProtocol,
+) -> None:
+    function = one.load if isinstance(one, TransferTask) else one.score
     assert isinstance(function, LazyFunction)
     assert callable(pkgutil.resolve_name(function.path))
 

@@ -18,7 +18,7 @@ from bench.interfaces.catalog import (
     default_protocol_names,
 )
 from bench.towers.head_file import save_weights
-from bench.towers.provenance import Provenance, find_latest_towers
+from bench.towers.provenance import TowerProvenance, find_latest_towers
 from bench.train.build import build_untrained_tower
 from bench.transfer.classification.probe import score_k_nn, score_linear_probe
 from bench.transfer.families import TASKS as BUILT_IN
@@ -140,7 +140,7 @@ def test_features_that_are_not_finite_are_refused_with_their_number(
         name: torch.full_like(value, 3e38)
         for name, value in build_untrained_tower(experiment).state_dict().items()
     }
-    facts = Provenance(experiment=experiment, images=512, budgets=()).to_metadata()
+    facts = TowerProvenance(experiment=experiment, images=512, budgets=()).to_metadata()
     save_weights(state, tmp_path / "x.safetensors", facts)
     subject = open_extractor(str(tmp_path / "x.safetensors"), experiment, CPU)
     with pytest.raises(ValueError, match=r"features of [0-9]+ images are not finite"):
@@ -152,7 +152,7 @@ def saved(tmp_path: Path, experiment: Experiment, comparison: str) -> Path:
     save_weights(
         build_untrained_tower(experiment).state_dict(),
         path,
-        Provenance(experiment=experiment, images=512, budgets=("equal images",)).to_metadata(),
+        TowerProvenance(experiment=experiment, images=512, budgets=("equal images",)).to_metadata(),
     )
     return path
 

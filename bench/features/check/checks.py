@@ -14,7 +14,7 @@ from bench.features.check.two_processes import (
     SEED,
     build_float64_run,
     build_run,
-    compare_with_two_processes,
+    check_two_processes_equal_one,
     load_float64_batch,
 )
 from bench.interfaces.method import get_method, require_method_accepts
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STEPS = 3  # of the training that is resumed after two of them
 
 
-def run_checks(experiment: Experiment, results: Path) -> dict[str, str]:
+def run_method_checks(experiment: Experiment, results: Path) -> dict[str, str]:
     """Return the outcomes of an experiment's method by the checks' names; after a failed static one, of no others.
 
     `results` is the folder with the cache of the pack.
@@ -36,19 +36,19 @@ def run_checks(experiment: Experiment, results: Path) -> dict[str, str]:
     if {*outcomes.values()} != {OK}:
         return outcomes
     checks: dict[str, Callable[[Experiment, Path], None]] = {
-        "padding of captions": check_paddings,
-        "two processes": compare_with_two_processes,
-        "resume": check_resume,
+        "padding of captions": check_loss_is_equal_for_all_paddings,
+        "two processes": check_two_processes_equal_one,
+        "resume": check_resumed_training_is_equal,
     }
     for name, check in checks.items():
         outcomes[name] = run_check(partial(check, experiment, results))
     return outcomes
 
 
-def check_paddings(experiment: Experiment, results: Path) -> None:
+def check_loss_is_equal_for_all_paddings(experiment: Experiment, results: Path) -> None:
     """Check in float64 that the loss is equal for every padding of captions that the method accepts."""
     method = get_method(experiment.method)
-    if not method.embeds_captions(experiment):
+    if not method.runs_text_model_on_captions(experiment):
         return
     losses: dict[str, Tensor] = {}
     for padding in get_args(TextPadding):
@@ -67,7 +67,7 @@ def check_paddings(experiment: Experiment, results: Path) -> None:
             )
 
 
-def check_resume(experiment: Experiment, results: Path) -> None:
+def check_resumed_training_is_equal(experiment: Experiment, results: Path) -> None:
     """Check that a training which is resumed before its last step has the weights of one that was not."""
     whole = build_run(experiment, results)
     resumed = build_run(experiment, results)
@@ -76,7 +76,7 @@ def check_resume(experiment: Experiment, results: Path) -> None:
         if k == STEPS - 1:
             state = copy_state_to_cpu(collect_state(whole))
             load_state(resumed, state)
-            name = _first_difference(whole.model, resumed.model)
+            name = _name_of_first_difference(whole.model, resumed.model)
             if name:
                 raise CheckError(
                     f"steps change {name}, which no checkpoint holds: make it a buffer"
@@ -84,12 +84,12 @@ def check_resume(experiment: Experiment, results: Path) -> None:
         whole.step(whole.stream.batch(k), rate)
     load_state(resumed, state)  # again, for the random numbers of the last step
     resumed.step(resumed.stream.batch(STEPS - 1), rate)
-    name = _first_difference(whole.model, resumed.model)
+    name = _name_of_first_difference(whole.model, resumed.model)
     if name:
         raise CheckError(f"after a resume, {name} differs: it depends on what no checkpoint holds")
 
 
-def _first_difference(model: nn.Module, other: nn.Module) -> str:
+def _name_of_first_difference(model: nn.Module, other: nn.Module) -> str:
     """Return the name of the first weight or buffer in which two models differ; empty if none."""
     weights = other.state_dict()
     for name, value in model.state_dict().items():

@@ -1,14 +1,14 @@
 """What the checks of an extension add."""
 
 from bench.interfaces.extensions import Extension
-from bench.interfaces.verb import Verb
+from bench.interfaces.verb import LazyVerb
 
 EXTENSION = Extension(
     verbs=[
-        Verb(
+        LazyVerb(
             "check",
             "Check the methods of an extension in seconds.",
-            "bench.features.check.verb:Check",
+            "bench.features.check.verb:CheckMethods",
         ),
     ],
 )

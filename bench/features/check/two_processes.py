@@ -14,7 +14,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 from bench.data.stream import Batch, PackStream
 from bench.experiment.config import Experiment
-from bench.interfaces.extensions import load_extensions
+from bench.interfaces.extensions import load_features_and_extensions
 from bench.measure.method_checks import CheckError
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
 
@@ -27,7 +27,7 @@ NOISE = 0.02  # standard deviation
 TIMEOUT = timedelta(seconds=60)  # for a process that waits for the other one
 
 
-def compare_with_two_processes(experiment: Experiment, results: Path) -> None:
+def check_two_processes_equal_one(experiment: Experiment, results: Path) -> None:
     """Check in float64 that the mean loss of two processes, each with half of a batch, is the loss of the batch.
 
     The mean of their gradients, which DDP takes, must be its gradient, and the loss must leave the same buffers on all
@@ -35,7 +35,9 @@ def compare_with_two_processes(experiment: Experiment, results: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            spawn(_compare_on_rank, (experiment, results, Path(folder)), PROCESSES)  # type: ignore[no-untyped-call]
+            spawn(
+                _compare_and_write_first_difference, (experiment, results, Path(folder)), PROCESSES
+            )  # type: ignore[no-untyped-call]
         except ProcessRaisedException as error:
             raise CheckError(str(error).strip().splitlines()[-1]) from None
         difference = (Path(folder) / "difference").read_text(encoding="utf-8")
@@ -43,9 +45,11 @@ def compare_with_two_processes(experiment: Experiment, results: Path) -> None:
         raise CheckError(difference)
 
 
-def _compare_on_rank(rank: int, experiment: Experiment, results: Path, folder: Path) -> None:
+def _compare_and_write_first_difference(
+    rank: int, experiment: Experiment, results: Path, folder: Path
+) -> None:
     """Compare on a process, and write the first difference to a file; nothing without one."""
-    load_extensions()
+    load_features_and_extensions()
     run = build_float64_run(experiment, results)
     batch = load_float64_batch(run)
     whole = run.model

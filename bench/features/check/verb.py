@@ -11,7 +11,7 @@ from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import print_tables
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.interfaces.extensions import get_loaded_extension, load_extensions
+from bench.interfaces.extensions import get_loaded_extension, load_features_and_extensions
 from bench.tables.tables import Table
 
 SMALL_SETTINGS = {
@@ -26,7 +26,7 @@ SMALL_SETTINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class CheckMethods:
     """Check the methods of an extension on a few images of the shipped pack, on the CPU.
 
     Trainings, timed runs and several GPUs rely on these rules: the loss calls the tower, gradients reach all trained
@@ -43,18 +43,18 @@ class Check:
 
     def run(self) -> int:
         """Print a table of the checks of each method."""
-        load_extensions([self.extension])
+        load_features_and_extensions([self.extension])
         added = [method.name for method in get_loaded_extension(self.extension).methods]
         if not added:
             raise ValueError(f"{self.extension} adds no method: nothing to check")
 
-        from bench.features.check.checks import run_checks
+        from bench.features.check.checks import run_method_checks
 
         tables = []
         has_failed = False
         for method in added:
             experiment = change(EXPERIMENTS[f"{method}-tiny"], **SMALL_SETTINGS)
-            outcomes = run_checks(experiment, self.results)
+            outcomes = run_method_checks(experiment, self.results)
             rows = [{"check": name, "outcome": outcome} for name, outcome in outcomes.items()]
             tables.append(Table.from_dicts(f"Method {method}", rows))
             has_failed = has_failed or {*outcomes.values()} != {"ok"}

@@ -34,7 +34,7 @@ class FlopRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         )
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SpeedClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A claim of a paper about the hours of two experiments."""
 
     name: str
@@ -68,7 +68,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return min(ratios), max(ratios)
 
 
-class PublishedFigure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UnjudgedPublishedFigure(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """A published figure that this tool does not judge."""
 
     title: str
@@ -80,11 +82,11 @@ class PublishedFigure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class _ClaimsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of claims.toml."""
 
-    claims: tuple[Claim, ...]
-    figures: tuple[PublishedFigure, ...]
+    claims: tuple[SpeedClaim, ...]
+    figures: tuple[UnjudgedPublishedFigure, ...]
 
 
-def get_claim(name: str) -> Claim:
+def get_claim(name: str) -> SpeedClaim:
     """Return the claim of this name; ValueError suggests the nearest name."""
     return look_up(name, CLAIMS, "claim")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench.environment.gpu_specs import find_gpu_spec
 from bench.experiment.fields import PACK_DATA
-from bench.features.claims.claims import Claim
+from bench.features.claims.claims import SpeedClaim
 from bench.records.record import Record, ReleasedRun, Speed
 from bench.tables.formats import format_percent
 
@@ -28,14 +28,14 @@ CORENET_FILES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class ClaimCondition:
     """A condition that every record must meet to decide a claim."""
 
     description: str  # one or two sentences: what is required
-    why_not_met: Callable[[Claim, Record], str]  # "": the record meets the condition
+    why_not_met: Callable[[SpeedClaim, Record], str]  # "": the record meets the condition
 
 
-def list_unmet_conditions(claim: Claim, records: list[Record]) -> list[str]:
+def list_unmet_conditions(claim: SpeedClaim, records: list[Record]) -> list[str]:
     """Return in words why records do not meet the conditions of a claim, each reason once."""
     reasons = []
     for condition in CONDITIONS:
@@ -43,7 +43,7 @@ def list_unmet_conditions(claim: Claim, records: list[Record]) -> list[str]:
     return list(dict.fromkeys(filter(None, reasons)))
 
 
-def _why_not_released_code(_: Claim, record: Record) -> str:
+def _why_not_released_code(_: SpeedClaim, record: Record) -> str:
     """Return which code was timed, if it is not CoreNet at CORENET_COMMIT."""
     run = record.measured
     if not isinstance(run, ReleasedRun):
@@ -53,7 +53,7 @@ def _why_not_released_code(_: Claim, record: Record) -> str:
     return ""
 
 
-def _why_not_released_file(claim: Claim, record: Record) -> str:
+def _why_not_released_file(claim: SpeedClaim, record: Record) -> str:
     """Return which configuration file CoreNet read, if it is not the experiment's released one; "" for our code."""
     run = record.measured
     if not isinstance(run, ReleasedRun):
@@ -65,14 +65,14 @@ def _why_not_released_file(claim: Claim, record: Record) -> str:
     return f"file: {run.file} with SHA-256 {run.file_sha256[:12]}, needed {file} as released"
 
 
-def _why_not_unchanged(_: Claim, record: Record) -> str:
+def _why_not_unchanged_config_file(_: SpeedClaim, record: Record) -> str:
     """Return the keys of the released file that a run changed."""
     run = record.measured
     changed = run.changed if isinstance(run, ReleasedRun) else {}
     return "; ".join(f"{key}: {text}" for key, text in changed.items())
 
 
-def _why_not_one_a100(_: Claim, record: Record) -> str:
+def _why_not_one_a100(_: SpeedClaim, record: Record) -> str:
     """Return the device or the number of processes, if it is not one A100 with one process."""
     circumstances = record.circumstances
     spec = find_gpu_spec(circumstances.machine)
@@ -85,7 +85,7 @@ def _why_not_one_a100(_: Claim, record: Record) -> str:
     return ""
 
 
-def _why_not_data_set_images(_: Claim, record: Record) -> str:
+def _why_not_data_set_images(_: SpeedClaim, record: Record) -> str:
     """Return a reason if the images are of the shipped pack."""
     experiment = record.experiment
     if experiment is None or experiment.input.data == PACK_DATA:
@@ -93,7 +93,7 @@ def _why_not_data_set_images(_: Claim, record: Record) -> str:
     return ""
 
 
-def _why_not_short_data_wait(_: Claim, record: Record) -> str:
+def _why_not_short_data_wait(_: SpeedClaim, record: Record) -> str:
     """Return the share of time in which the loop waited for batches, if it is above 5 % or unknown."""
     run = record.measured
     share = run.data_wait_share if isinstance(run, ReleasedRun | Speed) else None
@@ -105,7 +105,7 @@ def _why_not_short_data_wait(_: Claim, record: Record) -> str:
     return ""
 
 
-def _why_not_unthrottled(_: Claim, record: Record) -> str:
+def _why_not_unthrottled(_: SpeedClaim, record: Record) -> str:
     """Return how often heat or hardware slowed the GPU, if it did or if that is unknown."""
     run = record.measured
     percent = run.throttled_percent if isinstance(run, ReleasedRun) else None
@@ -117,28 +117,31 @@ def _why_not_unthrottled(_: Claim, record: Record) -> str:
 
 
 CONDITIONS = (
-    Condition(
+    ClaimCondition(
         f"The authors' model, loss and trainer were timed: a checkout of {CORENET} at {CORENET_COMMIT} without "
         "changes. Images are loaded and labelled by this project.",
         _why_not_released_code,
     ),
-    Condition("No key of the released files that a step reads was changed.", _why_not_unchanged),
-    Condition(f"The runs had one whole {A100}.", _why_not_one_a100),
-    Condition(
+    ClaimCondition(
+        "No key of the released files that a step reads was changed.",
+        _why_not_unchanged_config_file,
+    ),
+    ClaimCondition(f"The runs had one whole {A100}.", _why_not_one_a100),
+    ClaimCondition(
         "The images are those of a data set's files (`--data`), not of the shipped pack. Whether the files were in the "
         "page cache is not recorded.",
         _why_not_data_set_images,
     ),
-    Condition(
+    ClaimCondition(
         f"In every run the loop waited for batches in at most {format_percent(MAX_DATA_WAIT_SHARE, 0)} of the windows' "
         "time.",
         _why_not_short_data_wait,
     ),
-    Condition(
+    ClaimCondition(
         "In every run NVML was read, and no reading says that heat or a hardware protection slowed the GPU.",
         _why_not_unthrottled,
     ),
-    Condition(
+    ClaimCondition(
         "Each run read the released file of its method, by name and SHA-256.",
         _why_not_released_file,
     ),

@@ -2,14 +2,14 @@
 
 from bench.interfaces.extensions import Extension
 from bench.interfaces.sections import Section
-from bench.interfaces.verb import Verb
+from bench.interfaces.verb import LazyVerb
 
 EXTENSION = Extension(
     verbs=[
-        Verb(
+        LazyVerb(
             "claim",
             "List claims of papers with their verdicts from records, or show one claim.",
-            "bench.features.claims.verb:ClaimVerb",
+            "bench.features.claims.verb:ShowClaims",
         ),
     ],
     sections=[

@@ -6,10 +6,10 @@ from markupsafe import Markup
 
 from bench.console.console import PROGRAM, escape_unprintable
 from bench.experiment.experiments import HEADLINE_METHODS
-from bench.features.claims.claims import Claim, get_claim
+from bench.features.claims.claims import SpeedClaim, get_claim
 from bench.features.claims.tables import format_range
 from bench.features.claims.verdict import judge_claim
-from bench.interfaces.sections import DEFAULT_RESULTS, Block, PageContext, Text
+from bench.interfaces.sections import DEFAULT_RESULTS, Block, PageContext, Paragraph
 from bench.tables.formats import format_ratio
 
 SPEED_CLAIMS = ("catlip-2.7x", "catlip-h16")
@@ -22,15 +22,15 @@ def build_claim_paragraph(page: PageContext) -> list[Block] | None:
     if page.comparison.is_smoke_test or not {*HEADLINE_METHODS} <= methods:
         return None
     options = [] if page.results == DEFAULT_RESULTS else ["--records", page.results]
-    sentences = [Markup("<strong>As published:</strong>"), describe_published_speed()]
+    sentences = [Markup("<strong>As published:</strong>"), describe_published_catlip_speed()]
     for name in SPEED_CLAIMS:
-        verdict = judge_claim(get_claim(name), page.folder).verdict_sentence
+        verdict = judge_claim(get_claim(name), page.folder_records).verdict_sentence
         command = escape_unprintable(shlex.join(["claim", name, *options]))
         sentences.append(VERDICT_AND_COMMAND.format(verdict, PROGRAM, command))
-    return [Text(Markup(" ").join(sentences))]
+    return [Paragraph(Markup(" ").join(sentences))]
 
 
-def describe_published_speed() -> str:
+def describe_published_catlip_speed() -> str:
     """Return sentences on CatLIP's published speed at ViT-B/16 and ViT-H/16, and how much of it FLOPs predict."""
     base, huge = (get_claim(name) for name in SPEED_CLAIMS)
     return (
@@ -38,12 +38,13 @@ def describe_published_speed() -> str:
         "ViT-H/16, for one epoch at a batch of 65k on the same hardware. For equal images these are "
         f"{format_ratio(base.published_speed_ratio)} and {format_ratio(huge.published_speed_ratio)} times the images "
         f"per GPU-hour. FLOPs predict {format_range(*base.padded_flop_ratios)} at B/16 and "
-        f"{format_range(*huge.padded_flop_ratios)} at H/16, depending on the image sizes that were timed. Factors of "
-        f"{_unexplained_factors(base)} and {_unexplained_factors(huge)} remain unexplained."
+        f"{format_range(*huge.padded_flop_ratios)} at H/16, depending on the image sizes that were timed. "
+        f"Factors of {_format_ratio_unexplained_by_flops(base)} and {_format_ratio_unexplained_by_flops(huge)} remain "
+        "unexplained."
     )
 
 
-def _unexplained_factors(claim: Claim) -> str:
+def _format_ratio_unexplained_by_flops(claim: SpeedClaim) -> str:
     """Return the range of the published speed ratio over the FLOP ratios, as text."""
     low, high = claim.padded_flop_ratios
     return format_range(claim.published_speed_ratio / high, claim.published_speed_ratio / low)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from bench.console.console import PROGRAM
-from bench.features.claims.claims import PUBLISHED_FIGURES, Claim
+from bench.features.claims.claims import PUBLISHED_FIGURES, SpeedClaim
 from bench.features.claims.conditions import CONDITIONS
-from bench.features.claims.verdict import RULES, Evidence, JudgedClaim
+from bench.features.claims.verdict import RULES, JudgedClaim, RatioEvidence
 from bench.statistics.ratios import RateRatio
 from bench.tables.formats import format_bracketed_interval, format_count_with_noun, format_ratio
 from bench.tables.tables import Table
@@ -35,7 +35,7 @@ Commands that decide it
 """
 
 
-def claim_tables(judged_claims: Sequence[JudgedClaim]) -> list[Table]:
+def claim_list_tables(judged_claims: Sequence[JudgedClaim]) -> list[Table]:
     """Return the table of claims with their verdicts, and the table of figures that are not judged."""
     claims = [
         {
@@ -44,7 +44,7 @@ def claim_tables(judged_claims: Sequence[JudgedClaim]) -> list[Table]:
             "counted: CLIP's forward FLOPs over CatLIP's": format_range(
                 *judged.claim.padded_flop_ratios
             ),
-            "measured": describe_best_evidence(judged.evidence),
+            "measured": describe_first_evidence(judged.evidence),
             "verdict": judged.verdict_sentence,
         }
         for judged in judged_claims
@@ -66,7 +66,7 @@ def claim_tables(judged_claims: Sequence[JudgedClaim]) -> list[Table]:
     ]
 
 
-def claim_text(judged: JudgedClaim) -> str:
+def describe_judged_claim(judged: JudgedClaim) -> str:
     """Return a claim with its source, its verdict, the conditions, the rule and the commands that decide it."""
     claim = judged.claim
     conditions = [
@@ -83,7 +83,7 @@ def claim_text(judged: JudgedClaim) -> str:
     )
 
 
-def evidence_tables(judged: JudgedClaim) -> list[Table]:
+def flop_and_evidence_tables(judged: JudgedClaim) -> list[Table]:
     """Return the tables of a claim's counted FLOPs and of its evidence."""
     published = judged.claim.published_speed_ratio
     counted = [
@@ -111,7 +111,7 @@ def evidence_tables(judged: JudgedClaim) -> list[Table]:
     ]
 
 
-def describe_published_hours(claim: Claim) -> str:
+def describe_published_hours(claim: SpeedClaim) -> str:
     """Return the published share of the baseline's GPU hours, and the ratio of speeds that it means, in words."""
     ratio = format_ratio(claim.published_speed_ratio)
     return (
@@ -120,7 +120,7 @@ def describe_published_hours(claim: Claim) -> str:
     )
 
 
-def describe_best_evidence(evidence: Sequence[Evidence]) -> str:
+def describe_first_evidence(evidence: Sequence[RatioEvidence]) -> str:
     """Return the speed ratio of the first evidence, and whether it decides nothing; "-" without evidence."""
     if not evidence:
         return "-"

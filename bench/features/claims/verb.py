@@ -16,7 +16,7 @@ from bench.tables.formats import NBSP
 
 
 @dataclass(frozen=True)
-class ClaimVerb:
+class ShowClaims:
     """List claims of papers with their verdicts from records, or show one claim."""
 
     # name of a claim, which is shown with its evidence; default: all claims are listed with their names
@@ -27,22 +27,26 @@ class ClaimVerb:
 
     def run(self) -> int:
         """Read the records; print the claim, or the list."""
-        from bench.features.claims.tables import claim_tables, claim_text, evidence_tables
+        from bench.features.claims.tables import (
+            claim_list_tables,
+            describe_judged_claim,
+            flop_and_evidence_tables,
+        )
         from bench.features.claims.verdict import judge_claim
 
         records = list[Record]()
         damaged = list[str]()
         for folder in self.records:
-            if not folder.is_dir() and self.records != ClaimVerb.records:
+            if not folder.is_dir() and self.records != ShowClaims.records:
                 raise ValueError(f"{folder} is no folder; name folders of records with --records")
             intact, errors = read_intact_files(list_record_files(folder), read_record)
             records += intact
             damaged += errors
         if self.name is None:
             judged = [judge_claim(claim, records) for claim in CLAIMS.values()]
-            print_tables(claim_tables(judged), self.json)
+            print_tables(claim_list_tables(judged), self.json)
         else:
             claim = judge_claim(get_claim(self.name), records)
-            print(escape_unprintable_lines(claim_text(claim).replace(NBSP, " ")))
-            print_tables(evidence_tables(claim), self.json)
+            print(escape_unprintable_lines(describe_judged_claim(claim).replace(NBSP, " ")))
+            print_tables(flop_and_evidence_tables(claim), self.json)
         return log_damaged_files_for_exit_code(damaged)

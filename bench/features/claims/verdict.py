@@ -8,9 +8,9 @@ from typing import Literal
 from bench.environment.circumstances import summarize_machine_and_software
 from bench.experiment.recipes import AS_RELEASED
 from bench.experiment.settings import strip_bracketed_settings
-from bench.features.claims.claims import Claim
+from bench.features.claims.claims import SpeedClaim
 from bench.features.claims.conditions import list_unmet_conditions
-from bench.measure.comparison_records import reason_incomparable
+from bench.measure.comparison_records import reason_not_comparable
 from bench.measure.summary import summarize_throughputs
 from bench.records.record import Record, ReleasedRun, Speed
 from bench.statistics.ratios import RateRatio, compare_rates
@@ -34,7 +34,7 @@ RULES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class RatioEvidence:
     """The speed ratio of a claim's experiments in one comparison, with the conditions that its runs do not meet."""
 
     comparison: str
@@ -48,8 +48,8 @@ class Evidence:
 class JudgedClaim:
     """A claim with its evidence and its verdict."""
 
-    claim: Claim
-    evidence: Sequence[Evidence]  # by the number of unmet conditions, then the newest first
+    claim: SpeedClaim
+    evidence: Sequence[RatioEvidence]  # by the number of unmet conditions, then the newest first
     verdict: ClaimVerdict
     detail: str  # the ratios that decide, or why none does
 
@@ -59,9 +59,9 @@ class JudgedClaim:
         return f"{self.verdict.capitalize()}: {self.detail}."
 
 
-def judge_claim(claim: Claim, records: Sequence[Record]) -> JudgedClaim:
+def judge_claim(claim: SpeedClaim, records: Sequence[Record]) -> JudgedClaim:
     """Judge a claim by the evidence in the records; `RULES` states the rule."""
-    evidence = find_evidence(claim, records)
+    evidence = find_ratio_evidence(claim, records)
     if not evidence:
         detail = f"no comparison timed both {claim.baseline} and {claim.experiment} on one machine with equal software"
         return JudgedClaim(claim, evidence, "not decided", detail)
@@ -99,7 +99,7 @@ def _compare_with_published(
     return "not reproduced", f"{side} {published}"
 
 
-def find_evidence(claim: Claim, records: Sequence[Record]) -> list[Evidence]:
+def find_ratio_evidence(claim: SpeedClaim, records: Sequence[Record]) -> list[RatioEvidence]:
     """Return the evidence of each comparison that timed both experiments on one machine with equal software.
 
     Runs of the authors' code and of this project's code are separate evidence. The order is as in `JudgedClaim`.
@@ -114,19 +114,19 @@ def find_evidence(claim: Claim, records: Sequence[Record]) -> list[Evidence]:
                 record for record in runs if _is_run_of_experiment(record, claim.experiment)
             ]
             both = [*baseline, *experiment]
-            if not baseline or not experiment or reason_incomparable(both) is not None:
+            if not baseline or not experiment or reason_not_comparable(both) is not None:
                 continue
             ratio = _compare_speeds(baseline, experiment)
             if ratio is None:
                 continue
-            code = _describe_code(baseline[0])
+            code = _describe_timed_code(baseline[0])
             machine = summarize_machine_and_software(baseline[0].circumstances)
             unmet_conditions = list_unmet_conditions(claim, both)
-            evidence.append(Evidence(comparison, code, machine, ratio, unmet_conditions))
+            evidence.append(RatioEvidence(comparison, code, machine, ratio, unmet_conditions))
     return sorted(evidence, key=lambda candidate: len(candidate.unmet_conditions))
 
 
-def _describe_code(record: Record) -> str:
+def _describe_timed_code(record: Record) -> str:
     """Return the repository and the commit of the code that a record timed."""
     run = record.measured
     return f"{run.repository} at {run.commit[:7]}" if isinstance(run, ReleasedRun) else OUR_CODE

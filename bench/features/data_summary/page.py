@@ -5,7 +5,7 @@ from markupsafe import Markup
 from bench.data.text_tables import UTF8_REMEDY
 from bench.features.data_summary.summary import MAX_SHOWN_CHARACTERS, DataSummary
 from bench.features.data_summary.tables import summary_tables
-from bench.interfaces.sections import Block, Pictures, Text, WarningBox
+from bench.interfaces.sections import Block, Paragraph, PictureRow, WarningBox
 from bench.tables.formats import format_count_with_noun
 from reports.render.document import BuiltSection, render_blocks, render_page
 
@@ -18,7 +18,7 @@ SHOWN_NOTE = (
 )
 
 
-def summary_page(summary: DataSummary) -> str:
+def render_summary_html(summary: DataSummary) -> str:
     """Return the HTML of the page: a sentence, warnings, the tables, and the sampled images with their captions."""
     lead = LEAD.format(
         usable=summary.num_samples,
@@ -33,7 +33,7 @@ def summary_page(summary: DataSummary) -> str:
         if table.all_rows:
             content = render_blocks([table])
             sections.append(BuiltSection(f"table-{number}", table.title, table.title, content))
-    shown: list[Block] = [Text(SHOWN_NOTE, "under"), Pictures(summary.pictures)]
+    shown: list[Block] = [Paragraph(SHOWN_NOTE, "under"), PictureRow(summary.pictures)]
     sections.append(
         BuiltSection("samples", "A look at the samples", "Samples", render_blocks(shown))
     )
@@ -41,6 +41,6 @@ def summary_page(summary: DataSummary) -> str:
         f"Data: {summary.data}",
         f"What is in {summary.data}?",
         eyebrow=f"Data · {summary.source}",
-        answer=[Text(lead, "lead"), *(WarningBox(warning) for warning in warnings)],
+        answer=[Paragraph(lead, "lead"), *(WarningBox(warning) for warning in warnings)],
         sections=sections,
     )

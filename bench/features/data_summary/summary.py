@@ -25,7 +25,7 @@ from bench.data.samples import get_source, max_tolerated_unusable_samples, open_
 from bench.data.subset import write_key_file
 from bench.experiment.fields import SampleSettings
 from bench.interfaces.data_source import SampleRequest, Samples
-from bench.interfaces.sections import Picture
+from bench.interfaces.sections import EmbeddedPicture
 from bench.labels.adjectives import format_adjective_warning, frequent_adjective_labels
 from bench.labels.labeller import get_label_rule, label_and_tally, make_vocabulary
 from bench.labels.subwords import encode_caption_without_start_and_end
@@ -85,7 +85,9 @@ class DataSummary:
     notes: Sequence[str]  # of the source
     images: Sequence[InspectedImage]
     captions: Sequence[FieldCaptions]
-    pictures: Sequence[Picture]  # the first of the images, with their captions of all fields
+    pictures: Sequence[
+        EmbeddedPicture
+    ]  # the first of the images, with their captions of all fields
 
     @property
     def total(self) -> int:
@@ -175,7 +177,7 @@ def _read_sampled_texts(samples: Samples, rows: Sequence[int]) -> list[TextsByFi
     texts_of_rows = list[TextsByField]()
     num_characters = 0
     for row in iterate_with_progress_bar(rows, len(rows), "captions", "samples"):
-        texts_of_rows.append(samples.texts(row))
+        texts_of_rows.append(samples.captions_by_field(row))
         num_characters += sum(map(len, chain.from_iterable(texts_of_rows[-1])))
         if num_characters > MAX_CAPTION_CHARACTERS:
             break
@@ -240,13 +242,13 @@ def _make_thumbnail(rgb: npt.NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _make_picture(samples: Samples, image: InspectedImage) -> Picture:
+def _make_picture(samples: Samples, image: InspectedImage) -> EmbeddedPicture:
     """Return the thumbnail of a sample with its size and captions, or the reason why it cannot be decoded."""
     key = samples.key(image.row)
     captions = []
-    for text in chain.from_iterable(samples.texts(image.row)):
+    for text in chain.from_iterable(samples.captions_by_field(image.row)):
         begin = text[:MAX_SHORTENED_CHARACTERS]
         captions.append(textwrap.shorten(begin, MAX_SHOWN_CHARACTERS, placeholder="…"))
     if image.flaw:
-        return Picture(key, b"", captions, flaw=f"cannot be decoded: {image.flaw}")
-    return Picture(key, image.thumbnail, captions, f"{image.width} x {image.height}")
+        return EmbeddedPicture(key, b"", captions, flaw=f"cannot be decoded: {image.flaw}")
+    return EmbeddedPicture(key, image.thumbnail, captions, f"{image.width} x {image.height}")

@@ -25,9 +25,9 @@ def summary_tables(summary: DataSummary) -> list[Table]:
     """Return all tables, in the order of the terminal."""
     return [
         data_overview_table(summary),
-        size_table(summary),
-        caption_table(summary),
-        unusable_table(summary),
+        image_size_quantile_table(summary),
+        caption_statistics_table(summary),
+        unusable_sample_table(summary),
     ]
 
 
@@ -57,7 +57,7 @@ def data_overview_table(summary: DataSummary) -> Table:
     return _table_of_cells("Data", [cells], "\n".join([*summary.notes, *summary.training_refusals]))
 
 
-def size_table(summary: DataSummary) -> Table:
+def image_size_quantile_table(summary: DataSummary) -> Table:
     """Return quantiles of the sizes of the sampled images."""
     images = summary.usable_images
     sizes = {
@@ -70,17 +70,17 @@ def size_table(summary: DataSummary) -> Table:
     for name, values in sizes.items():
         if values:
             write = _format_bytes if name == "bytes" else format_count
-            cells = [Cell.of(value, write) for value in compute_quantiles(values)]
+            cells = [Cell.of(value, write) for value in compute_five_quantiles(values)]
             rows.append([Cell(name), *cells])
     columns = [Column.left_aligned("quantity"), *(Column(name) for name in QUANTILES)]
-    sample = _describe_sample(len(summary.images), summary.num_samples)
+    sample = _describe_sample_size(len(summary.images), summary.num_samples)
     note = f"Images of {sample}; upright, as EXIF turns them."
     return Table.of_rows("Sizes of images", columns, rows, note)
 
 
-def caption_table(summary: DataSummary) -> Table:
+def caption_statistics_table(summary: DataSummary) -> Table:
     """Return the captions of each field: one row per field."""
-    sample = _describe_sample(len(summary.captions[0].per_sample), summary.num_samples)
+    sample = _describe_sample_size(len(summary.captions[0].per_sample), summary.num_samples)
     note = f"Captions of {sample}. {CAPTIONS_NOTE}"
     if any(2 * captions.num_repeated > len(captions.texts) for captions in summary.captions):
         note += REPEATED_NOTE
@@ -99,7 +99,7 @@ def _caption_cells(captions: FieldCaptions) -> dict[str, Cell]:
         "captions per sample": Cell.of(mean, "{:.2f}".format, most),
     }
     if captions.texts:
-        for name, value in zip(QUANTILES, compute_quantiles(captions.num_tokens), strict=True):
+        for name, value in zip(QUANTILES, compute_five_quantiles(captions.num_tokens), strict=True):
             cells[f"tokens, {name}"] = Cell.of(value, format_count)
         repeated = captions.num_repeated / len(captions.texts)
         cells[f"over {CONTEXT} tokens"] = _share_cell(captions.num_tokens > CONTEXT)
@@ -109,7 +109,7 @@ def _caption_cells(captions: FieldCaptions) -> dict[str, Cell]:
     return cells
 
 
-def unusable_table(summary: DataSummary) -> Table:
+def unusable_sample_table(summary: DataSummary) -> Table:
     """Return the samples that a training leaves out or replaces, by reason."""
     rows = []
     for reason, number in sorted(summary.skipped.items()):
@@ -131,7 +131,7 @@ def _unusable_row(reason: str, number: int, total: int, consequence: str) -> dic
     }
 
 
-def compute_quantiles(values: Sequence[int] | npt.NDArray[np.int64]) -> list[int]:
+def compute_five_quantiles(values: Sequence[int] | npt.NDArray[np.int64]) -> list[int]:
     """Return the least, 5 %, median, 95 % and largest value; each is one of the values."""
     probabilities = list(QUANTILES.values())
     values_at: list[int] = np.quantile(values, probabilities, method="nearest").tolist()
@@ -150,7 +150,7 @@ def _table_of_cells(title: str, rows: Sequence[dict[str, Cell]], note: str) -> T
     return Table(title, columns, {"": cells}, note, is_transposed=True)
 
 
-def _describe_sample(number: int, total: int) -> str:
+def _describe_sample_size(number: int, total: int) -> str:
     if number == total:
         return f"all {total:,} samples"
     return f"{number:,} of {total:,} samples, drawn at random"

@@ -51,8 +51,8 @@ class SummarizeData:
         summary = summarize_data(inputs, self.results, self.sample, self.seed, self.keys)
         print_tables(summary_tables(summary), self.json)
         if self.out is not None:
-            from bench.features.data_summary.page import summary_page
-            from reports.render.document import write_and_print_path
+            from bench.features.data_summary.page import render_summary_html
+            from reports.render.document import write_file_and_print_path
 
-            write_and_print_path(self.out, summary_page(summary).encode())
+            write_file_and_print_path(self.out, render_summary_html(summary).encode())
         return OK

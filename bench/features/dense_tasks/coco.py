@@ -14,9 +14,9 @@ from bench.environment.files import decode_json, prefix_errors, read_bytes_unles
 from bench.features.dense_tasks.detection import (
     DetectionTask,
     ImageWithObjects,
-    import_pycocotools,
+    import_pycocotools_module,
 )
-from bench.features.dense_tasks.layouts import COCO_LAYOUT, require_path
+from bench.features.dense_tasks.layouts import COCO_LAYOUT, require_path_of_layout
 from bench.features.dense_tasks.multi_label import MultiLabelPart, MultiLabelTask
 from bench.features.dense_tasks.task_files import build_task_with_holdout
 from bench.transfer.tasks.image_sources import EncodedImageSource, join_first_three
@@ -25,12 +25,12 @@ MAX_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
 MIN_POLYGON_LENGTH = 6  # coordinates of three corners
 
 
-class _Image(msgspec.Struct):
+class _CocoImage(msgspec.Struct):
     id: int
     file_name: str
 
 
-class _Category(msgspec.Struct):
+class _CocoCategory(msgspec.Struct):
     id: int
     name: str
 
@@ -42,7 +42,7 @@ class AnnotatedObject(msgspec.Struct):
     category_id: int
 
 
-class _RunLengths(msgspec.Struct):
+class _RunLengthMask(msgspec.Struct):
     """A run-length encoded mask; `counts` is compressed where it is a string."""
 
     size: tuple[int, int]
@@ -53,16 +53,16 @@ class AnnotatedObjectWithMask(AnnotatedObject):
     """The class, the box and the mask of one object in an image."""
 
     bbox: tuple[float, float, float, float]  # left, top, width, height
-    segmentation: list[list[float]] | _RunLengths  # polygons, or run lengths
+    segmentation: list[list[float]] | _RunLengthMask  # polygons, or run lengths
     iscrowd: int = 0
 
 
 class AnnotationsFile(msgspec.Struct):
     """The fields of an annotations file that are read."""
 
-    images: list[_Image]
+    images: list[_CocoImage]
     annotations: list[AnnotatedObject]
-    categories: list[_Category]
+    categories: list[_CocoCategory]
 
 
 class AnnotationsFileWithMasks(AnnotationsFile):
@@ -107,7 +107,7 @@ class CocoSplit:
         return replace(self, images=self.images.select(rows), objects=objects)
 
 
-def read_coco_labels(root: Path, _cache: Path) -> MultiLabelTask:
+def read_coco_multi_label_task(root: Path, _cache: Path) -> MultiLabelTask:
     """Read COCO: an image has the classes of its annotations, including crowds, as in CatLIP's code.
 
     The validation part is held out from `train`; `val` is the test part. Images without annotations show no class.
@@ -131,12 +131,14 @@ def _make_labelled_part(split: CocoSplit) -> MultiLabelPart:
     return MultiLabelPart(split.images, labels)
 
 
-def read_coco_detection(root: Path, _cache: Path) -> DetectionTask:
+def read_coco_detection_task(root: Path, _cache: Path) -> DetectionTask:
     """Read COCO: train on `train`, from which the validation part is held out, and test on `val`.
 
     Polygons of fewer than three corners are left out. Raises ValueError for missing or contradictory files.
     """
-    import_pycocotools("mask")  # a missing pycocotools is reported before the large files are read
+    import_pycocotools_module(
+        "mask"
+    )  # a missing pycocotools is reported before the large files are read
     train, test = _read_splits(root, AnnotationsFileWithMasks)
     train = _leave_out_empty_boxes(train)
     test = _leave_out_empty_boxes(test)
@@ -167,9 +169,9 @@ def _read_split(root: Path, split: str, file_type: type[AnnotationsFile]) -> Coc
     """Read the annotations file of a split, and check that its images are there."""
     pattern = root / "annotations" / f"instances_{split}*.json"
     file = min(pattern.parent.glob(pattern.name), default=pattern)
-    require_path(root, file, COCO_LAYOUT)
+    require_path_of_layout(root, file, COCO_LAYOUT)
     folder = root / file.stem.removeprefix("instances_")
-    require_path(root, folder, COCO_LAYOUT)
+    require_path_of_layout(root, folder, COCO_LAYOUT)
     instances = read_annotations_file(file, file_type)
     names = [image.file_name for image in instances.images]
     names_in_folder = {path.name for path in folder.iterdir()}
@@ -203,10 +205,10 @@ def read_annotations_file(path: Path, file_type: type[AnnotationsFile]) -> Annot
 
 
 def _decode_mask(
-    segmentation: list[list[float]] | _RunLengths, height: int, width: int
+    segmentation: list[list[float]] | _RunLengthMask, height: int, width: int
 ) -> Bool[np.ndarray, "height width"]:
     """Decode polygons or run lengths; ValueError for a mask of another size, or without a polygon."""
-    tool: Any = import_pycocotools("mask")
+    tool: Any = import_pycocotools_module("mask")
     if isinstance(segmentation, list):
         polygons = [polygon for polygon in segmentation if len(polygon) >= MIN_POLYGON_LENGTH]
         if not polygons:

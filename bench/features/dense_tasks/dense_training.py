@@ -13,7 +13,7 @@ from bench.records.scores import TaskTrainingSettings
 from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import (
     PUBLISHED_WIDTH,
-    TrainingRecipe,
+    TaskTrainingRecipe,
     find_best_learning_rate,
 )
 from models.image_tower import ImageTower
@@ -24,7 +24,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 @runtime_checkable
-class Examples(Protocol[T_co]):
+class ExampleDataset(Protocol[T_co]):
     """The examples of a part of a task, by their row: a map-style dataset."""
 
     def __len__(self) -> int: ...
@@ -41,7 +41,7 @@ class DenseTrainingResult(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DenseTrainingRecipe(TrainingRecipe):
+class DenseTrainingRecipe(TaskTrainingRecipe):
     """The settings of a training on masks or objects: a recipe with micro-batches and the learning rates to try."""
 
     micro_batch_size: int  # images per micro-batch
@@ -49,11 +49,11 @@ class DenseTrainingRecipe(TrainingRecipe):
 
     def train_at_best_rate(
         self,
-        task: TaskWithSplits[Examples[T]],
+        task: TaskWithSplits[ExampleDataset[T]],
         tower: ImageTower,
         image_size: int,
-        train: Callable[[Examples[T], float], Model],
-        measure_quality: Callable[[Model, Examples[T]], float],
+        train: Callable[[ExampleDataset[T], float], Model],
+        measure_quality: Callable[[Model, ExampleDataset[T]], float],
     ) -> DenseTrainingResult:
         """Choose the learning rate on the validation part, and train on training and validation part.
 
@@ -66,8 +66,8 @@ class DenseTrainingRecipe(TrainingRecipe):
         rate = self.learning_rates[0]
         if len(self.learning_rates) > 1 and tower.width < PUBLISHED_WIDTH:
             rate, _ = find_best_learning_rate(self.learning_rates, measure_rate)
-        joint = cast("Examples[T]", ConcatDataset(cast("Any", [task.train, task.validation])))
-        training = self.make_task_training(len(joint), image_size, rate)
+        joint = cast("ExampleDataset[T]", ConcatDataset(cast("Any", [task.train, task.validation])))
+        training = self.make_task_training_record(len(joint), image_size, rate)
         return DenseTrainingResult(train(joint, rate), len(joint), training)
 
     def draw_batch_rows(

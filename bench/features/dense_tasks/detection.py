@@ -20,7 +20,7 @@ from bench.data.transforms import WHITE
 from bench.environment.seeds import HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import (
     DenseTrainingRecipe,
-    Examples,
+    ExampleDataset,
 )
 from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
@@ -38,7 +38,7 @@ ImageWithObjects = tuple[UInt8[Tensor, "3 height width"], Objects]
 MASK_THRESHOLD = 0.5  # smallest mask probability of a pixel that belongs to the object
 
 
-def import_pycocotools(name: str) -> Any:
+def import_pycocotools_module(name: str) -> Any:
     """Return a module of pycocotools ("coco", "cocoeval", "mask"); ValueError where it is not installed."""
     try:
         return importlib.import_module(f"pycocotools.{name}")
@@ -56,7 +56,7 @@ def compute_average_precision(
     AP is the mean over classes and ten IoU thresholds, AP50 is at IoU 0.5; at most 100 detections per image count.
     ValueError without pycocotools, or where no image has an object that is no crowd.
     """
-    import_pycocotools("mask")
+    import_pycocotools_module("mask")
     from torchmetrics.detection import MeanAveragePrecision  # the import takes a second
 
     overlaps = np.linspace(0.5, 0.95, 10).tolist()  # COCO's, in float64
@@ -86,7 +86,7 @@ class DetectionRecipe:
     heads: DetectionHeadSizes
     trainings: Mapping[int, DenseTrainingRecipe]  # by the smallest width of their towers, ascending
 
-    def choose_training(self, width: int) -> DenseTrainingRecipe:
+    def choose_training_for_width(self, width: int) -> DenseTrainingRecipe:
         """Return the training settings for a tower of this width, which is the length of its features."""
         trainings = [
             training for min_width, training in self.trainings.items() if min_width <= width
@@ -126,7 +126,7 @@ PUBLISHED = DetectionRecipe(
 
 
 @dataclass(frozen=True, slots=True)
-class DetectionTask(TaskWithSplits[Examples[ImageWithObjects]]):
+class DetectionTask(TaskWithSplits[ExampleDataset[ImageWithObjects]]):
     """A task of images and objects; label k is classes[k - 1]."""
 
     recipe: DetectionRecipe = PUBLISHED
@@ -139,9 +139,9 @@ def score_detection(extractor: FeatureExtractor, task: DetectionTask) -> list[Me
     """
     assert extractor.tower is not None
     tower = extractor.tower.to(extractor.device)
-    training = task.recipe.choose_training(tower.width)
+    training = task.recipe.choose_training_for_width(tower.width)
 
-    def measure_box_precision(model: MaskRCNN, part: Examples[ImageWithObjects]) -> float:
+    def measure_box_precision(model: MaskRCNN, part: ExampleDataset[ImageWithObjects]) -> float:
         return compute_average_precision(_detect_objects(model, part))["box AP"]
 
     train = partial(_train_detector, tower, task)
@@ -166,11 +166,14 @@ def score_detection(extractor: FeatureExtractor, task: DetectionTask) -> list[Me
 
 
 def _train_detector(
-    tower: ImageTower, task: DetectionTask, part: Examples[ImageWithObjects], learning_rate: float
+    tower: ImageTower,
+    task: DetectionTask,
+    part: ExampleDataset[ImageWithObjects],
+    learning_rate: float,
 ) -> MaskRCNN:
     """Train a copy of a tower with new heads, by the sum of torchvision's five losses."""
     device = next(tower.parameters()).device
-    training = task.recipe.choose_training(tower.width)
+    training = task.recipe.choose_training_for_width(tower.width)
     with torch.random.fork_rng([]):
         torch.manual_seed(derive_seed(training.seed, HEAD))
         trained_tower = copy.deepcopy(tower).cpu()
@@ -224,7 +227,7 @@ def _make_detector_input(
 
 @torch.inference_mode()
 def _detect_objects(
-    model: MaskRCNN, part: Examples[ImageWithObjects]
+    model: MaskRCNN, part: ExampleDataset[ImageWithObjects]
 ) -> Iterator[tuple[Objects, Objects]]:
     """Yield (true objects, detected objects) of each image."""
     device = next(model.parameters()).device

@@ -1,7 +1,7 @@
 """What multi-label classification, segmentation and detection add. No torch here."""
 
 from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, COCO_LAYOUT, FOLDERS_LAYOUT
-from bench.interfaces.catalog import LazyFunction, Protocol, Task
+from bench.interfaces.catalog import LazyFunction, ScoringProtocol, TransferTask
 from bench.interfaces.extensions import Extension
 
 MULTI_LABEL = "several classes per image, or none"
@@ -13,18 +13,33 @@ def _lazy_function(function: str) -> LazyFunction:
     return LazyFunction(f"bench.features.dense_tasks.{function}")
 
 
-def _make_protocol(name: str, label_kind: str, scorer: str) -> Protocol:
+def _make_protocol(name: str, label_kind: str, scorer: str) -> ScoringProtocol:
     """Return a default protocol that trains the tower on the task."""
     score = _lazy_function(scorer)
-    return Protocol(name, label_kind, score, needs_tower=True, is_default=True)
+    return ScoringProtocol(name, label_kind, score, needs_tower=True, is_default=True)
 
 
 EXTENSION = Extension(
     tasks=[
-        Task("coco-labels", MULTI_LABEL, _lazy_function("coco:read_coco_labels"), COCO_LAYOUT),
-        Task("coco", OBJECTS, _lazy_function("coco:read_coco_detection"), COCO_LAYOUT),
-        Task("ade20k", MASKS, _lazy_function("mask_files:read_ade20k"), ADE20K_LAYOUT),
-        Task("masks", MASKS, _lazy_function("mask_files:read_mask_folders"), FOLDERS_LAYOUT),
+        TransferTask(
+            "coco-labels",
+            MULTI_LABEL,
+            _lazy_function("coco:read_coco_multi_label_task"),
+            COCO_LAYOUT,
+        ),
+        TransferTask("coco", OBJECTS, _lazy_function("coco:read_coco_detection_task"), COCO_LAYOUT),
+        TransferTask(
+            "ade20k",
+            MASKS,
+            _lazy_function("mask_files:read_ade20k_segmentation_task"),
+            ADE20K_LAYOUT,
+        ),
+        TransferTask(
+            "masks",
+            MASKS,
+            _lazy_function("mask_files:read_mask_folder_segmentation_task"),
+            FOLDERS_LAYOUT,
+        ),
     ],
     protocols=[
         _make_protocol("detection", OBJECTS, "detection:score_detection"),

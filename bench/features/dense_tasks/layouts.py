@@ -16,7 +16,7 @@ FOLDERS_LAYOUT = (
 )
 
 
-def require_path(root: Path, path: Path, layout: str) -> None:
+def require_path_of_layout(root: Path, path: Path, layout: str) -> None:
     """Raise ValueError with the expected layout of the root folder unless the path exists."""
     if not path.exists():
         raise ValueError(

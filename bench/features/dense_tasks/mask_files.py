@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench.data.decoding import MAX_PIXELS, TOO_LARGE
 from bench.environment.files import prefix_errors, read_bytes_unless_larger
-from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, FOLDERS_LAYOUT, require_path
+from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, FOLDERS_LAYOUT, require_path_of_layout
 from bench.features.dense_tasks.segmentation import IGNORED, ImageAndMask, SegmentationTask
 from bench.features.dense_tasks.task_files import build_task_with_holdout
 from bench.transfer.tasks.image_sources import (
@@ -58,7 +58,7 @@ class MaskFiles:
         return MaskFiles(self.images.select(rows), masks, self.class_of_number)
 
 
-def read_ade20k(root: Path, _cache: Path) -> SegmentationTask:
+def read_ade20k_segmentation_task(root: Path, _cache: Path) -> SegmentationTask:
     """Read ADE20k as in its challenge of 2016: 150 classes; 0 marks pixels without a class, which are ignored."""
     classes = tuple(f"class {number}" for number in range(1, ADE20K_CLASSES + 1))
     class_of_number = np.full(256, NO_CLASS)
@@ -71,10 +71,10 @@ def read_ade20k(root: Path, _cache: Path) -> SegmentationTask:
     return build_task_with_holdout(SegmentationTask, "ade20k", classes, train, test, train.masks)
 
 
-def read_mask_folders(root: Path, _cache: Path) -> SegmentationTask:
+def read_mask_folder_segmentation_task(root: Path, _cache: Path) -> SegmentationTask:
     """Read folders of images and masks of the user's own; 255 is ignored."""
     names_file = root / "classes.txt"
-    require_path(root, names_file, FOLDERS_LAYOUT)
+    require_path_of_layout(root, names_file, FOLDERS_LAYOUT)
     content = read_bytes_unless_larger(names_file)
     with prefix_errors(names_file):
         lines = content.decode().splitlines()
@@ -95,8 +95,8 @@ def _pair_images_with_masks(
     """Pair the images of a part with the masks of the same names in the folder `masks_name`, without decoding."""
     image_folder = root / "images" / part
     mask_folder = root / masks_name / part
-    require_path(root, image_folder, layout)
-    require_path(root, mask_folder, layout)
+    require_path_of_layout(root, image_folder, layout)
+    require_path_of_layout(root, mask_folder, layout)
     files = sorted(path for path in image_folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     mask_files = [mask_folder / f"{path.stem}.png" for path in files]
     unpaired = set(mask_files) ^ set(mask_folder.glob("*.png"))

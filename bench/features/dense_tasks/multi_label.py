@@ -13,7 +13,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bench.records.scores import MetricScore
-from bench.transfer.classification.fine_tune import FineTuningRecipe, fine_tune_at_best_rate
+from bench.transfer.classification.fine_tune import (
+    FineTuningRecipe,
+    fine_tune_at_best_rate_and_classify_test,
+)
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ConcatenatedImages, EncodedImageSource
 from bench.transfer.tasks.tasks import LabelledImages, TaskWithSplits
@@ -67,7 +70,7 @@ def score_multi_label_fine_tuning(
     def measure_quality(logits: Tensor, part: MultiLabelPart) -> float:
         return compute_mean_average_precision(logits.double().numpy(), part)
 
-    result = fine_tune_at_best_rate(
+    result = fine_tune_at_best_rate_and_classify_test(
         extractor, task, published, make_multilabel_loss, measure_quality
     )
     constant_logits = torch.zeros_like(result.test_logits)

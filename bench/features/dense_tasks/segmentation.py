@@ -17,7 +17,7 @@ from bench.data.transforms import WHITE, normalise
 from bench.environment.seeds import HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import (
     DenseTrainingRecipe,
-    Examples,
+    ExampleDataset,
 )
 from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
@@ -26,7 +26,7 @@ from bench.transfer.transfer_training import prefetch, train_on_task
 from losses import Scalar
 from models.dense_heads import ASPP_CHANNELS, Segmenter, build_deeplab_segmenter
 from models.image_tower import ImageTower
-from models.patch_map import get_map_channels_and_patch_size
+from models.patch_map import get_feature_map_channels_and_patch_size
 
 IGNORED = 255  # in a mask: excluded from training and scoring
 # Largest ratio of a training image's longer side, before cropping, to the crop's side.
@@ -64,7 +64,7 @@ PUBLISHED = SegmentationRecipe(
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentationTask(TaskWithSplits[Examples[ImageAndMask]]):
+class SegmentationTask(TaskWithSplits[ExampleDataset[ImageAndMask]]):
     """A task of images and masks."""
 
     recipe: SegmentationRecipe = PUBLISHED
@@ -84,10 +84,10 @@ def score_segmentation(extractor: FeatureExtractor, task: SegmentationTask) -> l
     """
     assert extractor.tower is not None
     tower = extractor.tower.to(extractor.device)
-    _, patch = get_map_channels_and_patch_size(tower)
+    _, patch = get_feature_map_channels_and_patch_size(tower)
     side = max(1, round(task.recipe.side / patch)) * patch
 
-    def measure(model: Segmenter, part: Examples[ImageAndMask]) -> MeanIou:
+    def measure(model: Segmenter, part: ExampleDataset[ImageAndMask]) -> MeanIou:
         return compute_mean_iou(partial(_predict_masks, model, side), part, len(task.classes))
 
     result = task.recipe.training.train_at_best_rate(
@@ -114,7 +114,7 @@ def score_segmentation(extractor: FeatureExtractor, task: SegmentationTask) -> l
 @torch.inference_mode()
 def compute_mean_iou(
     predict: Callable[[Sequence[ImageAndMask]], Iterable[Tensor]],
-    part: Examples[ImageAndMask],
+    part: ExampleDataset[ImageAndMask],
     num_classes: int,
 ) -> MeanIou:
     """Return the mean IoU over classes from the pixels of all images together.
@@ -172,7 +172,7 @@ def _train_segmenter(
     tower: ImageTower,
     task: SegmentationTask,
     side: int,
-    part: Examples[ImageAndMask],
+    part: ExampleDataset[ImageAndMask],
     learning_rate: float,
 ) -> Segmenter:
     """Train a copy of a tower with a new head, by cross-entropy in nats, the mean over pixels with a class."""

@@ -10,18 +10,18 @@ MAX_VALIDATION = 5000  # images
 Task = TypeVar("Task")
 
 
-class FilePart(Protocol):
+class SelectableExamples(Protocol):
     """Examples in files, decoded on access."""
 
-    def select(self, rows: Sequence[int], /) -> "FilePart": ...
+    def select(self, rows: Sequence[int], /) -> "SelectableExamples": ...
 
 
 def build_task_with_holdout(
     task_class: Callable[..., Task],
     name: str,
     classes: tuple[str, ...],
-    train: FilePart,
-    test: FilePart,
+    train: SelectableExamples,
+    test: SelectableExamples,
     train_files: Sequence[Path],
 ) -> Task:
     """Build a `TaskWithSplits`; the names of `train_files`, one for each training example, decide the split.

@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from bench.data.caption_lengths import describe_captions_that_runs_read
-from bench.features.explain.ladder import Ladder
+from bench.features.explain.ladder import ExperimentLadder
 from bench.measure.throughput import (
     RateFunction,
     describe_disturbed_windows,
@@ -45,10 +45,10 @@ class CauseRatio:
 
 
 @dataclass(frozen=True, slots=True)
-class Decomposition:
+class RatioDecomposition:
     """The causes of the ratio between the two ends of a ladder."""
 
-    ladder: Ladder
+    ladder: ExperimentLadder
     causes: tuple[CauseRatio, ...]  # in the order of the ladder
     total: CauseRatio  # from one end to the other
     num_rounds: int  # in which all rungs were measured
@@ -66,9 +66,11 @@ class Decomposition:
         return self.ladder.rungs[-1].experiment
 
 
-def decompose_ladder(records: Sequence[Record]) -> Decomposition | None:
+def decompose_ratio_by_ladder(records: Sequence[Record]) -> RatioDecomposition | None:
     """Return the causes of the ratio between the ends of the ladder in the records; None if there is no ladder."""
-    ladders = [record.measured for record in records if isinstance(record.measured, Ladder)]
+    ladders = [
+        record.measured for record in records if isinstance(record.measured, ExperimentLadder)
+    ]
     if not ladders:
         return None
     rungs = ladders[0].rungs
@@ -82,7 +84,7 @@ def decompose_ladder(records: Sequence[Record]) -> Decomposition | None:
         set(rates_by_round(rung_runs, TimedRun.undisturbed_images_per_second)) for rung_runs in runs
     ]
     experiments = [record.experiment for record in records if record.experiment]
-    return Decomposition(
+    return RatioDecomposition(
         ladder=ladders[0],
         causes=tuple(causes),
         total=_cause_ratio(runs[0], runs[-1], "whole ratio"),

@@ -1,14 +1,14 @@
 """What the decomposition of a ratio adds."""
 
-from bench.features.explain.ladder import Ladder
+from bench.features.explain.ladder import ExperimentLadder
 from bench.interfaces.extensions import Extension
 from bench.interfaces.sections import Section
-from bench.interfaces.verb import Verb
+from bench.interfaces.verb import LazyVerb
 
 EXTENSION = Extension(
-    record_kinds=[Ladder],
+    record_kinds=[ExperimentLadder],
     verbs=[
-        Verb(
+        LazyVerb(
             "explain",
             "Find the causes of the throughput ratio of two experiments.",
             "bench.features.explain.verb:ExplainRatio",

@@ -67,14 +67,14 @@ FIELDS_WITHOUT_WORK = (
 FieldValues = dict[str, Any]  # by name of the field
 
 
-class Stage(NamedTuple):
+class LadderStage(NamedTuple):
     """A step of a ladder from one rung to the next."""
 
     cause: str
     values: FieldValues  # of the fields that change; empty: the next rung is the target
 
 
-class Rung(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LadderRung(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One experiment of a ladder, and what it changes."""
 
     experiment: str
@@ -82,13 +82,13 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     change: str = ""  # of a factor, its setting before and after
 
 
-class Ladder(RecordContent, frozen=True, kw_only=True, tag="ladder"):
+class ExperimentLadder(RecordContent, frozen=True, kw_only=True, tag="ladder"):
     """The experiments from a baseline to a target, each of which differs from the previous one in one cause.
 
     Each round times all rungs.
     """
 
-    rungs: tuple[Rung, ...]
+    rungs: tuple[LadderRung, ...]
     note: str = ""  # why a cause is not measured
 
     @property
@@ -97,14 +97,14 @@ class Ladder(RecordContent, frozen=True, kw_only=True, tag="ladder"):
         return tuple(rung.cause for rung in self.rungs[1:])
 
 
-def return_ladder(ladder: Ladder) -> Ladder:
+def return_ladder(ladder: ExperimentLadder) -> ExperimentLadder:
     """Return the given ladder: the function of a run whose record holds the ladder for reports."""
     return ladder
 
 
 def plan_ladder(
     baseline: Experiment, target: Experiment, factor_settings: Sequence[str] = ()
-) -> tuple[Ladder, list[Experiment]]:
+) -> tuple[ExperimentLadder, list[Experiment]]:
     """Return the ladder from a baseline to a target experiment, and the experiments of its rungs.
 
     Factors are the settings in which both differ and that a step's work depends on, and `factor_settings`, each
@@ -120,11 +120,11 @@ def plan_ladder(
         )
     factors = _find_differing_factors(differences)
     factors |= _parse_chosen_factors(factor_settings, target, baseline.method)
-    stages = [Stage(field, {field: get_field(target, field)}) for field in factors]
+    stages = [LadderStage(field, {field: get_field(target, field)}) for field in factors]
     rest_fields = [name for name in differences if name in RECIPE_FIELDS and name not in factors]
     if rest_fields:
-        stages.append(Stage(REST, {field: get_field(target, field) for field in rest_fields}))
-    objective_stages, note = _list_objective_stages(
+        stages.append(LadderStage(REST, {field: get_field(target, field) for field in rest_fields}))
+    objective_stages, note = _list_method_change_stages(
         get_method(baseline.method), get_method(target.method), baseline.text
     )
     stages += objective_stages
@@ -137,15 +137,15 @@ def plan_ladder(
     if any(stage.cause == HEAD for stage in objective_stages):
         values["text_padding"] = "max_length"
     experiments = [renamed_with_settings(base, format_settings(values))]
-    rungs = [Rung(experiment=experiments[0].name)]
+    rungs = [LadderRung(experiment=experiments[0].name)]
     for cause, changes in stages:
         values |= changes
         experiment = renamed_with_settings(base, format_settings(values)) if changes else target
         experiments.append(experiment)
         changed = f"{factors[cause]} -> {changes[cause]}" if cause in factors else ""
-        rungs.append(Rung(experiment=experiment.name, cause=cause, change=changed))
+        rungs.append(LadderRung(experiment=experiment.name, cause=cause, change=changed))
     timed = [_with_as_many_timed_images(experiment, target) for experiment in experiments]
-    return Ladder(rungs=tuple(rungs), note=note), timed
+    return ExperimentLadder(rungs=tuple(rungs), note=note), timed
 
 
 def _find_differing_factors(differences: Mapping[str, tuple[Any, ...]]) -> FieldValues:
@@ -184,9 +184,9 @@ def _parse_chosen_factors(
     return factors
 
 
-def _list_objective_stages(
+def _list_method_change_stages(
     first: Method, last: Method, text: TextSettings
-) -> tuple[list[Stage], str]:
+) -> tuple[list[LadderStage], str]:
     """Return the stages from one method to another, and a note on a cause that is not measured.
 
     `text` are the baseline's settings. The last stage leads to the target. Equal methods have no stages. Raises
@@ -196,23 +196,23 @@ def _list_objective_stages(
     if first.name == last.name:
         return [], ""
     if roles == ("pair", "pair"):
-        return [Stage("loss", {})], ""
+        return [LadderStage("loss", {})], ""
     if roles == ("classifier", "classifier"):
-        return [Stage(f"labels, {HEAD}", {})], ""
+        return [LadderStage(f"labels, {HEAD}", {})], ""
     if roles != ("pair", "classifier"):
         reason = "a ladder leads from a text tower to none, not back"
         for method in (first, last):
             if method.ladder_role is None:
                 reason = f"{method.name} {method.no_ladder_reason}"
         raise ValueError(f"no ladder leads from {first.name} to {last.name}: {reason}")
-    from models.text_tower import why_padding_is_needed
+    from models.text_tower import reason_padding_affects_features
 
-    stages = [Stage(TEXT_TOWER, {"text_features": "stored"}), Stage(HEAD, {})]
-    padding_reason = why_padding_is_needed(text.text_tower)
+    stages = [LadderStage(TEXT_TOWER, {"text_features": "stored"}), LadderStage(HEAD, {})]
+    padding_reason = reason_padding_affects_features(text.text_tower)
     if padding_reason:
         return stages, f"{PADDING} is not measured: {padding_reason}"
     padding = "auto" if text.text_padding == "max_length" else text.text_padding
-    return [Stage(PADDING, {"text_padding": padding}), *stages], ""
+    return [LadderStage(PADDING, {"text_padding": padding}), *stages], ""
 
 
 def _with_as_many_timed_images(experiment: Experiment, reference: Experiment) -> Experiment:

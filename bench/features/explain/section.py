@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from bench.experiment.settings import strip_bracketed_settings
-from bench.features.explain.decomposition import Decomposition, decompose_ladder
+from bench.features.explain.decomposition import RatioDecomposition, decompose_ratio_by_ladder
 from bench.features.explain.tables import cause_table
-from bench.interfaces.sections import Block, Chart, ChartKey, PageContext, Question
+from bench.interfaces.sections import Block, Chart, ChartKey, PageContext, PageQuestion
 from bench.tables.formats import NBSP, format_ratio
 from reports.render.svg import MUTED, SERIES, add_tooltip, figure_to_svg
 from reports.speed.charts import draw_ratio_bar, fit_ratio_axis, open_row_chart
@@ -21,7 +21,7 @@ CHART_NOTE = (
 
 def build_explanation(page: PageContext) -> Sequence[Block] | None:
     """Return the question, the chart and the table of the page's ladder; None if it has no timed runs."""
-    result = decompose_ladder(page.comparison.records)
+    result = decompose_ratio_by_ladder(page.comparison.records)
     if result is None or result.total.forward_backward is None:
         return None
     names = [result.experiment, result.baseline]
@@ -29,11 +29,11 @@ def build_explanation(page: PageContext) -> Sequence[Block] | None:
     # Two experiments that differ in settings alone keep them in their names.
     title = " against ".join(names if stripped[0] == stripped[1] else stripped)
     chart = Chart(draw_waterfall_chart(result), title, [CHART_NOTE], KEYS, width="narrow")
-    question = Question(f"Where does the ratio come from? {title}")
+    question = PageQuestion(f"Where does the ratio come from? {title}")
     return [question, chart, cause_table(result)]
 
 
-def draw_waterfall_chart(result: Decomposition) -> Markup:
+def draw_waterfall_chart(result: RatioDecomposition) -> Markup:
     """Draw each cause as a bar that starts at the end of the previous one, then the whole ratio; return an SVG."""
     total = result.total.forward_backward
     assert total is not None

@@ -1,6 +1,6 @@
 """The table of a decomposition."""
 
-from bench.features.explain.decomposition import CauseRatio, Decomposition
+from bench.features.explain.decomposition import CauseRatio, RatioDecomposition
 from bench.statistics.verdicts import FLOPS_TOLERANCE
 from bench.tables.formats import CONFIDENCE_TEXT, format_rate, format_ratio
 from bench.tables.tables import Cell, Column, Table
@@ -15,7 +15,7 @@ NOT_MEASURED = "some of its runs are missing, or other work disturbed them"
 MICROSECONDS = 1e6
 
 
-def cause_table(result: Decomposition) -> Table:
+def cause_table(result: RatioDecomposition) -> Table:
     """Return the table of the causes and of the whole ratio."""
     columns = [
         *Column.all_left_aligned("cause", "change"),

@@ -13,15 +13,15 @@ from bench.console.tables import print_tables
 from bench.experiment.config import FIELDS
 from bench.experiment.experiments import get_experiment
 from bench.experiment.settings import renamed_with_settings
-from bench.features.explain.decomposition import decompose_ladder
+from bench.features.explain.decomposition import decompose_ratio_by_ladder
 from bench.features.explain.ladder import plan_ladder
 from bench.features.explain.tables import cause_table
-from bench.measure.tables import failure_table
+from bench.measure.tables import failed_run_table
 from bench.orchestration.preflight import (
     begin_comparison,
-    check_and_prepare,
     has_gpu,
-    resume_comparison,
+    require_runnable_and_prepare_data,
+    resume_comparison_and_remove_failures,
 )
 from bench.orchestration.scope import default_num_rounds
 
@@ -57,8 +57,8 @@ class ExplainRatio:
         baseline = renamed_with_settings(get_experiment(self.baseline), self.settings)
         target = renamed_with_settings(get_experiment(self.name), self.settings)
         ladder, experiments = plan_ladder(baseline, target, self.factors)
-        check_and_prepare(self.results, experiments, may_differ=FIELDS)
-        start = resume_comparison if self.resume else begin_comparison
+        require_runnable_and_prepare_data(self.results, experiments, may_differ=FIELDS)
+        start = resume_comparison_and_remove_failures if self.resume else begin_comparison
         comparison = start(self.results, PURPOSE, experiments)
         ladder_run = comparison.new_run(
             "bench.features.explain.ladder:return_ladder",
@@ -70,8 +70,8 @@ class ExplainRatio:
         comparison.runner.run([ladder_run], threads=comparison.cores)
         comparison.measure_speed(self.rounds or default_num_rounds(on_gpu=has_gpu()))
         records = comparison.records()
-        tables = [failure_table(records)]
-        result = decompose_ladder(records)
+        tables = [failed_run_table(records)]
+        result = decompose_ratio_by_ladder(records)
         if result is not None:
             tables.insert(0, cause_table(result))
         print_tables(tables, self.json)

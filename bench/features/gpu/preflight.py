@@ -25,12 +25,12 @@ SIDE = 1024  # rows and columns of the matrices
 READING_SECONDS = 2.0  # NVML averages over up to a second
 
 
-def check_device(device_type: str) -> None:
+def check_device_and_print(device_type: str) -> None:
     """Check the device "cuda" or "cpu" and print what it can do.
 
     Raises SystemExit with the reason if it cannot be measured, and torch's error if it cannot compile.
     """
-    require_installed_tools(device_type)
+    print_and_require_installed_tools(device_type)
     import torch
 
     from bench.cli.machine_checks import check_gpus
@@ -58,7 +58,7 @@ def check_device(device_type: str) -> None:
     print_device_readings(make_device_gauges(device), values)
 
 
-def require_installed_tools(device_type: str) -> None:
+def print_and_require_installed_tools(device_type: str) -> None:
     """Print which programs, libraries and packages are missing, and how to install them; SystemExit if any is."""
     needs = [*locate_compiler_requirements()]
     if device_type == "cuda":
@@ -103,4 +103,4 @@ def _toy_kernel(values: "torch.Tensor") -> "torch.Tensor":
 
 
 if __name__ == "__main__":
-    check_device(sys.argv[1])
+    check_device_and_print(sys.argv[1])

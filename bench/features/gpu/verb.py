@@ -55,7 +55,7 @@ def has_records(folder: Path) -> bool:
     return folder.is_dir() and bool(list_comparison_names(folder))
 
 
-def list_gpu_steps(device: Device) -> list[GpuCommand]:
+def list_gpu_commands(device: Device) -> list[GpuCommand]:
     """Return the steps in their order, the most important ones first; those for a CPU are at the tiny scale.
 
     The step `tests` is left out without a checkout, because an installed package has no tests.
@@ -103,7 +103,7 @@ def list_gpu_steps(device: Device) -> list[GpuCommand]:
 
 
 @dataclass(frozen=True, slots=True)
-class Gpu:
+class RunGpuCommands:
     """Test and measure for the first time on a GPU, step by step; see docs/gpu.md for the steps.
 
     RESULTS/STEP.log receives the output of a step, RESULTS/STEP its records and RESULTS/STEP.html their page. A step
@@ -120,7 +120,7 @@ class Gpu:
 
     def run(self) -> int:
         """Run the steps that are not done, and print how each ended."""
-        steps = {step.name: step for step in list_gpu_steps(self.device)}
+        steps = {step.name: step for step in list_gpu_commands(self.device)}
         chosen = list(steps.values())
         if self.steps:
             chosen = [look_up(name, steps, "step") for name in self.steps]
@@ -130,7 +130,9 @@ class Gpu:
         for step in chosen:
             done = results / f"{step.name}.done"
             start = time.monotonic()
-            status = "done before" if done.exists() else run_gpu_step(step, results)
+            status = (
+                "done before" if done.exists() else run_gpu_command_and_draw_page(step, results)
+            )
             seconds = time.monotonic() - start
             rows.append({"step": step.name, "status": status, "seconds": seconds})
             if status == "ok":
@@ -142,7 +144,7 @@ class Gpu:
         return OK if all(row["status"] in ("ok", "done before") for row in rows) else FAILED_CASE
 
 
-def run_gpu_step(step: GpuCommand, results: Path) -> StepStatus:
+def run_gpu_command_and_draw_page(step: GpuCommand, results: Path) -> StepStatus:
     """Run a step with its time limit, draw the page of its records, and return how the step ended."""
     command = step.command_line(results)
     log_file = results / f"{step.name}.log"

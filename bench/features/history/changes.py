@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 
-from bench.measure.observations import Commit
+from bench.measure.metric_values import Commit
 from bench.statistics.ratios import ALPHA, SMALLEST_EFFECT, compare_log_rates_of_independent_runs
 from bench.tables.formats import format_quantity
 from reports.series import MetricSeries
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SeriesJump:
     """A jump of a series between two successive commits."""
 
     series: MetricSeries
@@ -30,7 +30,7 @@ class Change:
     def commits_text(self) -> str:
         """The two commits; the cause is a commit after the first one, up to and including the second."""
         before, after = self.commits
-        return f"{before.short} … {after.short}"
+        return f"{before.short_id} … {after.short_id}"
 
     @property
     def is_worse(self) -> bool:
@@ -42,7 +42,7 @@ class Change:
         return is_larger == (better == "less")
 
     @property
-    def levels_text(self) -> str:
+    def medians_text(self) -> str:
         """The medians before and after the jump, with their ratio."""
         unit = self.series.metric.unit
         old = format_quantity(self.old, unit)
@@ -54,22 +54,22 @@ class Change:
         """Return the series, the medians and the commits in one line."""
         verdict = "worse" if self.is_worse else "better"
         name = f"{self.series.benchmark.name}, {self.series.metric.name}"
-        return f"{verdict}: {name}: {self.levels_text}, {self.commits_text}"
+        return f"{verdict}: {name}: {self.medians_text}, {self.commits_text}"
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class SeriesSegment:
     """Successive points of a series whose times no test tells apart."""
 
     start: int  # index of its first point
     log_values: list[float]  # of the independent values of its commits
 
 
-def find_changes(series: MetricSeries, num_series: int = 1) -> list[Change]:
+def find_series_jumps(series: MetricSeries, num_series: int = 1) -> list[SeriesJump]:
     """Return the changes of a series, oldest first; the level of the test is divided by `num_series`."""
     if series.metric.is_counter:
-        return _find_counter_changes(series)
-    return _find_time_changes(series, ALPHA / num_series)
+        return _find_counter_jumps(series)
+    return _find_time_jumps(series, ALPHA / num_series)
 
 
 def can_judge_newest_commit(series: MetricSeries) -> bool:
@@ -78,17 +78,17 @@ def can_judge_newest_commit(series: MetricSeries) -> bool:
     return len(newest) > 1 and sum(map(len, earlier)) > 1
 
 
-def _find_counter_changes(series: MetricSeries) -> list[Change]:
+def _find_counter_jumps(series: MetricSeries) -> list[SeriesJump]:
     """Return the changes of a counter between commits; a counter that varies within a commit has none there."""
     changes = []
     for at, (before, after) in enumerate(pairwise(series.points), start=1):
         is_exact = len(set(before.runs)) == len(set(after.runs)) == 1
         if is_exact and before.median != after.median:
-            changes.append(Change(series, at, before.median, after.median))
+            changes.append(SeriesJump(series, at, before.median, after.median))
     return changes
 
 
-def _find_time_changes(series: MetricSeries, alpha: float) -> list[Change]:
+def _find_time_jumps(series: MetricSeries, alpha: float) -> list[SeriesJump]:
     """Return the changes between segments of commits: the nearest two are merged until a test tells them apart.
 
     The level of the test is divided by the number of commits. Source of the order of merging: Ward 1963,
@@ -96,7 +96,7 @@ def _find_time_changes(series: MetricSeries, alpha: float) -> list[Change]:
     """
     segments = []
     for start, values in enumerate(series.independent_values_by_commit()):
-        segments.append(Segment(start, [math.log(value) for value in values]))
+        segments.append(SeriesSegment(start, [math.log(value) for value in values]))
     alpha /= len(segments)
     while len(segments) > 1:
         distances = [_ward_distance(before, after) for before, after in pairwise(segments)]
@@ -105,18 +105,18 @@ def _find_time_changes(series: MetricSeries, alpha: float) -> list[Change]:
         if _differ_significantly(before, after, alpha):
             break
         segments[nearest : nearest + 2] = [
-            Segment(before.start, before.log_values + after.log_values)
+            SeriesSegment(before.start, before.log_values + after.log_values)
         ]
     changes = []
     for before, after in pairwise(segments):
         if _differ_significantly(before, after, alpha):
             old = math.exp(median(before.log_values))
             new = math.exp(median(after.log_values))
-            changes.append(Change(series, after.start, old, new))
+            changes.append(SeriesJump(series, after.start, old, new))
     return changes
 
 
-def _ward_distance(before: Segment, after: Segment) -> float:
+def _ward_distance(before: SeriesSegment, after: SeriesSegment) -> float:
     """Return how much merging adds to the sum of squared deviations from the means of segments."""
     num_before = len(before.log_values)
     num_after = len(after.log_values)
@@ -125,7 +125,7 @@ def _ward_distance(before: Segment, after: Segment) -> float:
     return weight * difference**2
 
 
-def _differ_significantly(before: Segment, after: Segment, alpha: float) -> bool:
+def _differ_significantly(before: SeriesSegment, after: SeriesSegment, alpha: float) -> bool:
     """Return whether two segments differ by 2 % or more, by Student's t at the level `alpha`."""
     ratio = compare_log_rates_of_independent_runs(before.log_values, after.log_values)
     effect = abs(math.log(ratio.value))

@@ -16,8 +16,8 @@ from bench.console.progress import RunProgressLog
 from bench.environment.child_processes import kill_child_tree_at_block_end
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import atomic_write
-from bench.measure.observations import FINGERPRINT
-from bench.orchestration.runner import SlotPipes, grant_slots_in_turn
+from bench.measure.metric_values import FINGERPRINT
+from bench.orchestration.runner import TimeSlotPipes, grant_time_slots_in_turn
 
 PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
 PYTEST = [
@@ -104,13 +104,13 @@ def time_suites_once(
     """
     documents = {}
     with TemporaryDirectory() as folder, ExitStack() as stack:
-        slots = [SlotPipes.create() for _ in work_trees]
+        slots = [TimeSlotPipes.create() for _ in work_trees]
         children = {}
         for (name, work_tree), slot in zip(work_trees.items(), slots, strict=True):
             child = _start_suite(work_tree, suite, Path(folder) / name, slot, only)
             stack.enter_context(kill_child_tree_at_block_end(child))
             children[name] = child
-        grant_slots_in_turn(slots)
+        grant_time_slots_in_turn(slots)
         for name, child in children.items():
             code = child.wait()
             document = Path(folder, name, "suite.json")
@@ -124,7 +124,7 @@ def time_suites_once(
 
 
 def _start_suite(
-    work_tree: Path, suite: Path, folder: Path, slot: SlotPipes, only: str | None
+    work_tree: Path, suite: Path, folder: Path, slot: TimeSlotPipes, only: str | None
 ) -> "subprocess.Popen[bytes]":
     """Start pytest on a work tree's suite, which waits for its first slot after it has collected its benchmarks.
 
@@ -138,14 +138,14 @@ def _start_suite(
     paths = [str(PLUGIN.parent), str(work_tree / "src")]
     if os.environ.get("PYTHONPATH"):
         paths.append(os.environ["PYTHONPATH"])
-    environment = os.environ | CHILD_ENV | slot.environment
+    environment = os.environ | CHILD_ENV | slot.environment_variable
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     with (folder / "output").open("wb") as output, closing(slot):
         return subprocess.Popen(
             command,
             cwd=work_tree,
             env=environment,
-            pass_fds=slot.child_fds,
+            pass_fds=slot.inherited_file_descriptors,
             stdout=output,
             stderr=output,
         )

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from bench.features.history.changes import Change
-from bench.measure.observations import Commit
+from bench.features.history.changes import SeriesJump
+from bench.measure.metric_values import Commit
 from bench.tables.formats import format_count_with_noun, format_quantity, format_ratio
 from reports.render.svg import (
     INK,
@@ -26,7 +26,10 @@ MOST_TICKS = 5
 
 
 def draw_series_chart(
-    id_prefix: str, history: CommitHistory, lines: Sequence[MetricSeries], changes: Sequence[Change]
+    id_prefix: str,
+    history: CommitHistory,
+    lines: Sequence[MetricSeries],
+    changes: Sequence[SeriesJump],
 ) -> Markup:
     """Return an SVG of one metric over commits, one line per machine; `id_prefix` is for the ids in it."""
     measured = {point.commit for line in lines for point in line.points}
@@ -41,7 +44,7 @@ def draw_series_chart(
             colour, marker = colour_and_marker(history.machines.index(line.machine))
             _draw_series(axes, commits, line, colour, marker)
         for change in changes:
-            _draw_change(axes, commits, change)
+            _draw_jump(axes, commits, change)
         _set_limits_and_ticks(axes, commits, metric.unit)
         return figure_to_svg(figure, id_prefix, f"{text}.")
 
@@ -54,7 +57,7 @@ def _set_limits_and_ticks(axes: Axes, commits: Sequence[Commit], unit: str) -> N
     axes.yaxis.set_major_formatter(lambda value, _: format_quantity(value, unit) if value else "0")
     spacing = math.ceil(len(commits) / MOST_TICKS)
     ticks = range(len(commits) - 1, -1, -spacing)
-    names = [commits[at].short for at in ticks]
+    names = [commits[at].short_id for at in ticks]
     axes.set_xticks(ticks, names)
 
 
@@ -70,11 +73,11 @@ def _draw_series(
         axes.plot(dots, point.runs, "o", color=colour, markersize=2.5, alpha=0.45)
         processes = format_count_with_noun(len(point.runs), "process", "processes")
         value = format_quantity(point.median, line.metric.unit)
-        tooltip = f"{point.commit.short}: {value}, median of {processes}"
+        tooltip = f"{point.commit.short_id}: {value}, median of {processes}"
         draw_marks(axes, position, point.median, marker, colour, tooltip, size=5.5)
 
 
-def _draw_change(axes: Axes, commits: Sequence[Commit], change: Change) -> None:
+def _draw_jump(axes: Axes, commits: Sequence[Commit], change: SeriesJump) -> None:
     """Draw a vertical line between two commits, with the ratio of the levels above it."""
     before, after = change.commits
     middle = (commits.index(before) + commits.index(after)) / 2

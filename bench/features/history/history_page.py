@@ -1,4 +1,4 @@
-"""The page of a history: its changes, and a chart for each benchmark. Equal observations give equal bytes."""
+"""The page of a history: its changes, and a chart for each benchmark. Equal metric values give equal bytes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from tyro.conf import Positional
 
 from bench.cli.options import FOLDER
 from bench.console.console import escape_unprintable, log_damaged_files_for_exit_code
-from bench.features.history.changes import Change, can_judge_newest_commit, find_changes
+from bench.features.history.changes import SeriesJump, can_judge_newest_commit, find_series_jumps
 from bench.features.history.history_chart import draw_series_chart
-from bench.interfaces.sections import Block, Chart, Group, Legend, Text
-from bench.measure.observations import read_observations
+from bench.interfaces.sections import Block, BlockGroup, Chart, ChartLegend, Paragraph
+from bench.measure.metric_values import read_metric_values
 from bench.tables.formats import format_count_with_noun
 from bench.tables.groups import group_by
 from bench.tables.tables import Cell, Column, Table
@@ -21,7 +21,7 @@ from reports.render.document import (
     damaged_files_warning,
     render_blocks,
     render_page,
-    write_and_print_path,
+    write_file_and_print_path,
 )
 from reports.render.svg import legend_marker
 from reports.series import CommitHistory, build_history
@@ -43,7 +43,7 @@ CHARTS_NOTE = (
 
 
 @dataclass(frozen=True)
-class HistoryPage:
+class WriteHistoryPage:
     """Write charts over commits with the detected changes, and print their path."""
 
     # folder of pytest-benchmark documents, or of records, of several commits
@@ -53,33 +53,33 @@ class HistoryPage:
     def run(self) -> int:
         """Write the page."""
         damaged = list[str]()
-        history = build_history(read_observations([self.results], damaged))
-        changes = list[Change]()
+        history = build_history(read_metric_values([self.results], damaged))
+        changes = list[SeriesJump]()
         for series in history.series:
-            changes += find_changes(series, len(history.series))
+            changes += find_series_jumps(series, len(history.series))
         for change in changes:
             print(escape_unprintable(change.describe()))
         print(describe_verdict(history, changes))
         page = render_history_page(history, changes, damaged)
-        write_and_print_path(self.out or self.results / "charts.html", page.encode())
+        write_file_and_print_path(self.out or self.results / "charts.html", page.encode())
         return log_damaged_files_for_exit_code(damaged)
 
 
 def render_history_page(
-    history: CommitHistory, changes: Sequence[Change], file_errors: Sequence[str] = ()
+    history: CommitHistory, changes: Sequence[SeriesJump], file_errors: Sequence[str] = ()
 ) -> str:
     """Return the HTML page of a history and its changes; `file_errors` are on files that are left out."""
     machines = []
     for index, machine in enumerate(history.machines):
         machines.append((f"machine {index + 1}: {machine}", legend_marker(index)))
-    change_blocks: list[Block] = [Legend(machines, "Machines")]
+    change_blocks: list[Block] = [ChartLegend(machines, "Machines")]
     if changes:
-        change_blocks += [_changes_table(history, changes), Text(CHANGES_NOTE, "under")]
+        change_blocks += [_jump_table(history, changes), Paragraph(CHANGES_NOTE, "under")]
     else:
-        change_blocks.append(Text("No change was found.", "empty"))
+        change_blocks.append(Paragraph("No change was found.", "empty"))
     charts: list[Block] = [
-        Text(CHARTS_NOTE, "under"),
-        Group(_draw_charts(history, changes), "panels"),
+        Paragraph(CHARTS_NOTE, "under"),
+        BlockGroup(_draw_charts(history, changes), "panels"),
     ]
     return render_page(
         "Speed and memory over commits",
@@ -91,7 +91,7 @@ def render_history_page(
             f"{len(history.series):,} series",
         ],
         answer=[
-            Text(describe_verdict(history, changes), "lead"),
+            Paragraph(describe_verdict(history, changes), "lead"),
             *damaged_files_warning(file_errors),
         ],
         sections=[
@@ -101,17 +101,17 @@ def render_history_page(
     )
 
 
-def describe_verdict(history: CommitHistory, changes: Sequence[Change]) -> str:
+def describe_verdict(history: CommitHistory, changes: Sequence[SeriesJump]) -> str:
     """Return a sentence with the number of changes for the worse, or why the newest commit cannot be judged."""
     num_worse = sum(change.is_worse for change in changes)
     newest = history.commits[-1]
     series_of_newest = [line for line in history.series if line.points[-1].commit == newest]
     if changes or any(map(can_judge_newest_commit, series_of_newest)):
         return f"{format_count_with_noun(num_worse, 'change')} for the worse."
-    return NO_VERDICT.format(commit=newest.short)
+    return NO_VERDICT.format(commit=newest.short_id)
 
 
-def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> Table:
+def _jump_table(history: CommitHistory, changes: Sequence[SeriesJump]) -> Table:
     """Return the table of the changes, with those for the worse first."""
     columns = [
         *Column.all_left_aligned("subject", "change", "levels"),
@@ -123,9 +123,11 @@ def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> Table:
         benchmark = change.series.benchmark
         machine = history.machines.index(change.series.machine) + 1
         row = [
-            Cell(benchmark.short, change.series.metric.name, benchmark.short),
+            Cell(
+                benchmark.name_without_file, change.series.metric.name, benchmark.name_without_file
+            ),
             Cell("▼ worse" if change.is_worse else "▲ better"),
-            Cell(change.levels_text),
+            Cell(change.medians_text),
             Cell(change.commits_text),
             Cell(f"machine {machine}"),
         ]
@@ -133,7 +135,7 @@ def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> Table:
     return Table.of_rows("Changes", columns, rows)
 
 
-def _draw_charts(history: CommitHistory, changes: Sequence[Change]) -> list[Chart]:
+def _draw_charts(history: CommitHistory, changes: Sequence[SeriesJump]) -> list[Chart]:
     """Return a chart of each time and memory of a benchmark, with all machines."""
     varying = [series for series in history.series if not series.metric.is_counter]
     groups = group_by(varying, lambda series: (series.benchmark, series.metric))
@@ -144,5 +146,5 @@ def _draw_charts(history: CommitHistory, changes: Sequence[Change]) -> list[Char
         if benchmark.settings:
             note = f"{note}; settings {benchmark.settings}"
         chart = draw_series_chart(f"chart-{number}", history, lines, drawn)
-        charts.append(Chart(chart, benchmark.short, [note]))
+        charts.append(Chart(chart, benchmark.name_without_file, [note]))
     return charts

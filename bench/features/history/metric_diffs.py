@@ -7,7 +7,7 @@ from statistics import median
 from typing import Literal
 
 from bench.console.console import DISAGREEMENT, INCONCLUSIVE, OK
-from bench.measure.observations import BenchmarkId, Metric, Observation
+from bench.measure.metric_values import BenchmarkId, Metric, MetricValue
 from bench.statistics.ratios import (
     ALPHA,
     MIN_RUNS,
@@ -47,8 +47,8 @@ class MetricDiff:
         return format_quantity(median(values), self.metric.unit)
 
 
-def compare_observations(
-    old: Sequence[Observation], new: Sequence[Observation]
+def compare_metric_values(
+    old: Sequence[MetricValue], new: Sequence[MetricValue]
 ) -> list[MetricDiff]:
     """Compare every metric that both sides have; ValueError if there is none.
 
@@ -56,8 +56,8 @@ def compare_observations(
     interleaved, in pairs of one turn; without turns they are paired in their order. p is Student's on the differences
     of pairs, adjusted for their number.
     """
-    old_values = _values_by_metric(old)
-    new_values = _values_by_metric(new)
+    old_values = _values_by_benchmark_and_metric(old)
+    new_values = _values_by_benchmark_and_metric(new)
     common = [key for key in old_values if key in new_values]
     if not common:
         raise ValueError("nothing was compared: the two sides have no metric in common")
@@ -77,12 +77,14 @@ def compare_observations(
     return diffs
 
 
-def _values_by_metric(observations: Sequence[Observation]) -> dict[BenchmarkMetric, RateByRound]:
+def _values_by_benchmark_and_metric(
+    metric_values: Sequence[MetricValue],
+) -> dict[BenchmarkMetric, RateByRound]:
     """Return the values by benchmark and metric, each by its turn, or without turns by the number of its process."""
     values = defaultdict[BenchmarkMetric, dict[str | int, float]](dict)
-    for observation in observations:
-        rounds = values[observation.benchmark, observation.metric]
-        rounds[observation.turn or len(rounds)] = observation.value
+    for metric_value in metric_values:
+        rounds = values[metric_value.benchmark, metric_value.metric]
+        rounds[metric_value.turn or len(rounds)] = metric_value.value
     return {**values}
 
 
@@ -103,10 +105,10 @@ def _judge_metric(
     return "better" if metric.better == direction else "worse"
 
 
-def describe_unmatched_metrics(old: Sequence[Observation], new: Sequence[Observation]) -> list[str]:
+def describe_unmatched_metrics(old: Sequence[MetricValue], new: Sequence[MetricValue]) -> list[str]:
     """Return the metrics that only one side has, each in words."""
-    old_values = _values_by_metric(old)
-    new_values = _values_by_metric(new)
+    old_values = _values_by_benchmark_and_metric(old)
+    new_values = _values_by_benchmark_and_metric(new)
     lines = []
     for key in old_values.keys() ^ new_values.keys():
         benchmark, metric = key
@@ -135,7 +137,7 @@ def diff_table(diffs: Sequence[MetricDiff], notes: Sequence[str] = ()) -> Table:
             continue
         ratio = diff.ratio
         row = {
-            "part": f"{diff.benchmark.short}, {diff.metric.name}",
+            "part": f"{diff.benchmark.name_without_file}, {diff.metric.name}",
             "old": diff.format_median(diff.old),
             "new": diff.format_median(diff.new),
             "new/old": ratio.value if ratio else None,

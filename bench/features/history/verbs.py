@@ -21,12 +21,12 @@ from bench.features.history.commit_runs import (
     time_suites_in_rounds,
 )
 from bench.features.history.metric_diffs import (
-    compare_observations,
+    compare_metric_values,
     describe_unmatched_metrics,
     diff_table,
     verdict_exit_code,
 )
-from bench.measure.observations import read_observations
+from bench.measure.metric_values import read_metric_values
 
 MAX_COMMITS = 8  # interleaved, in processes of about 1 GiB each
 Repository = Annotated[
@@ -49,7 +49,7 @@ Selection = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class TimeCommits:
     """Time the pytest-benchmark suite of the last commits, interleaved benchmark by benchmark.
 
     Eight commits take about 15 minutes. Each commit is checked out into a temporary work tree and runs in a fresh
@@ -82,7 +82,7 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
-class Regress:
+class CompareWithBaseCommit:
     """Compare a work tree with a base commit in pairs of fresh processes, interleaved benchmark by benchmark.
 
     It takes about ten minutes. The exit code is 1 if a benchmark is slower by 2 % or more or a counter is worse, 4 if a
@@ -109,8 +109,8 @@ class Regress:
         with checkout_work_tree(self.repository, base, self.suite) as tree:
             trees = {"old": tree, "new": self.repository.absolute()}
             time_suites_in_rounds(trees, self.suite, folder, self.rounds, self.only)
-        old = read_observations([folder / "old"])
-        new = read_observations([folder / "new"])
+        old = read_metric_values([folder / "old"])
+        new = read_metric_values([folder / "new"])
         notes = [
             f"not compared: {escape_unprintable(name)}"
             for name in describe_unmatched_metrics(old, new)
@@ -121,6 +121,6 @@ class Regress:
             f"{file} differs: it may time different work on the two sides"
             for file in changed_suites.splitlines()
         ]
-        diffs = compare_observations(old, new)
+        diffs = compare_metric_values(old, new)
         print_tables([diff_table(diffs, notes)], self.json)
         return verdict_exit_code(diffs)

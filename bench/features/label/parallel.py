@@ -20,7 +20,7 @@ from bench.labels.labeller import LabelTally
 TallyOrError = LabelTally | ValueError | OSError
 
 
-def count_files_in_parallel(
+def count_labels_of_files_in_parallel(
     files: Sequence[Path], rule: str, caption: str | None, workers: int
 ) -> Generator[TallyOrError, None, None]:
     """Count files on `workers` processes, or in this one if `workers` is 1; yield the tally or the error of each.
@@ -31,7 +31,9 @@ def count_files_in_parallel(
     if workers == 1:
         yield from map(count, files)
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _init_worker)
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), _limit_threads_and_exit_with_parent
+    )
     try:
         # The processes that this starts inherit the mask, and leave Ctrl-C to their parent.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -58,7 +60,7 @@ def _count_or_return_error(rule: str, caption: str | None, path: Path) -> TallyO
         return error
 
 
-def _init_worker() -> None:
+def _limit_threads_and_exit_with_parent() -> None:
     """Use one thread, and exit whenever the parent ends."""
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)

@@ -26,7 +26,7 @@ SUBWORDS_NOTE = (
 GLOSS_CHARS = 60
 
 
-def explanation_table(rule: LabelRule, caption: str) -> Table:
+def caption_label_table(rule: LabelRule, caption: str) -> Table:
     """Return a table of a caption's labels in order."""
     labels = rule.label_ids(pa.array([caption], pa.string()))
     rows = [
@@ -36,7 +36,7 @@ def explanation_table(rule: LabelRule, caption: str) -> Table:
     return Table.from_dicts(f"Labels by the rule {rule.name}", rows)
 
 
-def captions_table(total: LabelTally, captions_per_second: float) -> Table:
+def caption_count_table(total: LabelTally, captions_per_second: float) -> Table:
     """Return a table of the number of captions and their labels."""
     num_captions = max(1, total.captions)
     row = {

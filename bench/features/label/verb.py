@@ -20,10 +20,10 @@ from bench.data.samples import caption_files
 from bench.data.text_tables import UTF8_REMEDY
 from bench.environment.cores import count_available_cores
 from bench.experiment.fields import SampleSettings
-from bench.features.label.parallel import count_files_in_parallel
+from bench.features.label.parallel import count_labels_of_files_in_parallel
 from bench.features.label.tables import (
-    captions_table,
-    explanation_table,
+    caption_count_table,
+    caption_label_table,
     frequent_labels_table,
 )
 from bench.labels.counting import count_sample_labels
@@ -63,7 +63,7 @@ class CountLabels:
         require_option_in_range("size", self.size, 1, 1e12)
         require_option_in_range("workers", self.workers, 1, 1024)
         if self.explain is not None:
-            table = explanation_table(get_label_rule(self.rule), self.explain)
+            table = caption_label_table(get_label_rule(self.rule), self.explain)
             print_tables([table], self.json)
             return OK
         if self.out is None:
@@ -96,7 +96,7 @@ class CountLabels:
         num_failures = self._add_file_counts(list(files), total)
         seconds = time.monotonic() - start
         vocabulary = make_vocabulary(rule, total)
-        table = captions_table(total, total.captions / seconds)
+        table = caption_count_table(total, total.captions / seconds)
         print_tables([table, frequent_labels_table(vocabulary)], self.json)
         if num_failures:
             raise ValueError(
@@ -112,7 +112,9 @@ class CountLabels:
         num_bytes = sum(path.stat().st_size for path in files)
         max_workers = min(count_available_cores(), 1 + num_bytes // MIN_BYTES_PER_PROCESS)
         workers = max(1, min(self.workers or max_workers, len(files)))
-        with closing(count_files_in_parallel(files, self.rule, self.caption, workers)) as outcomes:
+        with closing(
+            count_labels_of_files_in_parallel(files, self.rule, self.caption, workers)
+        ) as outcomes:
             for outcome in iterate_with_progress_bar(
                 outcomes, len(files), "reading captions", "files"
             ):

@@ -3,12 +3,12 @@
 from bench.features.lit.records import ZeroShot
 from bench.interfaces.extensions import Extension
 from bench.interfaces.sections import Section
-from bench.interfaces.verb import Verb
+from bench.interfaces.verb import LazyVerb
 
 EXTENSION = Extension(
     record_kinds=[ZeroShot],
     verbs=[
-        Verb(
+        LazyVerb(
             "lit",
             "Learn text towers for locked image towers, and score them zero-shot.",
             "bench.features.lit.verb:LockedImageTuning",

@@ -17,7 +17,7 @@ from bench.features.lit.stored_features import digest_json, load_or_compute_feat
 from bench.features.lit.text_phase import TEXT_TOWER, TextPhase
 from bench.features.lit.zero_shot import make_prompts, score_classification, score_retrieval
 from bench.towers.head_file import read_text_encoder
-from bench.towers.provenance import Provenance
+from bench.towers.provenance import TowerProvenance
 from bench.towers.tower_from import load_tower
 from bench.train.build import open_batch_stream
 from bench.transfer.feature_extractor import make_tower_embedder
@@ -71,7 +71,7 @@ def score_zero_shot(
         )
         phase = text_phase.load_or_train(stop or StopRequest())
         skipped = features.cost.unusable
-        trained = Provenance(experiment=experiment, images=phase.images, budgets=())
+        trained = TowerProvenance(experiment=experiment, images=phase.images, budgets=())
         texts = read_text_encoder(loaded.tower, text_phase.folder / TEXT_TOWER, trained)
         assert texts is not None
     texts.pair.to(device)

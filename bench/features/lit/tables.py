@@ -65,7 +65,7 @@ def make_zero_shot_table(records: Sequence[Record]) -> Table:
 
 def build_zero_shot(page: PageContext) -> Sequence[Block] | None:
     """Return the table of all zero-shot scores of the page's folder; None without any."""
-    table = make_zero_shot_table(page.folder)
+    table = make_zero_shot_table(page.folder_records)
     return [table] if table.all_rows else None
 
 

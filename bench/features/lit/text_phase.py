@@ -20,7 +20,7 @@ from bench.environment.files import atomic_write, decode_json
 from bench.experiment.config import Experiment
 from bench.features.lit.records import SecondPhase
 from bench.features.lit.stored_features import StoredFeatures
-from bench.orchestration.budgets import image_budgets, with_training_images
+from bench.orchestration.budgets import image_budgets, with_training_images_and_short_warmup
 from bench.profilers.clock import time_synchronized_block
 from bench.train.build import (
     TrainRun,
@@ -32,7 +32,7 @@ from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import (
     CheckpointConfig,
     find_latest_valid_checkpoint,
-    list_checkpoints,
+    list_checkpoints_newest_first,
     lock_training_folder,
 )
 from bench.train.loop import train
@@ -115,12 +115,14 @@ class TextPhase:
         experiment = self.experiment
         resume_from = ""
         with time_synchronized_block(self.device) as fitting:
-            if list_checkpoints(self.folder):
+            if list_checkpoints_newest_first(self.folder):
                 checkpoint, saved = find_latest_valid_checkpoint(self.folder)
                 resume_from = str(checkpoint)
                 experiment = saved.experiment
             elif self.seconds is not None:
-                experiment = with_training_images(experiment, self._count_images(self.seconds))
+                experiment = with_training_images_and_short_warmup(
+                    experiment, self._count_images(self.seconds)
+                )
         budgets = image_budgets(experiment, {})
         config = CheckpointConfig(
             folder=str(self.folder), interval_minutes=CHECKPOINT_MINUTES, resume_from=resume_from

@@ -8,11 +8,19 @@ from typing import Annotated
 from msgspec import structs
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Json, Repeated, Results, Root, Settings, Tasks, print_results
+from bench.cli.options import (
+    Json,
+    Repeated,
+    Results,
+    Root,
+    Settings,
+    Tasks,
+    print_results_and_get_exit_code,
+)
 from bench.cli.train import parse_image_count
 from bench.cli.transfer import (
     choose_single_label_tasks,
-    require_openable_tasks,
+    require_openable_disk_tasks_and_towers,
     resolve_tower_arguments,
 )
 from bench.console.console import PROGRAM
@@ -23,9 +31,9 @@ from bench.experiment.settings import renamed_with_settings
 from bench.features.lit.tables import make_zero_shot_table
 from bench.interfaces.catalog import REFERENCE_TOWER_EXTRA
 from bench.labels.vocabulary import explain_vocabulary_mismatch
-from bench.orchestration.budgets import with_training_images
-from bench.orchestration.preflight import begin_comparison, check_and_prepare
-from bench.towers.provenance import has_text_tower, is_catlip_bench_tower, read_provenance
+from bench.orchestration.budgets import with_training_images_and_short_warmup
+from bench.orchestration.preflight import begin_comparison, require_runnable_and_prepare_data
+from bench.towers.provenance import has_text_tower, is_catlip_bench_tower, read_tower_provenance
 
 PLACE = "{}"  # of a class's name in a template
 LEARNING_RATE = 5e-4  # CLIP's at every scale
@@ -72,10 +80,10 @@ class LockedImageTuning:
         experiments = {tower: self._make_experiment(tower) for tower in self._find_towers()}
         for tower, experiment in experiments.items():
             learns = not has_text_tower(Path(tower))
-            check_and_prepare(
+            require_runnable_and_prepare_data(
                 self.results, [experiment], will_train=learns, tasks=tasks, reads_data=learns
             )
-        require_openable_tasks(self.results, root, tasks, list(experiments))
+        require_openable_disk_tasks_and_towers(self.results, root, tasks, list(experiments))
         comparison = begin_comparison(self.results, "lit", list(experiments.values()))
         runs = [
             comparison.new_run(
@@ -96,7 +104,9 @@ class LockedImageTuning:
         ]
         runs = [structs.replace(run, saves_checkpoints=True) for run in runs]
         comparison.runner.run(runs, threads=comparison.cores)
-        return print_results(comparison, [make_zero_shot_table(comparison.records())], self.json)
+        return print_results_and_get_exit_code(
+            comparison, [make_zero_shot_table(comparison.records())], self.json
+        )
 
     def _require_valid_options(self) -> None:
         """Raise ValueError for a number out of range, two lengths, or a template without a place."""
@@ -126,7 +136,7 @@ class LockedImageTuning:
             trained = _make_reference_experiment()
             images = trained.training.images
         else:
-            provenance = read_provenance(Path(tower))
+            provenance = read_tower_provenance(Path(tower))
             trained = provenance.experiment
             images = provenance.images
         if has_text_tower(Path(tower)):
@@ -147,7 +157,9 @@ class LockedImageTuning:
         )
         if self.images:
             images = parse_image_count(self.images)
-        experiment = renamed_with_settings(with_training_images(experiment, images), self.settings)
+        experiment = renamed_with_settings(
+            with_training_images_and_short_warmup(experiment, images), self.settings
+        )
         if explain_vocabulary_mismatch(experiment):
             return change(experiment, subword_vocabulary="all")
         return experiment

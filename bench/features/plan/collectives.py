@@ -66,7 +66,7 @@ def list_step_collectives(
     if sharding not in PLANNED_SHARDINGS:
         raise ValueError(f"a plan has sharding={', '.join(PLANNED_SHARDINGS)}, got {sharding}")
     if sharding == "ddp":
-        collectives = [_ddp_gradients(counts.trained)]
+        collectives = [_ddp_gradient_all_reduce(counts.trained)]
     else:
         collectives = _list_fsdp2_collectives(counts, sharding, bytes_per_parameter)
     num_reduced_scalars = 1  # the mean of the loss
@@ -91,7 +91,7 @@ def list_step_collectives(
     return collectives
 
 
-def _ddp_gradients(num_trained: int) -> Collective:
+def _ddp_gradient_all_reduce(num_trained: int) -> Collective:
     """Return DDP's all-reduce of the gradients, one call for each bucket."""
     gradients = float(FP32_BYTES * num_trained)
     buckets = 1 + math.ceil(max(0, gradients - DDP_FIRST_BUCKET_BYTES) / DDP_BUCKET_BYTES)
@@ -147,7 +147,7 @@ def ring_all_gather_seconds(
     return (processes - 1) * (latency_seconds + tensor_bytes / processes / bytes_per_second)
 
 
-def sum_collective_seconds(
+def sum_seconds_that_phase_can_hide(
     collectives: Iterable[Collective],
     num_gpus: int,
     links: Interconnect,

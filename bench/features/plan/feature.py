@@ -1,14 +1,14 @@
 """What the plan of a training on many GPUs adds."""
 
 from bench.interfaces.extensions import Extension
-from bench.interfaces.verb import Verb
+from bench.interfaces.verb import LazyVerb
 
 EXTENSION = Extension(
     verbs=[
-        Verb(
+        LazyVerb(
             "plan",
             "Predict step time, GPU-hours and price on many GPUs.",
-            "bench.features.plan.verb:Plan",
+            "bench.features.plan.verb:PredictScaling",
         ),
     ],
 )

@@ -13,10 +13,10 @@ from bench.features.plan.collectives import (
     Collective,
     ParameterCounts,
     list_step_collectives,
-    sum_collective_seconds,
+    sum_seconds_that_phase_can_hide,
 )
 from bench.features.plan.interconnect import Interconnect
-from bench.interfaces.method import Communication, get_method
+from bench.interfaces.method import LossCommunication, get_method
 
 # Share of forward and backward that hides communication of gradients and weights: assumed.
 OVERLAP = 0.8
@@ -36,7 +36,7 @@ PUBLISHED_ERROR = (
 
 
 @dataclass(frozen=True, slots=True)
-class FlopsPerImage:
+class ForwardFlopsPerPair:
     """FLOPs (2 per multiply-add) of the forward of one image and its caption."""
 
     forward: float  # of the trained model
@@ -123,7 +123,7 @@ def loss_flops_per_second(gpu: GpuSpec, contrastive_precision: str) -> float:
 
 
 def compute_profile_from_flops(
-    work: FlopsPerImage, gpu: GpuSpec, utilisation: float, contrastive_precision: str
+    work: ForwardFlopsPerPair, gpu: GpuSpec, utilisation: float, contrastive_precision: str
 ) -> ComputeProfile:
     """Return the profile of a GPU whose dense products reach the share `utilisation` of its bf16 peak.
 
@@ -148,13 +148,13 @@ def plan_step(inputs: PlanInputs, links: Interconnect, num_gpus: int) -> Planned
     forward = images * compute.forward_seconds
     backward = images * compute.backward_seconds
     communication = get_method(inputs.parameter_counts.method).communication
-    num_products = (communication or Communication()).loss_products
+    num_products = (communication or LossCommunication()).loss_products
     further_pairs = images * max(0.0, images * num_gpus - compute.num_captions)
     loss_flops = 2 * num_products * inputs.parameter_counts.feature_width * further_pairs
     collectives = inputs.collectives(num_gpus)
-    in_forward = sum_collective_seconds(collectives, num_gpus, links, "forward")
-    in_backward = sum_collective_seconds(collectives, num_gpus, links, "backward")
-    exposed = sum_collective_seconds(collectives, num_gpus, links, None)
+    in_forward = sum_seconds_that_phase_can_hide(collectives, num_gpus, links, "forward")
+    in_backward = sum_seconds_that_phase_can_hide(collectives, num_gpus, links, "backward")
+    exposed = sum_seconds_that_phase_can_hide(collectives, num_gpus, links, None)
     communication_seconds = in_forward + in_backward + exposed
     if communication is None and num_gpus > 1:
         communication_seconds = math.nan

@@ -35,7 +35,7 @@ class MatchingRun(NamedTuple, Generic[M]):
 
 
 @dataclass(frozen=True, slots=True)
-class RunsOnDevice:
+class TimedRunsOnOneDevice:
     """The timed runs of one experiment at one batch size on one device."""
 
     experiment: Experiment  # as it was run
@@ -54,18 +54,22 @@ def read_newest_timed_records(results: Path, experiments: Sequence[Experiment]) 
     records_by_comparison = group_by(read_records(results), lambda record: record.comparison)
     for comparison in sorted(records_by_comparison, reverse=True):
         records = records_by_comparison[comparison]
-        if all(_match_any_batch_size(experiment, records, Speed) for experiment in experiments):
+        if all(
+            _find_runs_of_any_batch_size(experiment, records, Speed) for experiment in experiments
+        ):
             return records
     names = ", ".join(experiment.name for experiment in experiments)
     raise ValueError(f"{results} has no comparison of `measure` that timed {names}")
 
 
-def find_runs_of_nearest_batch(experiment: Experiment, records: Sequence[Record]) -> RunsOnDevice:
+def find_runs_of_nearest_batch(
+    experiment: Experiment, records: Sequence[Record]
+) -> TimedRunsOnOneDevice:
     """Return an experiment's timed runs of one batch size, the nearest to its own.
 
     Raises ValueError for runs of several processes, and for runs without phases.
     """
-    matches = _match_any_batch_size(experiment, records, Speed)
+    matches = _find_runs_of_any_batch_size(experiment, records, Speed)
     batch_size = min(
         (match.experiment.training.batch_size for match in matches),
         key=lambda size: abs(size - experiment.training.batch_size),
@@ -74,10 +78,10 @@ def find_runs_of_nearest_batch(experiment: Experiment, records: Sequence[Record]
     timed, run, circumstances = nearest[0]
     if circumstances.processes > 1 or not run.phase_seconds:
         raise ValueError(f"{timed.name}: a plan needs records of one process, with phases")
-    return RunsOnDevice(timed, circumstances, [match.measured for match in nearest])
+    return TimedRunsOnOneDevice(timed, circumstances, [match.measured for match in nearest])
 
 
-def _match_any_batch_size(
+def _find_runs_of_any_batch_size(
     experiment: Experiment, records: Sequence[Record], kind: type[M]
 ) -> list[MatchingRun[M]]:
     """Return the runs of a kind of record, of experiments that differ in nothing that changes the time per image."""
@@ -91,7 +95,9 @@ def _match_any_batch_size(
     return matches
 
 
-def compute_profile_from_runs(timed: RunsOnDevice, loss_flops_per_second: float) -> ComputeProfile:
+def compute_profile_from_runs(
+    timed: TimedRunsOnOneDevice, loss_flops_per_second: float
+) -> ComputeProfile:
     """Return the profile of the device that runs were timed on, with medians over the runs.
 
     The step time of the windows, in which phases may overlap, is divided in proportion to the seconds of the phases.
@@ -105,7 +111,7 @@ def compute_profile_from_runs(timed: RunsOnDevice, loss_flops_per_second: float)
         images = timed_run.images_per_step()
         average = fmean if run.phase_images else median
         phases = {name: average(seconds) for name, seconds in run.phase_seconds.items()}
-        step_seconds = images / timed_run.images_per_second()
+        step_seconds = images / timed_run.images_per_second_preferably_undisturbed()
         scale = step_seconds / sum(phases.values())
         seconds = defaultdict(float, {name: scale * phases[name] for name in phases})
         data.append(seconds["data"] / images)
@@ -136,7 +142,7 @@ def estimate_max_batch_per_gpu(
     all GPUs, and their gradients, are added per image.
     """
     peaks = {}
-    for measured, memory, _ in _match_any_batch_size(experiment, records, Memory):
+    for measured, memory, _ in _find_runs_of_any_batch_size(experiment, records, Memory):
         if memory.peak_tensor_bytes is not None:
             peaks[measured.mean_device_batch_size] = memory.peak_tensor_bytes
     if not peaks:

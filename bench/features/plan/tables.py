@@ -105,7 +105,7 @@ def communication_table(plans: Sequence[PlanResult], links: Interconnect) -> Tab
     return Table.from_dicts("Communication of a step", rows, note)
 
 
-def describe_links(links: Interconnect) -> dict[str, str]:
+def describe_interconnect(links: Interconnect) -> dict[str, str]:
     """Return the bandwidths of the links and their source, as a row of `assumption_table`."""
     within = f"{links.link_bytes_per_second / 1e9:.4g} GB/s within {links.gpus_per_node} GPUs"
     between = f"{links.network_bytes_per_second / 1e9:.4g} GB/s between nodes"

@@ -7,7 +7,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import FOLDER, ExperimentNames, Json, Settings, experiments_from
+from bench.cli.options import (
+    FOLDER,
+    ExperimentNames,
+    Json,
+    Settings,
+    find_experiments_with_settings,
+)
 from bench.cli.train import Images, parse_image_count
 from bench.console.console import OK
 from bench.console.options import require_option_in_range
@@ -27,7 +33,7 @@ from bench.features.plan.model import (
     plan_step,
 )
 from bench.features.plan.records import (
-    RunsOnDevice,
+    TimedRunsOnOneDevice,
     compute_profile_from_runs,
     estimate_max_batch_per_gpu,
     find_runs_of_nearest_batch,
@@ -39,7 +45,7 @@ from bench.features.plan.tables import (
     PlanResult,
     assumption_table,
     communication_table,
-    describe_links,
+    describe_interconnect,
     plan_table,
 )
 from bench.records.record import Record
@@ -52,7 +58,7 @@ HALF_PRECISION_BYTES = 2
 
 
 @dataclass(frozen=True)
-class Plan:
+class PredictScaling:
     """Predict step time, GPU-hours and price on many GPUs, from one device's records or an assumed utilisation.
 
     A prediction from records combines a measured step with a communication model; one from a utilisation is an
@@ -86,12 +92,12 @@ class Plan:
     def run(self) -> int:
         """Predict, and print the tables."""
         self._require_valid_options()
-        experiments = experiments_from(self.names, self.settings)
+        experiments = find_experiments_with_settings(self.names, self.settings)
         for experiment in experiments:
             if experiment.optimizer.optimizer != "adamw":
                 raise ValueError(f"{experiment.name}: plan knows optimizer=adamw alone")
         records: list[Record] = []
-        timed_runs: list[RunsOnDevice] = []
+        timed_runs: list[TimedRunsOnOneDevice] = []
         if self.record is not None:
             records = read_newest_timed_records(self.record, experiments)
             timed_runs = [
@@ -110,7 +116,7 @@ class Plan:
         tables = [
             plan_table(plans, self.price, self._step_time_note()),
             communication_table(plans, links),
-            assumption_table(assumptions | describe_links(links) | MODEL_ASSUMPTIONS),
+            assumption_table(assumptions | describe_interconnect(links) | MODEL_ASSUMPTIONS),
         ]
         print_tables(tables, self.json)
         return OK
@@ -129,7 +135,7 @@ class Plan:
         if self.utilisation is not None and self.device is None:
             raise ValueError("--utilisation needs --device: with --record the step is measured")
 
-    def _find_gpu(self, timed_runs: Sequence[RunsOnDevice]) -> GpuSpec:
+    def _find_gpu(self, timed_runs: Sequence[TimedRunsOnOneDevice]) -> GpuSpec:
         """Return the data sheet of the named or the recorded GPU; ValueError for a CPU and an unknown GPU."""
         if self.device is not None:
             return look_up(self.device.lower(), GPU_SPECS, "device")
@@ -144,7 +150,7 @@ class Plan:
     def _plan_experiment(
         self,
         experiment: Experiment,
-        timed: RunsOnDevice | None,
+        timed: TimedRunsOnOneDevice | None,
         records: Sequence[Record],
         gpu: GpuSpec,
         links: Interconnect,
@@ -152,9 +158,9 @@ class Plan:
         """Plan from the measured step of one GPU, or from FLOPs at an assumed utilisation if `timed` is None."""
         from bench.features.plan.workload import (
             count_communicated_parameters,
-            count_flops_per_image,
+            count_forward_flops_per_pair,
             mean_tokens_per_caption,
-            read_caption_batches,
+            read_first_caption_batches,
         )
 
         parameter_counts = count_communicated_parameters(experiment)
@@ -162,8 +168,8 @@ class Plan:
         bytes_per_parameter = HALF_PRECISION_BYTES
         max_images_per_gpu = None
         if timed is None:
-            captions = read_caption_batches(experiment, self.results)
-            work = count_flops_per_image(experiment, captions)
+            captions = read_first_caption_batches(experiment, self.results)
+            work = count_forward_flops_per_pair(experiment, captions)
             compute = compute_profile_from_flops(
                 work, gpu, self.utilisation or UTILISATION, runtime.contrastive_precision
             )
@@ -208,7 +214,7 @@ class Plan:
         return ASSUMED_NOTE if self.utilisation else f"{ASSUMED_NOTE}\n{PUBLISHED_ERROR}"
 
     def _describe_step_time_sources(
-        self, timed_runs: Sequence[RunsOnDevice], gpu: GpuSpec
+        self, timed_runs: Sequence[TimedRunsOnOneDevice], gpu: GpuSpec
     ) -> dict[str, str]:
         """Return where the step times of one GPU come from, in words, by the name of a row of the assumptions."""
         rows = {}

@@ -11,12 +11,12 @@ from torch import nn
 from bench.data.targets import CaptionTokens
 from bench.experiment.config import Experiment, change
 from bench.features.plan.collectives import ParameterCounts
-from bench.features.plan.model import FlopsPerImage
+from bench.features.plan.model import ForwardFlopsPerPair
 from bench.interfaces.method import Method, get_method
 from bench.measure.costs import (
     META,
     build_tower_and_model_on_meta,
-    count_costs,
+    count_parameters_and_forward_flops,
     count_text_forward_flops,
 )
 from bench.train.build import count_trained_parameters, open_batch_stream
@@ -28,12 +28,12 @@ LAST_LAYERS = ("head", "projection")  # modules that follow the image tower
 MATRIX_DIMENSIONS = 2
 
 
-def read_caption_batches(experiment: Experiment, results: Path) -> list[CaptionTokens]:
+def read_first_caption_batches(experiment: Experiment, results: Path) -> list[CaptionTokens]:
     """Return the captions of a run's first 32 batches, as a GPU's run pads them; none if no text is computed.
 
     Raises ValueError or OSError for data that cannot be read.
     """
-    if not get_method(experiment.method).embeds_captions(experiment):
+    if not get_method(experiment.method).runs_text_model_on_captions(experiment):
         return []
     if experiment.runtime.compile == "auto":
         experiment = change(experiment, compile="on")  # as on a GPU; the padding depends on it
@@ -46,11 +46,11 @@ def mean_tokens_per_caption(batches: Sequence[CaptionTokens]) -> float | None:
     return fmean(batch.tokens_per_caption for batch in batches) if batches else None
 
 
-def count_flops_per_image(
+def count_forward_flops_per_pair(
     experiment: Experiment, caption_batches: Sequence[CaptionTokens]
-) -> FlopsPerImage:
+) -> ForwardFlopsPerPair:
     """Count the FLOPs of an image and its caption, as the mean over batches of captions."""
-    costs = count_costs(experiment)
+    costs = count_parameters_and_forward_flops(experiment)
     _, model = build_tower_and_model_on_meta(change(experiment, image_sizes=()))
     forward = float(costs.image_flops)
     method = get_method(experiment.method)
@@ -59,7 +59,7 @@ def count_flops_per_image(
             forward += 2 * method.views * parameter.numel()
     if caption_batches:
         forward += count_text_flops_per_caption(method, model, caption_batches)
-    return FlopsPerImage(
+    return ForwardFlopsPerPair(
         forward=forward,
         teacher=float(costs.teacher_flops),
         is_recomputed=experiment.runtime.activation_checkpointing,

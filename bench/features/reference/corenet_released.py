@@ -34,7 +34,7 @@ from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabular
 from bench.profilers.device import DeviceReadings, make_device_gauges, sample_device_during_block
 from bench.profilers.nvml import VOIDING_SLOWDOWNS
 from bench.records.record import TOWER_KEY, ReleasedRun
-from bench.train.build import log_loader_workers, record_fields_of_stream
+from bench.train.build import log_loader_workers, make_sample_record_fields
 
 NO_CUDA = "CoreNet's autocast requires CUDA (corenet/engine/utils.py)"
 # Beginnings of the keys that no step of a run reads. They set loading, which is this project's, validation, and
@@ -137,14 +137,14 @@ def run_corenet_as_released(
             end = start + timing.steps_per_window
             window_images.append(sum(step_images[start:end]))
         figures["window_images"] = tuple(window_images)
-        figures.update(record_fields_of_stream(stream))
+        figures.update(make_sample_record_fields(stream))
 
     try:
         with TemporaryDirectory() as folder:
             pipeline, released, reasons = build_corenet_pipeline(
                 checkout, config_file, Path(folder), device, is_tiny=is_tiny
             )
-            run_in_launcher(pipeline, take_steps)
+            run_as_corenet_launcher(pipeline, take_steps)
     except SystemExit as error:  # of CoreNet's `logger.error`
         raise RuntimeError(f"{checkout}: {error.code}") from None
     return ReleasedRun(
@@ -241,7 +241,7 @@ def build_corenet_pipeline(
     return CorenetPipeline(DefaultTrainEvalPipeline(options), released, reasons)
 
 
-def run_in_launcher(pipeline: Any, take_steps: Callable[[Any], None]) -> None:
+def run_as_corenet_launcher(pipeline: Any, take_steps: Callable[[Any], None]) -> None:
     """Call `take_steps(pipeline)` as CoreNet's launcher does: with a process group of one on a GPU."""
     launcher = pipeline.launcher  # sets device, seeds, folders and TF32 of products
     if not vars(pipeline.opts)["ddp.use_distributed"]:

@@ -2,15 +2,15 @@
 
 from bench.features.reference.records import ReferenceRun
 from bench.interfaces.extensions import Extension
-from bench.interfaces.verb import Verb
+from bench.interfaces.verb import LazyVerb
 
 EXTENSION = Extension(
     record_kinds=[ReferenceRun],
     verbs=[
-        Verb(
+        LazyVerb(
             "reference",
             "Compare training speed and losses with a reference implementation.",
-            "bench.features.reference.verb:Reference",
+            "bench.features.reference.verb:CompareWithReference",
         ),
     ],
 )

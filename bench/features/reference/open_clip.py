@@ -32,7 +32,7 @@ from bench.interfaces.optimizer import weight_decay_groups
 from bench.labels.subwords import SubwordEncoder
 from bench.train.build import build_train_run
 from bench.train.step import make_optimizer, torch_compile_mode
-from models import open_clip_config
+from models import find_open_clip_config
 from models.heads import DualEncoder, build_open_clip_model, to_open_clip_state
 
 PACKAGES = ("open_clip", "open_clip_train")
@@ -60,7 +60,7 @@ class _TimedLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the batches of all steps of the timer."""
-        for step in self.timer.time_steps():
+        for step in self.timer.yield_and_time_steps():
             yield self.batches[batch_number_of_step(step, len(self.batches))]
 
 
@@ -209,7 +209,7 @@ def _build_checkout_model(
     open_clip: Any, tower: str, sizes: _ModelSizes, weights: Mapping[str, Tensor]
 ) -> nn.Module:
     """Return a model of the checkout's module `open_clip`, with given weights, that reads captions of any length."""
-    config = copy.deepcopy(open_clip_config(tower))
+    config = copy.deepcopy(find_open_clip_config(tower))
     assert config is not None, f"open_clip has no model {tower!r}"
     vision = config["vision_cfg"]
     vision["image_size"] = sizes.image_size

@@ -63,7 +63,7 @@ class TimedLoader:
         """Yield the batches of all steps."""
         with ThreadPoolExecutor(1) as thread:
             loading = thread.submit(self.load_batch, 0)
-            for k in self.timer.time_steps():
+            for k in self.timer.yield_and_time_steps():
                 start = time.perf_counter()
                 batch = loading.result()
                 self.wait_seconds.append(time.perf_counter() - start)

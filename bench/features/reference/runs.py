@@ -76,9 +76,9 @@ def train_side(
     elif side == OPEN_CLIP_BUCKETED:
         losses, tokens = run_open_clip_checkout(stream, batches, timer, Path(checkout))
     elif side == SUPERCLASS:
-        losses = _run_superclass(stream, batches, timer, Path(checkout))
+        losses = _train_superclass_checkout(stream, batches, timer, Path(checkout))
     else:
-        losses = _run_ours(stream, batches, timer)
+        losses = _train_our_code(stream, batches, timer)
         if experiment.method == "clip":
             tokens = mean(batch.target.tokens_per_caption for batch in batches)
     return ReferenceRun(
@@ -91,14 +91,14 @@ def train_side(
     )
 
 
-def _run_ours(
+def _train_our_code(
     stream: PackStream[Any], batches: Sequence[Batch[Any]], timer: WindowTimer
 ) -> list[Tensor]:
     """Take our steps and return their losses; captions of CLIP are padded and sorted inside the windows."""
     experiment = stream.experiment
     train_step = build_train_run(stream).step
     losses = []
-    for step in timer.time_steps():
+    for step in timer.yield_and_time_steps():
         number = batch_number_of_step(step, len(batches))
         batch = batches[number]
         if experiment.method == "clip":
@@ -107,7 +107,7 @@ def _run_ours(
     return losses
 
 
-def _run_superclass(
+def _train_superclass_checkout(
     stream: PackStream[LabelPairs],
     batches: Sequence[Batch[Any]],
     timer: WindowTimer,
@@ -121,7 +121,7 @@ def _run_superclass(
         padded.append(Batch(batch.images, captions))
     optimizer = stream.experiment.optimizer
     losses = []
-    for step in timer.time_steps():
+    for step in timer.yield_and_time_steps():
         batch = padded[batch_number_of_step(step, len(padded))]
         losses.append(train_step(batch, reference_learning_rate(optimizer, step)))
     return losses

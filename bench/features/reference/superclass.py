@@ -21,7 +21,7 @@ from bench.features.reference.timing import DEFAULT_KERNELS
 from bench.interfaces.optimizer import weight_decay_groups
 from bench.train.build import TrainRun
 from bench.train.step import make_optimizer
-from models import open_clip_config
+from models import find_open_clip_config
 
 PACKAGE = "superclass_open_clip"
 OUR_PREFIXES = {
@@ -39,13 +39,13 @@ def build_superclass_step(run: TrainRun, checkout: Path) -> Callable[[Batch[Any]
     Targets are captions padded to the context. The package open_clip of the checkout is imported under another name.
     Its mean of token counts over all processes is left out, which is the identity for one process.
     """
-    add_importable_package(checkout / "opencls" / "open_clip", PACKAGE)
+    add_importable_package_without_init(checkout / "opencls" / "open_clip", PACKAGE)
     modules: Any = import_module(f"{PACKAGE}.cls_model")
     losses: Any = import_module(f"{PACKAGE}.loss")
     experiment = run.stream.experiment
     device = run.stream.device
     image = experiment.image
-    config = open_clip_config(image.tower)
+    config = find_open_clip_config(image.tower)
     assert config is not None
     vision = config["vision_cfg"] | {"image_size": image.image_size, "pool_type": "avg"}
     our_weights = run.model.state_dict()
@@ -74,7 +74,7 @@ def build_superclass_step(run: TrainRun, checkout: Path) -> Callable[[Batch[Any]
     return step
 
 
-def add_importable_package(folder: Path, name: str) -> None:
+def add_importable_package_without_init(folder: Path, name: str) -> None:
     """Make the modules in a package's folder importable as NAME.MODULE; its `__init__.py` is not executed."""
     package = ModuleType(name)
     package.__path__ = [str(folder)]
@@ -91,11 +91,12 @@ def to_superclass_weights(
     if len(ours) != len(theirs):
         raise ValueError(f"SuperClass's model has {len(theirs)} weights, ours {len(ours)}")
     return {
-        name: ours[our_weight_name(name)].reshape(weight.shape) for name, weight in theirs.items()
+        name: ours[our_name_of_superclass_weight(name)].reshape(weight.shape)
+        for name, weight in theirs.items()
     }
 
 
-def our_weight_name(their_name: str) -> str:
+def our_name_of_superclass_weight(their_name: str) -> str:
     """Return the name that a weight of SuperClass's model has in ours."""
     for their_prefix, our_prefix in OUR_PREFIXES.items():
         if their_name.startswith(their_prefix):

@@ -10,7 +10,7 @@ import torch
 from bench.environment.slots import yield_and_wait_for_slot
 from bench.experiment.fields import OptimizerKernel, OptimizerSettings
 from bench.features.reference import WARMUP_STEPS
-from bench.measure.heating import until_device_is_hot
+from bench.measure.heating import yield_until_device_is_hot
 from bench.profilers.clock import synchronize
 from bench.profilers.counters import count_compiled_graphs
 
@@ -35,7 +35,7 @@ class WindowTimer:
     heats_gpu: bool = True  # takes steps before the windows until a GPU is warm
     seconds: list[float] = field(default_factory=list)  # of each timed window
 
-    def time_steps(self) -> Iterator[int]:
+    def yield_and_time_steps(self) -> Iterator[int]:
         """Yield the numbers of the steps that the caller takes: warm-up, heating, and windows, which it times.
 
         The heating takes the steps of whole windows. A window in which a graph was compiled prolongs the warm-up.
@@ -45,7 +45,7 @@ class WindowTimer:
         compiled_windows = 0
         yield from islice(steps, self.warmup_steps)
         if self.heats_gpu:
-            for _ in until_device_is_hot(self.device):
+            for _ in yield_until_device_is_hot(self.device):
                 yield from islice(steps, self.steps_per_window)
         while len(self.seconds) < self.num_windows:
             graphs = count_compiled_graphs()

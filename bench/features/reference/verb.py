@@ -8,7 +8,14 @@ from typing import Annotated
 from msgspec import structs
 from tyro.conf import Positional, arg
 
-from bench.cli.options import FOLDER, Json, Results, Rounds, Settings, print_results
+from bench.cli.options import (
+    FOLDER,
+    Json,
+    Results,
+    Rounds,
+    Settings,
+    print_results_and_get_exit_code,
+)
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.options import ROUNDS_RANGE, require_option_in_range
 from bench.experiment.config import FIELDS, Experiment
@@ -31,12 +38,12 @@ from bench.features.reference.tables import (
 )
 from bench.orchestration import preflight
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.runs import Run
+from bench.orchestration.runs import FunctionRun
 from bench.orchestration.scope import default_num_rounds
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class CompareWithReference:
     """Compare training speed and losses with a reference implementation, interleaved in fresh processes.
 
     open-clip: the loop of `open_clip_train`, as released and with fused AdamW, is compared with ours, with the same
@@ -74,20 +81,26 @@ class Reference:
         experiments_by_title = self._experiments_by_title()
         self._require_checkout(experiments_by_title if self._is_corenet else ())
         experiments = list(experiments_by_title.values())
-        preflight.check_and_prepare(self.results, experiments, may_differ=FIELDS)
-        start = preflight.resume_comparison if self.resume else preflight.begin_comparison
+        preflight.require_runnable_and_prepare_data(self.results, experiments, may_differ=FIELDS)
+        start = (
+            preflight.resume_comparison_and_remove_failures
+            if self.resume
+            else preflight.begin_comparison
+        )
         comparison = start(self.results, "reference", experiments)
         num_rounds = self.rounds or default_num_rounds(on_gpu=comparison.on_gpu)
         for round_ in range(num_rounds):
             runs = self._new_runs_of_round(comparison, experiments_by_title, round_)
             comparison.run_round(runs if round_ % 2 == 0 else runs[::-1])
-            comparison.show_remaining_time(num_rounds - round_ - 1)
+            comparison.show_time_of_remaining_rounds(num_rounds - round_ - 1)
         records = comparison.records()
         if self._is_corenet:
-            return print_results(comparison, released_run_tables(records), self.json)
+            return print_results_and_get_exit_code(
+                comparison, released_run_tables(records), self.json
+            )
         losses = loss_comparison_table(records)
         tables = [reference_speed_table(records, self._sides), losses]
-        code = print_results(comparison, tables, self.json)
+        code = print_results_and_get_exit_code(comparison, tables, self.json)
         if code == OK and any(row["equal"] == "no" for row in losses.rows):
             return DISAGREEMENT
         return code
@@ -117,7 +130,7 @@ class Reference:
 
     def _new_runs_of_round(
         self, comparison: Comparison, experiments: Mapping[str, Experiment], round_: int
-    ) -> list[Run]:
+    ) -> list[FunctionRun]:
         """Return the runs of a round: of both files of corenet, or of the experiment on all sides."""
         checkout = str(self.checkout.resolve()) if self.checkout else ""
         runs = []

@@ -2,12 +2,12 @@
 
 from bench.features.tune.records import Trial
 from bench.interfaces.extensions import Extension
-from bench.interfaces.verb import Verb
+from bench.interfaces.verb import LazyVerb
 
 EXTENSION = Extension(
     record_kinds=[Trial],
     verbs=[
-        Verb(
+        LazyVerb(
             "tune",
             "Search the settings of methods, with as many trials for each.",
             "bench.features.tune.verb:Tune",

@@ -9,9 +9,9 @@ from bench.experiment.settings import format_settings
 from bench.experiment.tuned_settings import TunedSettings
 from bench.features.tune.halving import RUNG_SHARES, find_best_trial
 from bench.features.tune.records import Trial
-from bench.orchestration.budgets import with_training_images
+from bench.orchestration.budgets import with_training_images_and_short_warmup
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.runs import Run
+from bench.orchestration.runs import FunctionRun
 from bench.records.record import Record, read_record
 
 
@@ -27,7 +27,7 @@ def search_settings(
     The first trial is the experiment with its own settings. `images` are those of the longest trials.
     """
     name = trials[0].name
-    runs = dict[int, Run]()  # by trial, at the last rung that it reached
+    runs = dict[int, FunctionRun]()  # by trial, at the last rung that it reached
 
     def score_trials(rung: int, numbers: Sequence[int]) -> list[float]:
         num_images = round(images * RUNG_SHARES[rung])
@@ -35,7 +35,7 @@ def search_settings(
             runs[number] = comparison.new_run(
                 "bench.features.tune.runs:run_trial",
                 "trial",
-                with_training_images(trials[number], num_images),
+                with_training_images_and_short_warmup(trials[number], num_images),
                 f"trial {number + 1} of {name}, {num_images:,} images",
                 f"{num_images}images",
                 tasks=tasks,
@@ -54,7 +54,7 @@ def search_settings(
     return TunedSettings(
         settings=format_settings(settings),
         source=f"the best of {len(trials)} trials, which took {num_images:,} images and {seconds:,.0f} device seconds; "
-        f"record {runs[best].path.name}",
+        f"record {runs[best].first_file.name}",
     )
 
 
@@ -74,10 +74,10 @@ def list_trials(records: Sequence[Record]) -> list[dict[str, Any]]:
     return rows
 
 
-def read_accuracy(run: Run) -> float:
+def read_accuracy(run: FunctionRun) -> float:
     """Return the accuracy of a trial; NaN if its run failed, or its loss was not finite."""
     if not run.is_done:
         return math.nan
-    trial = read_record(run.path).measured
+    trial = read_record(run.first_file).measured
     assert isinstance(trial, Trial)
     return trial.accuracy

@@ -15,8 +15,8 @@ from bench.cli.options import (
     Root,
     Settings,
     Tasks,
-    experiments_from,
-    print_results,
+    find_experiments_with_settings,
+    print_results_and_get_exit_code,
 )
 from bench.cli.train import parse_image_count
 from bench.cli.transfer import choose_single_label_tasks
@@ -30,7 +30,11 @@ from bench.experiment.tuned_settings import format_tuned_settings
 from bench.features.tune.halving import MIN_TRIALS
 from bench.features.tune.search import list_trials, search_settings
 from bench.features.tune.space import draw_trials
-from bench.orchestration.preflight import begin_comparison, check_and_prepare, resume_comparison
+from bench.orchestration.preflight import (
+    begin_comparison,
+    require_runnable_and_prepare_data,
+    resume_comparison_and_remove_failures,
+)
 from bench.tables.tables import Table
 
 PURPOSE = "tune"
@@ -72,12 +76,14 @@ class Tune(DataOptions):
         require_option_in_range("trials", self.trials, MIN_TRIALS, MAX_TRIALS)
         tasks, root = choose_single_label_tasks(self.tasks, self.root, PURPOSE)
         names = [f"{method}-{self.scale}" for method in self.methods]
-        named = experiments_from(names, [*self.settings, *self.data_settings()])
+        named = find_experiments_with_settings(
+            names, [*self.settings, *self.format_data_settings()]
+        )
         experiments = [change(experiment, caption_lengths=PACK_DATA) for experiment in named]
         all_trials = [draw_trials(experiment, self.trials) for experiment in experiments]
-        check_and_prepare(self.results, experiments, will_train=True, tasks=tasks)
+        require_runnable_and_prepare_data(self.results, experiments, will_train=True, tasks=tasks)
         require_validation_parts(self.results, root, tasks)
-        start = resume_comparison if self.resume else begin_comparison
+        start = resume_comparison_and_remove_failures if self.resume else begin_comparison
         comparison = start(self.results, PURPOSE, list(chain(*all_trials)))
         tuned = {}
         for trials in all_trials:
@@ -90,7 +96,7 @@ class Tune(DataOptions):
         with atomic_write(path) as temporary:
             temporary.write_text(text)
         table = Table.from_dicts("Trials", list_trials(comparison.records()), NOTE)
-        code = print_results(comparison, [table], self.json)
+        code = print_results_and_get_exit_code(comparison, [table], self.json)
         log(f"{path}, for --settings of train and measure:\n{text}")
         return code
 

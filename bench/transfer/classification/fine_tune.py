@@ -20,13 +20,13 @@ from bench.data.order import rows_of_shuffled_epochs
 from bench.data.transforms import WHITE, crop_and_resize, draw_crop_numbers, normalise
 from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
 from bench.records.scores import AccuracyScore, TaskTrainingSettings
-from bench.transfer.classification.probe import make_score
+from bench.transfer.classification.probe import make_test_score
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ImageSource, iterate_eval_batches
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask, TaskWithSplits
 from bench.transfer.transfer_training import (
     PUBLISHED_WIDTH,
-    TrainingRecipe,
+    TaskTrainingRecipe,
     find_best_learning_rate,
     prefetch,
     train_on_task,
@@ -52,7 +52,7 @@ MICRO_BATCH_PIXELS = 128 * 224**2  # most pixels of the images that pass through
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FineTuningRecipe(TrainingRecipe):
+class FineTuningRecipe(TaskTrainingRecipe):
     """Settings of fine-tuning; the defaults are CatLIP's on ImageNet-1k, as released.
 
     AdamW with a linear warm-up and a cosine; random resized crops and flips. RangeAugment and the sampler of several
@@ -120,7 +120,7 @@ def make_random_head(width: int, num_classes: int, seed: int) -> nn.Linear:
     return head
 
 
-def make_cross_entropy(
+def make_cross_entropy_function(
     part: LabelledImages, device: torch.device, *, label_smoothing: float
 ) -> LossOfLogitsAndRows:
     """Return a function (logits, rows) -> mean cross-entropy, in nats, against the labels of these rows of the part."""
@@ -156,7 +156,9 @@ def train_classifier_copy(
     while recipe.batch_size % micro_batch_size:  # micro-batches are equally large
         micro_batch_size -= 1
     micro_batches = recipe.batch_size // micro_batch_size
-    load = partial(load_augmented_batch, images, tower.image_size, micro_batch_size, recipe)
+    load = partial(
+        load_augmented_batch_and_rows, images, tower.image_size, micro_batch_size, recipe
+    )
 
     def compute_batch_loss(batch: tuple[Tensor, Tensor]) -> Tensor:
         images, rows = batch
@@ -175,7 +177,7 @@ def train_classifier_copy(
     )
 
 
-def load_augmented_batch(
+def load_augmented_batch_and_rows(
     images: ImageSource, side: int, batch_size: int, recipe: FineTuningRecipe, batch_number: int
 ) -> tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]:
     """Return a batch of shuffled, randomly cropped and flipped images of `side` pixels, and their rows.
@@ -212,7 +214,7 @@ def compute_logits(
     return torch.cat(logits)
 
 
-def fine_tune_at_best_rate(
+def fine_tune_at_best_rate_and_classify_test(
     extractor: FeatureExtractor,
     task: TaskWithSplits[LabelledPart],
     published: FineTuningRecipe,
@@ -229,7 +231,7 @@ def fine_tune_at_best_rate(
     device = extractor.device
     head = make_random_head(tower.width, len(task.classes), seed=0)
     num_images = len(task.train.labels)
-    recipe = adapt_recipe(published, num_images)
+    recipe = adapt_recipe_to_num_images(published, num_images)
 
     def train(part: LabelledPart, rate: float) -> FineTunedClassifier:
         loss = make_loss(part, device)
@@ -248,18 +250,18 @@ def fine_tune_at_best_rate(
     joint = cast("LabelledPart", task.train.concatenate(task.validation))
     num_train = len(joint.labels)
     model = train(joint, rate)
-    training = recipe.make_task_training(num_train, model.tower.image_size, rate)
+    training = recipe.make_task_training_record(num_train, model.tower.image_size, rate)
     return FineTuningResult(classify(model, task.test), quality, num_train, training)
 
 
-def _find_correct(
+def _is_correct(
     logits: Float[Tensor, "images classes"], part: LabelledImages
 ) -> Bool[Tensor, " images"]:
     return logits.argmax(dim=1) == torch.from_numpy(part.labels)
 
 
 def _measure_accuracy(logits: Float[Tensor, "images classes"], part: LabelledImages) -> float:
-    return float(_find_correct(logits, part).double().mean())
+    return float(_is_correct(logits, part).double().mean())
 
 
 def score_fine_tuning(
@@ -268,15 +270,17 @@ def score_fine_tuning(
     protocol: str = "fine-tune",
     published: FineTuningRecipe = RELEASED,
 ) -> list[AccuracyScore]:
-    """Return the accuracy of the fine-tuned tower on the test part (see `fine_tune_at_best_rate`)."""
-    make_loss = partial(make_cross_entropy, label_smoothing=published.label_smoothing)
-    result = fine_tune_at_best_rate(extractor, task, published, make_loss, _measure_accuracy)
-    score = make_score(
+    """Return the accuracy of the fine-tuned tower on the test part (see `fine_tune_at_best_rate_and_classify_test`)."""
+    make_loss = partial(make_cross_entropy_function, label_smoothing=published.label_smoothing)
+    result = fine_tune_at_best_rate_and_classify_test(
+        extractor, task, published, make_loss, _measure_accuracy
+    )
+    score = make_test_score(
         task,
         protocol,
         chosen=result.training.learning_rate,
         validation_accuracy=result.validation_quality,
-        correct=_find_correct(result.test_logits, task.test),
+        correct=_is_correct(result.test_logits, task.test),
         converged=True,
         num_train=result.num_train,
         training=result.training,
@@ -289,7 +293,7 @@ score_linear_probe_catlip = partial(
 )
 
 
-def adapt_recipe(published: FineTuningRecipe, num_images: int) -> FineTuningRecipe:
+def adapt_recipe_to_num_images(published: FineTuningRecipe, num_images: int) -> FineTuningRecipe:
     """Return a published recipe, adapted to this number of training images.
 
     Where the released batch would make less than ten times the steps of the released warm-up, batches have at most

@@ -20,7 +20,7 @@ def shuffle_rows_by_class(
     return [shuffled[labels[shuffled] == label] for label in range(num_classes)]
 
 
-def select_first_rows(
+def select_first_rows_of_each_class(
     rows_by_class: RowsByClass, *, shots: int | None = None, share: float = 1.0
 ) -> Rows:
     """Return the first `shots` rows of each class, or without `shots` the first share of each class."""

@@ -43,7 +43,7 @@ Projected = Float[Tensor, "images columns"]
 
 
 @dataclass(frozen=True, slots=True)
-class PrincipalAxes:
+class StandardisedPrincipalAxes:
     """The standardisation of features (mean 0, deviation 1), and the principal axes that they are rotated to.
 
     A rotation changes neither penalty nor solution. Axes without variance have weight 0 and are dropped, so that there
@@ -55,7 +55,7 @@ class PrincipalAxes:
     axes: Float[Tensor, "features axes"]
 
     @classmethod
-    def fit(cls, features: Features) -> "PrincipalAxes":
+    def fit(cls, features: Features) -> "StandardisedPrincipalAxes":
         """Compute the axes, in float64; a constant feature is only centred."""
         count = len(features)
         blocks = torch.split(features, BLOCK_ROWS)

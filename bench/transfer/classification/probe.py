@@ -26,10 +26,13 @@ from bench.transfer.classification.label_subsets import (
     Rows,
     RowsByClass,
     list_distinct_shares,
-    select_first_rows,
+    select_first_rows_of_each_class,
     shuffle_rows_by_class,
 )
-from bench.transfer.classification.logistic import PrincipalAxes, fit_regularisation_path
+from bench.transfer.classification.logistic import (
+    StandardisedPrincipalAxes,
+    fit_regularisation_path,
+)
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.feature_matrix import MAX_IN_MEMORY, concatenate_batches
 from bench.transfer.tasks.tasks import SingleLabelTask, TaskWithSplits
@@ -80,14 +83,14 @@ class EmbeddedTask(TaskWithSplits[LabelledFeatures]):
         return replace(self, train=train, validation=validation)
 
 
-class Prediction(NamedTuple):
+class ProbePrediction(NamedTuple):
     """The classes that a probe predicts for images, and whether its fit converged."""
 
     classes: Int[Tensor, " images"]
     converged: bool
 
 
-class ShuffledRows(NamedTuple):
+class ShuffledRowsOfEachClass(NamedTuple):
     """The rows of each class in the order of a draw, for the training and the validation part."""
 
     train: RowsByClass
@@ -103,7 +106,7 @@ class ProbeProtocol:
 
     name: str
     settings: tuple[float, ...]
-    predict: Callable[[LabelledFeatures, Tensor, Iterable[float]], Iterator[Prediction]]
+    predict: Callable[[LabelledFeatures, Tensor, Iterable[float]], Iterator[ProbePrediction]]
     # Smallest and largest setting that is tried if an end of the grid is the best; None: the grid is not extended.
     limits: tuple[float, float] | None = None
     is_tuned_on_sample: bool = False  # where the features of the training part do not fit in memory
@@ -113,13 +116,13 @@ def predict_by_logistic_regression(
     train: LabelledFeatures,
     queries: Float[Tensor, "queries features"],
     inverse_penalties: Iterable[float],
-) -> Iterator[Prediction]:
+) -> Iterator[ProbePrediction]:
     """Fit logistic regression for each inverse penalty (scikit-learn's C), and yield what it predicts for queries."""
-    axes = PrincipalAxes.fit(train.features)
+    axes = StandardisedPrincipalAxes.fit(train.features)
     projected_train = axes.project_and_append_ones(train.features)
     projected_queries = axes.project_and_append_ones(queries)
     for fit in fit_regularisation_path(projected_train, train.labels, inverse_penalties):
-        yield Prediction(fit.predict(projected_queries), fit.converged)
+        yield ProbePrediction(fit.predict(projected_queries), fit.converged)
 
 
 def _find_majority_classes(neighbour_classes: Int[Tensor, "queries k"]) -> Int[Tensor, " queries"]:
@@ -131,7 +134,7 @@ def _find_majority_classes(neighbour_classes: Int[Tensor, "queries k"]) -> Int[T
 
 def predict_by_neighbours(
     train: LabelledFeatures, queries: Float[Tensor, "queries features"], ks: Iterable[float]
-) -> Iterator[Prediction]:
+) -> Iterator[ProbePrediction]:
     """Yield the majority class of each query's k nearest neighbours by cosine; k is at most the size of `train`.
 
     Neighbours whose cosines differ by less than 2 ** -31 are in the order of the training rows. Of classes with equally
@@ -153,7 +156,7 @@ def predict_by_neighbours(
         classes = [_find_majority_classes(nearest[:, :size]) for size in sizes]
         predictions_by_block.append(torch.stack(classes))
     for classes_of_size in torch.cat(predictions_by_block, dim=1):
-        yield Prediction(classes_of_size, converged=True)
+        yield ProbePrediction(classes_of_size, converged=True)
 
 
 LINEAR_PROBE = ProbeProtocol(
@@ -179,7 +182,7 @@ def score_k_nn(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Accur
     return [score_after_refit(NEAREST_NEIGHBOURS, embed_task(extractor, task))]
 
 
-def score_retrieval(extractor: FeatureExtractor, task: SingleLabelTask) -> list[AccuracyScore]:
+def score_retrieval_at_1(extractor: FeatureExtractor, task: SingleLabelTask) -> list[AccuracyScore]:
     """Score R@1: the share of queries whose nearest image of the gallery, by cosine, has their class.
 
     The training part is the gallery; nothing is fitted, and nothing is chosen.
@@ -215,7 +218,7 @@ def embed_task(
     return EmbeddedTask(task.name, task.classes, *parts)
 
 
-def shuffle_rows_for_draws(task: EmbeddedTask) -> list[ShuffledRows]:
+def shuffle_rows_for_draws(task: EmbeddedTask) -> list[ShuffledRowsOfEachClass]:
     """Return the rows of every class, shuffled anew for each of `DRAWS` draws; equal for all feature extractors."""
     train_labels = task.train.labels.cpu().numpy()
     validation_labels = task.validation.labels.cpu().numpy()
@@ -226,7 +229,7 @@ def shuffle_rows_for_draws(task: EmbeddedTask) -> list[ShuffledRows]:
         validation = shuffle_rows_by_class(
             f"{task.name}/validation/{draw}", validation_labels, num_classes
         )
-        orders.append(ShuffledRows(train, validation))
+        orders.append(ShuffledRowsOfEachClass(train, validation))
     return orders
 
 
@@ -256,7 +259,7 @@ def score_without_refit(
 
 def _search_best_setting(
     protocol: ProbeProtocol, task: EmbeddedTask, train: LabelledFeatures, queries: Tensor
-) -> tuple[HyperparameterSearch, list[Prediction]]:
+) -> tuple[HyperparameterSearch, list[ProbePrediction]]:
     """Return the search for the best setting on the validation part, and the predictions for queries by setting.
 
     The queries begin with the validation part.
@@ -275,12 +278,12 @@ def _make_probe_score(
     protocol: ProbeProtocol,
     task: EmbeddedTask,
     search: HyperparameterSearch,
-    prediction: Prediction,
+    prediction: ProbePrediction,
     num_train: int,
     **score_fields: Any,
 ) -> AccuracyScore:
     """Return the score of a prediction for the test part at the best setting of a search."""
-    return make_score(
+    return make_test_score(
         task,
         protocol.name,
         chosen=search.best_setting,
@@ -292,7 +295,7 @@ def _make_probe_score(
     )
 
 
-def make_score(
+def make_test_score(
     task: TaskWithSplits[Any],
     protocol: str,
     chosen: float,
@@ -329,8 +332,12 @@ def score_few_shot(extractor: FeatureExtractor, task: SingleLabelTask) -> list[A
     scores = []
     for draw, (train, validation) in enumerate(shuffle_rows_for_draws(embedded)):
         for shots in SHOTS:
-            validation_rows = select_first_rows(validation, shots=min(shots, MAX_SHOTS_TO_TUNE))
-            subset = embedded.select(select_first_rows(train, shots=shots), validation_rows)
+            validation_rows = select_first_rows_of_each_class(
+                validation, shots=min(shots, MAX_SHOTS_TO_TUNE)
+            )
+            subset = embedded.select(
+                select_first_rows_of_each_class(train, shots=shots), validation_rows
+            )
             scores.append(score_without_refit(FEW_SHOT, subset, per_class=shots, draw=draw))
     return scores
 
@@ -349,7 +356,7 @@ def score_label_fractions(
     scores = []
     for draw, (train, validation) in enumerate(orders):
         for share in shares:
-            rows = select_first_rows(train, share=share)
-            subset = embedded.select(rows, select_first_rows(validation, share=share))
+            rows = select_first_rows_of_each_class(train, share=share)
+            subset = embedded.select(rows, select_first_rows_of_each_class(validation, share=share))
             scores.append(score_after_refit(LABEL_FRACTIONS, subset, label_share=share, draw=draw))
     return [*scores, score_after_refit(LABEL_FRACTIONS, embedded, label_share=all_labels)]

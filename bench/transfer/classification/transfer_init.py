@@ -21,19 +21,22 @@ from bench.records.scores import AccuracyScore
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.classification.fine_tune import RELEASED, make_random_head
-from bench.transfer.classification.label_subsets import list_distinct_shares, select_first_rows
+from bench.transfer.classification.label_subsets import (
+    list_distinct_shares,
+    select_first_rows_of_each_class,
+)
 from bench.transfer.classification.probe import (
     DRAWS,
     MAX_SHOTS_TO_TUNE,
     EmbeddedTask,
     LabelledFeatures,
-    ShuffledRows,
+    ShuffledRowsOfEachClass,
     embed_task,
-    make_score,
+    make_test_score,
     shuffle_rows_for_draws,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.label_curves import COPIED_ROWS, PROMPTS, RANDOM_HEAD, get_init_protocol_name
+from bench.transfer.label_curves import COPIED_ROWS, PROMPTS, RANDOM_HEAD, format_init_protocol_name
 from bench.transfer.tasks.tasks import SingleLabelTask
 from bench.transfer.transfer_training import BETAS
 
@@ -68,7 +71,7 @@ class ChosenLearningRate(NamedTuple):
     num_train: int
 
 
-class LabelSubset(NamedTuple):
+class LabelSubsetOfEveryDraw(NamedTuple):
     """The labelled images that heads are trained on, in every draw."""
 
     score_fields: dict[
@@ -247,8 +250,8 @@ def fit_heads_at_best_rate(
 
 
 def _iterate_label_subsets(
-    orders: Sequence[ShuffledRows],
-) -> Iterator[LabelSubset]:
+    orders: Sequence[ShuffledRowsOfEachClass],
+) -> Iterator[LabelSubsetOfEveryDraw]:
     """Yield the subsets for 1 to 20 labels per class, and then for shares of the labels, of all draws.
 
     Shares that select the same images as another share are left out. All labels are a single draw.
@@ -256,19 +259,23 @@ def _iterate_label_subsets(
 
     def rows(part: int, draws: int = DRAWS, **subset: Any) -> RowsOfDraws:
         """Return the rows of the training part (0) or the validation part (1) in each draw."""
-        rows_of_draws = [select_first_rows(order[part], **subset) for order in orders[:draws]]
+        rows_of_draws = [
+            select_first_rows_of_each_class(order[part], **subset) for order in orders[:draws]
+        ]
         return torch.from_numpy(np.stack(rows_of_draws))
 
     smallest_class = min(map(len, orders[0].train))
     for shots in SHOTS:
         if shots <= smallest_class:
             validation_rows = rows(1, shots=min(shots, MAX_SHOTS_TO_TUNE))
-            yield LabelSubset({"per_class": shots}, rows(0, shots=shots), validation_rows)
+            yield LabelSubsetOfEveryDraw(
+                {"per_class": shots}, rows(0, shots=shots), validation_rows
+            )
     for share in list_distinct_shares(orders[0]):
         draws = 1 if share == 1 else DRAWS
         train_rows = rows(0, draws, share=share)
         validation_rows = rows(1, draws, share=share)
-        yield LabelSubset({"label_share": share}, train_rows, validation_rows)
+        yield LabelSubsetOfEveryDraw({"label_share": share}, train_rows, validation_rows)
 
 
 def _make_scores_by_draw(
@@ -281,9 +288,9 @@ def _make_scores_by_draw(
     """Yield one score per draw; each training has run all its steps and counts as converged."""
     correct = heads.predict(task.test.features) == task.test.labels
     for draw, choice in enumerate(chosen):
-        yield make_score(
+        yield make_test_score(
             task,
-            get_init_protocol_name(name),
+            format_init_protocol_name(name),
             chosen=choice.learning_rate,
             validation_accuracy=choice.validation_accuracy,
             correct=correct[draw],

@@ -31,7 +31,7 @@ def load_emoji_task(name: str, cache: Path) -> SingleLabelTask:
         rows = [row for row in rows if sizes[names[row]] >= MIN_MEMBERS]
     train = list[int]()
     test = list[int]()
-    groups = group_duplicates(images, rows)
+    groups = map_rows_to_first_duplicate(images, rows)
     assigned = set[int]()
     for members in group_by(rows, lambda row: names[row]).values():
         new_groups = {groups[row] for row in members} - assigned
@@ -50,7 +50,7 @@ def make_task_from_rows(
     train_rows: Sequence[int],
     test_rows: Sequence[int],
     class_field: str,
-    group_of_row: Mapping[int, int],
+    duplicate_group_of_row: Mapping[int, int],
 ) -> SingleLabelTask:
     """Build a task from rows of training and test images; a quarter of each class is set aside for validation.
 
@@ -68,10 +68,10 @@ def make_task_from_rows(
     validation = set[int]()
     for members in group_by(train_rows, lambda row: names[row]).values():
         wanted = max(1, round(len(members) * VALIDATION_SHARE))
-        groups_of_class = {group_of_row[row] for row in members}
+        groups_of_class = {duplicate_group_of_row[row] for row in members}
         for group in _sort_by_key_hash(images, groups_of_class, f"validation/{name}"):
             if len(validation.intersection(members)) < wanted:
-                validation.update(row for row in train_rows if group_of_row[row] == group)
+                validation.update(row for row in train_rows if duplicate_group_of_row[row] == group)
     return SingleLabelTask(
         name=name,
         classes=tuple(classes),
@@ -81,7 +81,7 @@ def make_task_from_rows(
     )
 
 
-def group_duplicates(images: PackImages, rows: Sequence[int]) -> dict[int, int]:
+def map_rows_to_first_duplicate(images: PackImages, rows: Sequence[int]) -> dict[int, int]:
     """Return for each row the lowest row that equal captions or equal pixels link to it, directly or by other rows.
 
     Twemoji draws all families of one size alike.

@@ -159,7 +159,7 @@ def _make_task_from_parts(
     notes = []
     for part, share in (("test", TEST_SHARE), ("validation", VALIDATION_SHARE)):
         if part not in parts:
-            rest, held_out = _hold_out(parts["train"], share)
+            rest, held_out = _split_off_share_of_each_class(parts["train"], share)
             parts["train"] = rest
             parts[part] = held_out
             notes.append(
@@ -176,7 +176,9 @@ def _make_task_from_parts(
     return SingleLabelTask(name=name, classes=tuple(classes), notes=tuple(notes), **parts)
 
 
-def _hold_out(part: LabelledFiles, share: float) -> tuple[LabelledFiles, LabelledFiles]:
+def _split_off_share_of_each_class(
+    part: LabelledFiles, share: float
+) -> tuple[LabelledFiles, LabelledFiles]:
     """Split off a share of each class, at least one image, chosen by a hash; return the rest and that share."""
     held_out = list[int]()
     for label in np.unique(part.labels):

@@ -22,7 +22,7 @@ from bench.data.held_out import ALIKE, SHOWN, excluded_concepts
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.transforms import WHITE
 from bench.interfaces.catalog import UNSEEN_TASKS
-from bench.transfer.tasks.emoji import group_duplicates, make_task_from_rows
+from bench.transfer.tasks.emoji import make_task_from_rows, map_rows_to_first_duplicate
 from bench.transfer.tasks.image_sources import ArrayImageSource
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 
@@ -38,26 +38,28 @@ def load_unseen_task(name: str, cache: Path) -> SingleLabelTask:
     """Load one of the two tasks on concepts that pre-training may leave out."""
     pretrain = load_pack_images("pretrain", cache)
     twemoji = load_pack_images("twemoji", cache)
-    held_out = excluded_concepts(SHOWN, pretrain.keys, pretrain.classes)
+    held_out_concepts = excluded_concepts(SHOWN, pretrain.keys, pretrain.classes)
     if name == RETRIEVAL:
-        return _make_retrieval_task(pretrain, twemoji, held_out)
-    alike = excluded_concepts(ALIKE, pretrain.keys, pretrain.classes)
-    return _make_subgroup_task(twemoji, held_out, alike)
+        return _make_retrieval_task(pretrain, twemoji, held_out_concepts)
+    alike_concepts = excluded_concepts(ALIKE, pretrain.keys, pretrain.classes)
+    return _make_subgroup_task(twemoji, held_out_concepts, alike_concepts)
 
 
-def _make_subgroup_task(images: PackImages, held_out: set[str], alike: set[str]) -> SingleLabelTask:
-    """Return the task of subgroups: held-out concepts are tested, other concepts trained unless they are in `alike`.
+def _make_subgroup_task(
+    images: PackImages, held_out_concepts: set[str], alike_concepts: set[str]
+) -> SingleLabelTask:
+    """Return the task of subgroups: held-out concepts are tested, other concepts trained unless they are alike.
 
     Those are drawn like a held-out one. Subgroups with too few images are left out.
     """
     labels = images.classes
-    held_out_groups = {label["group"] for label in labels if label["concept"] in held_out}
+    held_out_groups = {label["group"] for label in labels if label["concept"] in held_out_concepts}
     train = []
     test = []
     for row, label in enumerate(labels):
-        if label["concept"] in held_out:
+        if label["concept"] in held_out_concepts:
             test.append(row)
-        elif label["group"] in held_out_groups and label["concept"] not in alike:
+        elif label["group"] in held_out_groups and label["concept"] not in alike_concepts:
             train.append(row)
     num_train = Counter(labels[row]["subgroup"] for row in train)
     num_test = Counter(labels[row]["subgroup"] for row in test)
@@ -66,22 +68,22 @@ def _make_subgroup_task(images: PackImages, held_out: set[str], alike: set[str])
     train = [row for row in train if labels[row]["subgroup"] in kept]
     test = [row for row in test if labels[row]["subgroup"] in kept]
     shown = augment_by_key_hash(images.pixels, images.keys)
-    groups = group_duplicates(images, train)
+    groups = map_rows_to_first_duplicate(images, train)
     return make_task_from_rows(SUBGROUPS, images, shown, train, test, "subgroup", groups)
 
 
 def _make_retrieval_task(
-    pretrain: PackImages, twemoji: PackImages, held_out: set[str]
+    pretrain: PackImages, twemoji: PackImages, held_out_concepts: set[str]
 ) -> SingleLabelTask:
     """Return the retrieval task: one vendor of pre-training draws the validation queries, the others the gallery."""
-    concepts = sorted(held_out)
+    concepts = sorted(held_out_concepts)
 
     def make_part(images: PackImages, *, of_validation: bool = False) -> LabelledImages:
         """Return the held-out images that draw validation queries, or those that do not."""
         rows = []
         for row, (key, label) in enumerate(zip(images.keys, images.classes, strict=True)):
             is_of_validation = key.startswith(VALIDATION_VENDOR)
-            if label.get("concept") in held_out and is_of_validation == of_validation:
+            if label.get("concept") in held_out_concepts and is_of_validation == of_validation:
                 rows.append(row)
         keys = [images.keys[row] for row in rows]
         shown = augment_by_key_hash(images.pixels[rows], keys)

@@ -140,10 +140,10 @@ class MeanOverTokens(Broken):
     name = "mean_over_tokens"
     vocabulary_field = "subword_vocabulary"
 
-    def embeds_captions(self, _: Any) -> bool:
+    def runs_text_model_on_captions(self, _: Any) -> bool:
         return True
 
-    def targets(self, experiment: Any) -> Any:
+    def make_target_function(self, experiment: Any) -> Any:
         vocabulary = experiment.targets.subword_vocabulary
         return make_decoder_token_function(experiment.text, vocabulary)
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
-from bench.features.claims.claims import Claim
+from bench.features.claims.claims import SpeedClaim
 from bench.features.claims.conditions import CORENET, CORENET_COMMIT, CORENET_FILES
 from bench.records.record import Record, ReleasedRun
 from tests.reports.conftest import HERE
@@ -18,7 +18,7 @@ A100 = replace(HERE, device="cuda", machine="NVIDIA A100-SXM4-80GB; Example CPU,
 SHARDS = "/data/datacomp-1b"
 
 
-def authors_runs(claim: Claim, ratio: float, rounds: int = 5) -> list[Record]:
+def authors_runs(claim: SpeedClaim, ratio: float, rounds: int = 5) -> list[Record]:
     """Runs of both released files that meet all conditions, CatLIP so many times as fast as CLIP."""
     records = []
     for round_ in range(rounds):
@@ -50,7 +50,7 @@ def authors_runs(claim: Claim, ratio: float, rounds: int = 5) -> list[Record]:
     return records
 
 
-def our_runs(claim: Claim, ratio: float, rounds: int = 5) -> list[Record]:
+def our_runs(claim: SpeedClaim, ratio: float, rounds: int = 5) -> list[Record]:
     """Runs of this project's code with the recipes of a claim, on an A100 and from shards."""
     records = []
     for round_ in range(rounds):

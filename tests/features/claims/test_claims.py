@@ -7,7 +7,7 @@ import pytest
 from bench.data.caption_lengths import web_caption_length_quantiles
 from bench.experiment.config import change
 from bench.features.claims.claims import CLAIMS, PUBLISHED_FIGURES, FlopRatio
-from bench.features.claims.section import describe_published_speed
+from bench.features.claims.section import describe_published_catlip_speed
 from tests.released_flops import forward_flops_as_released
 
 ROOT = Path(__file__).parents[3]
@@ -61,7 +61,7 @@ def test_counted_ratios_are_those_of_the_counter(ratio: FlopRatio) -> None:
 
 
 def test_statement_on_speed_stands_in_readme_and_on_its_page() -> None:
-    statement = describe_published_speed()
+    statement = describe_published_catlip_speed()
     predicted = statement[statement.index("FLOPs predict") :]
     for page in ("README.md", "docs/claims.md"):
         assert predicted in " ".join(

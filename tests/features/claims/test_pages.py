@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from bench.__main__ import main
 from bench.features.claims.claims import CLAIMS, PUBLISHED_FIGURES, get_claim
 from bench.features.claims.conditions import CONDITIONS
-from bench.features.claims.section import describe_published_speed
+from bench.features.claims.section import describe_published_catlip_speed
 from bench.features.claims.tables import format_speed_ratio
 from bench.features.claims.verdict import judge_claim
 from bench.records.record import Speed, read_records, record_path, write_record
@@ -60,7 +60,7 @@ def test_claim_is_shown_with_its_evidence_and_conditions(
 def test_default_page_has_the_statement_and_both_verdicts() -> None:
     runs = [record for record in whole_comparison() if isinstance(record.measured, Speed)]
     without = Document(render_comparison_page("x", runs)).words()
-    assert describe_published_speed() in without
+    assert describe_published_catlip_speed() in without
     assert (
         "Not decided: no comparison timed both clip-vit-b16-datacomp and catlip-vit-b16-datacomp"
         in without
@@ -68,7 +68,7 @@ def test_default_page_has_the_statement_and_both_verdicts() -> None:
     assert (
         "Not reproduced"
         in Document(
-            render_comparison_page("x", runs, folder=authors_runs(get_claim(NAME), 1.4))
+            render_comparison_page("x", runs, folder_records=authors_runs(get_claim(NAME), 1.4))
         ).words()
     )
     clip = [

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from bench.__main__ import main
-from bench.cli.options import experiment_from
+from bench.cli.options import find_experiment_with_settings
 from bench.data.samples import open_samples
 from bench.data.subset import subset_rows
 from bench.experiment.fields import SampleSettings
-from bench.features.data_summary.page import summary_page
+from bench.features.data_summary.page import render_summary_html
 from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
 from bench.interfaces.data_source import SOURCES
 from bench.labels.subwords import get_clip_tokenizer
@@ -270,8 +270,8 @@ def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(
     note = summarize(data, tmp_path, "--keys", str(keys))["Data"]["note"]
     assert "A training refuses these data: 20 of 40 samples cannot be used." in note
     with pytest.raises(ValueError, match="20 of 40 samples cannot be used"):
-        open_samples(experiment_from("catlip-tiny", [f"data={data}"]), tmp_path)
-    experiment = experiment_from("catlip-tiny", [f"subset={keys}", f"data={data}"])
+        open_samples(find_experiment_with_settings("catlip-tiny", [f"data={data}"]), tmp_path)
+    experiment = find_experiment_with_settings("catlip-tiny", [f"subset={keys}", f"data={data}"])
     opened = open_samples(experiment, tmp_path)
     usable = {opened.key(row) for row in subset_rows(experiment.input.subset, 0, opened.keys)}
     assert usable == {key for key, (_, text) in samples.items() if text is not None} - {"01"}
@@ -285,7 +285,7 @@ def test_page_counts_broken_images_and_repeated_captions_and_names_remedies(tmp_
     summary = summarize_data(
         SampleSettings(data=str(write_shard(tmp_path / "s.tar", files))), tmp_path, 20, 0
     )
-    words = Document(summary_page(summary)).words()
+    words = Document(render_summary_html(summary)).words()
     assert "1 of 12 sampled images cannot be decoded" in words
     assert "1 of 12 samples have a caption that is not UTF-8" in words
     assert "Most of these captions are repeated" in words

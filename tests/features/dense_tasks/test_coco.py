@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.features.dense_tasks.coco import read_coco_detection, read_coco_labels
-from bench.features.dense_tasks.detection import DetectionTask, import_pycocotools
+from bench.features.dense_tasks.coco import read_coco_detection_task, read_coco_multi_label_task
+from bench.features.dense_tasks.detection import DetectionTask, import_pycocotools_module
 from bench.transfer.tasks.image_sources import EncodedImageSource
 from tests.transfer.trees import make_image
 
@@ -20,7 +20,7 @@ NAMES = [f"{number:03}" for number in range(6)]
 
 def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Path:
     """Three squares an image: a polygon, runs, compressed runs; the second is a crowd."""
-    tool = import_pycocotools("mask")
+    tool = import_pycocotools_module("mask")
     square = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     square[2:6, 3:9] = 1
     packed = tool.encode(np.asfortranarray(square))
@@ -56,7 +56,7 @@ def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Pa
 
 
 def test_polygon_and_run_length_masks_agree(tmp_path: Path) -> None:
-    task = read_coco_detection(coco_tree(tmp_path), tmp_path / "cache")
+    task = read_coco_detection_task(coco_tree(tmp_path), tmp_path / "cache")
     assert task.classes == ("person", "dog")
     assert len(task.train) + len(task.validation) == len(task.test) == len(NAMES)
     rgb, objects = task.train[0]
@@ -96,14 +96,14 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 def test_annotation_that_does_not_fit_is_named(name: str, tmp_path: Path) -> None:
     change, text = CHANGES[name]
     with pytest.raises(ValueError, match=text):
-        read_all(read_coco_detection(coco_tree(tmp_path, change), tmp_path / "cache"))
+        read_all(read_coco_detection_task(coco_tree(tmp_path, change), tmp_path / "cache"))
 
 
 def test_damaged_image_is_named(tmp_path: Path) -> None:
     path = coco_tree(tmp_path) / "train2017" / "003.jpg"
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"train2017/003.jpg: "):
-        read_all(read_coco_detection(tmp_path, tmp_path / "cache"))
+        read_all(read_coco_detection_task(tmp_path, tmp_path / "cache"))
 
 
 def read_all(task: DetectionTask) -> None:
@@ -123,7 +123,7 @@ def leave_out_some(content: dict[str, Any]) -> None:
 
 
 def test_labels_are_the_classes_of_the_annotations(tmp_path: Path) -> None:
-    task = read_coco_labels(coco_tree(tmp_path, leave_out_some), tmp_path / "cache")
+    task = read_coco_multi_label_task(coco_tree(tmp_path, leave_out_some), tmp_path / "cache")
     assert task.classes == ("person", "dog")
     parts = (task.train, task.validation, task.test)
     assert [len(part.labels) for part in parts] == [4, 2, 6]
@@ -146,7 +146,7 @@ def test_missing_coco_file_error_shows_the_layout(tmp_path: Path, lost: str, tex
     path = coco_tree(tmp_path) / lost
     path.rename(path.with_name("elsewhere"))
     with pytest.raises(ValueError, match="expected are annotations/instances_train") as error:
-        read_coco_labels(tmp_path, tmp_path / "cache")
+        read_coco_multi_label_task(tmp_path, tmp_path / "cache")
     assert text in str(error.value)
 
 
@@ -167,4 +167,4 @@ def test_inconsistent_coco_is_refused(
     tmp_path: Path, change: Callable[[dict[str, Any]], object], text: str
 ) -> None:
     with pytest.raises(ValueError, match=text):
-        read_coco_labels(coco_tree(tmp_path, change), tmp_path / "cache")
+        read_coco_multi_label_task(coco_tree(tmp_path, change), tmp_path / "cache")

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.features.dense_tasks.mask_files import read_ade20k, read_mask_folders
+from bench.features.dense_tasks.mask_files import (
+    read_ade20k_segmentation_task,
+    read_mask_folder_segmentation_task,
+)
 from bench.features.dense_tasks.segmentation import IGNORED, SegmentationTask
 from tests.transfer import trees
 
@@ -46,8 +49,8 @@ def masks_tree(root: Path) -> Path:
 
 
 TREES: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], SegmentationTask]]] = {
-    "ade20k": (ade_tree, read_ade20k),
-    "masks": (masks_tree, read_mask_folders),
+    "ade20k": (ade_tree, read_ade20k_segmentation_task),
+    "masks": (masks_tree, read_mask_folder_segmentation_task),
 }
 
 
@@ -115,7 +118,7 @@ def test_file_that_is_damaged_or_does_not_fit_is_named(name: str, tmp_path: Path
     change, text = CHANGES[name]
     change(masks_tree(tmp_path))
     with pytest.raises(ValueError, match=text):
-        read_all(read_mask_folders(tmp_path, tmp_path / "cache"))
+        read_all(read_mask_folder_segmentation_task(tmp_path, tmp_path / "cache"))
 
 
 def read_all(task: SegmentationTask) -> None:

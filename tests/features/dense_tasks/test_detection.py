@@ -14,7 +14,7 @@ from bench.features.dense_tasks.detection import (
     Objects,
     _make_detector_input,
     compute_average_precision,
-    import_pycocotools,
+    import_pycocotools_module,
     score_detection,
 )
 from models.dense_heads import DetectionHeadSizes
@@ -80,7 +80,7 @@ def test_average_precision_equals_pycocotools() -> None:
         truth += coco_rows(image, boxes.tolist(), labels)
         for row, score in zip(coco_rows(image, moved, labels), scores, strict=True):
             answers.append(row | {"score": score})
-    coco = import_pycocotools("coco").COCO()
+    coco = import_pycocotools_module("coco").COCO()
     coco.dataset = {
         "info": {},
         "images": [{"id": image} for image in range(1, 21)],
@@ -88,7 +88,7 @@ def test_average_precision_equals_pycocotools() -> None:
         "annotations": [row | {"id": number} for number, row in enumerate(truth, 1)],
     }
     coco.createIndex()
-    evaluated = import_pycocotools("cocoeval").COCOeval(coco, coco.loadRes(answers), "bbox")
+    evaluated = import_pycocotools_module("cocoeval").COCOeval(coco, coco.loadRes(answers), "bbox")
     evaluated.evaluate()
     evaluated.accumulate()
     evaluated.summarize()

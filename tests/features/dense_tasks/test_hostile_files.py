@@ -7,7 +7,7 @@ import pytest
 import torchmetrics.functional.classification  # noqa: F401 - whose first import lists the fonts in a process
 
 from bench.features.dense_tasks.coco import AnnotationsFile, read_annotations_file
-from bench.features.dense_tasks.mask_files import MaskFiles, read_mask_folders
+from bench.features.dense_tasks.mask_files import MaskFiles, read_mask_folder_segmentation_task
 from bench.transfer.tasks.image_sources import EncodedImageSource
 from tests.chaos.case import Case, reading, violations
 from tests.chaos.endless import link, pipe
@@ -29,7 +29,7 @@ def pipes() -> dict[str, Case]:
 
     return {
         "a million classes of masks": reading(
-            classes, lambda path: read_mask_folders(path, path / "cache")
+            classes, lambda path: read_mask_folder_segmentation_task(path, path / "cache")
         ),
         "a link to /dev/zero for a mask": reading(link("a.mask", "/dev/zero"), mask),
         "a pipe for annotations": reading(

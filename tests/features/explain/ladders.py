@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bench.experiment.config import Experiment
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import renamed_with_settings
-from bench.features.explain.ladder import Ladder, plan_ladder
+from bench.features.explain.ladder import ExperimentLadder, plan_ladder
 from bench.records.record import Record
 from tests.reports.conftest import COMPARISON, HERE
 from tests.timed_runs import speed
@@ -18,7 +18,7 @@ def ladder_of(
     chosen: Sequence[str] = (),
     *,
     settings: Sequence[str] = (),
-) -> tuple[Ladder, list[Experiment]]:
+) -> tuple[ExperimentLadder, list[Experiment]]:
     """Return the ladder between two experiments; `settings` are of the experiment where it begins."""
     return plan_ladder(
         renamed_with_settings(EXPERIMENTS[baseline], settings), EXPERIMENTS[named], chosen
@@ -26,7 +26,7 @@ def ladder_of(
 
 
 def measured(
-    ladder: Ladder,
+    ladder: ExperimentLadder,
     experiments: Sequence[Experiment],
     logs: Sequence[float],
     *,

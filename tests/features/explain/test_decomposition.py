@@ -5,7 +5,7 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from bench.features.explain.decomposition import Decomposition, decompose_ladder
+from bench.features.explain.decomposition import RatioDecomposition, decompose_ratio_by_ladder
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.features.explain.tables import cause_table
 from bench.records.record import Record, Speed
@@ -15,8 +15,8 @@ from tests.features.explain.ladders import ladder_of, measured
 LOGS = [0.0, math.log(1.3), math.log(1.56), math.log(1.5756)]
 
 
-def decomposition(records: list[Record]) -> Decomposition:
-    result = decompose_ladder(records)
+def decomposition(records: list[Record]) -> RatioDecomposition:
+    result = decompose_ratio_by_ladder(records)
     assert result is not None
     return result
 

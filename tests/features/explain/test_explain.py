@@ -9,7 +9,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.console.console import OK
-from bench.features.explain.ladder import PADDING, TEXT_TOWER, Ladder
+from bench.features.explain.ladder import PADDING, TEXT_TOWER, ExperimentLadder
 from bench.records.record import Speed, read_records
 from tests.processes import InProcess
 
@@ -23,7 +23,7 @@ def explain(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the verb on a folder of its own; return exit code and figures."""
     monkeypatch.setattr("bench.orchestration.preflight.Runner", InProcess)
     # Other tests run beside this one.
-    monkeypatch.setattr("bench.measure.speed.measure_waiting_cores", lambda *_: 0.0)
+    monkeypatch.setattr("bench.measure.speed.measure_core_wait_seconds_per_second", lambda *_: 0.0)
 
     def run(*arguments: str) -> tuple[int, dict[str, Any]]:
         figures = own_results / "figures.json"
@@ -55,7 +55,7 @@ def test_every_configuration_runs_and_an_injected_factor_is_attributed_to_itself
     assert rows["injected_slowdown"]["FLOP-predicted"] == pytest.approx(1)
     assert code == OK
     records = read_records(own_results)
-    ladders = [one.measured for one in records if isinstance(one.measured, Ladder)]
+    ladders = [one.measured for one in records if isinstance(one.measured, ExperimentLadder)]
     speeds = [one for one in records if isinstance(one.measured, Speed)]
     assert len(ladders) == 1
     assert len(speeds) == 2 * len(ladders[0].rungs)

@@ -4,7 +4,7 @@ import math
 
 from msgspec.structs import replace
 
-from bench.features.explain.decomposition import decompose_ladder
+from bench.features.explain.decomposition import decompose_ratio_by_ladder
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.features.explain.tables import cause_table
 from bench.records.record import Record, Speed
@@ -24,7 +24,7 @@ def records() -> list[Record]:
 
 
 def test_explanation_page_lists_the_causes() -> None:
-    result = decompose_ladder(records())
+    result = decompose_ratio_by_ladder(records())
     assert result is not None
     document = Document(render_comparison_page("x", records()))
     assert "Where does the ratio come from? catlip" in document.words()

@@ -20,7 +20,7 @@ import bench.train.step
 import bench.train.weight_average
 import losses.contrastive
 from bench.experiment.config import Experiment
-from bench.features.explain.decomposition import Decomposition, decompose_ladder
+from bench.features.explain.decomposition import RatioDecomposition, decompose_ratio_by_ladder
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER, plan_ladder
 from bench.measure.speed import measure_speed
 from bench.records.record import Record, StepFlops
@@ -40,7 +40,9 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
     """Make every call of a function take the planted seconds by the clocks of the process."""
     torch.set_num_threads(1)
     # Which takes longer than all else.
-    monkeypatch.setattr(bench.measure.speed, "find_or_measure_peak_flops", lambda *_: (None, ""))
+    monkeypatch.setattr(
+        bench.measure.speed, "find_or_measure_peak_flops_and_source", lambda *_: (None, "")
+    )
     real, planted = time.perf_counter, [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: real() + planted[0])
 
@@ -56,7 +58,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
     return plant_in
 
 
-def decomposed(results: Path, chosen: Sequence[str], **changes: object) -> Decomposition:
+def decomposed(results: Path, chosen: Sequence[str], **changes: object) -> RatioDecomposition:
     """Time every experiment of the ladder from CLIP to CatLIP once, in this process."""
     fewer = {"batch_size": 4, "images": 96, "warmup_images": 0, "windows": 4, "subset": "random:32"}
     baseline, named = (two_blocks(method, **fewer | changes) for method in ("clip", "catlip"))
@@ -74,12 +76,12 @@ def decomposed(results: Path, chosen: Sequence[str], **changes: object) -> Decom
 
     records = [Record(comparison=COMPARISON, experiment=named, circumstances=HERE, measured=ladder)]
     records += [timed(experiment, 0) for experiment in experiments]
-    found = decompose_ladder(records)
+    found = decompose_ratio_by_ladder(records)
     assert found is not None
     return found
 
 
-def logarithms(found: Decomposition) -> dict[str, float]:
+def logarithms(found: RatioDecomposition) -> dict[str, float]:
     """Return the logarithm of each cause's ratio of whole steps."""
     return {
         cause.cause: math.log(cause.whole_step.value)

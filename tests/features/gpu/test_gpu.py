@@ -11,12 +11,12 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.cli.main import parse_command
-from bench.cli.measure import Measure
-from bench.cli.options import experiment_from
+from bench.cli.main import parse_command_line
+from bench.cli.measure import MeasureSpeedAndMemory
+from bench.cli.options import find_experiment_with_settings
 from bench.experiment.config import require_comparable_experiments
 from bench.features.gpu import verb
-from bench.features.gpu.verb import GpuCommand, list_gpu_steps
+from bench.features.gpu.verb import GpuCommand, list_gpu_commands
 from bench.interfaces.verb import VERBS
 from bench.records.record import Record, record_path, write_record
 from tests.processes import wait_until
@@ -41,7 +41,7 @@ HANGS = GpuCommand("hangs", f"-c '{HANGING}' {{results}}/processes", 5)
 def run(
     monkeypatch: pytest.MonkeyPatch, results: Path, steps: list[GpuCommand], *options: str
 ) -> int:
-    monkeypatch.setattr(verb, "list_gpu_steps", lambda _: steps)
+    monkeypatch.setattr(verb, "list_gpu_commands", lambda _: steps)
     return main(["gpu", "--results", str(results), *options])
 
 
@@ -99,17 +99,17 @@ def test_step_resumes_the_comparison_of_its_folder_and_draws_its_page(
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_every_command_line_is_accepted(device: verb.Device, tmp_path: Path) -> None:
-    steps = list_gpu_steps(device)
+    steps = list_gpu_commands(device)
     assert len({step.name for step in steps}) == len(steps)
     for step in steps:
         words = step.command_line(tmp_path)
         module = next(after for word, after in pairwise(words) if word == "-m")
         assert importlib.util.find_spec(module), step.name
         if module == "bench" and words[words.index("bench") + 1] in VERBS:
-            command = parse_command(words[words.index("bench") + 1 :])
-            if isinstance(command, Measure):
+            command = parse_command_line(words[words.index("bench") + 1 :])
+            if isinstance(command, MeasureSpeedAndMemory):
                 require_comparable_experiments(
-                    experiment_from(name, command.settings) for name in command.names
+                    find_experiment_with_settings(name, command.settings) for name in command.names
                 )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.environment import requirements
-from bench.features.gpu.preflight import print_device_readings, require_installed_tools
+from bench.features.gpu.preflight import print_and_require_installed_tools, print_device_readings
 from bench.profilers.nvml import DeviceGauges
 
 
@@ -36,7 +36,7 @@ def test_preflight_of_a_bare_gpu_machine_names_the_driver_and_the_compiler(
     monkeypatch.setattr(requirements, "find_spec", lambda _: None)
     monkeypatch.setattr(requirements.ctypes, "CDLL", lambda _: (_ for _ in ()).throw(OSError))
     with pytest.raises(SystemExit, match="4 of the tools that runs need are missing"):
-        require_installed_tools("cuda")
+        print_and_require_installed_tools("cuda")
     lines = capsys.readouterr().out.splitlines()
     for what, remedy in (
         ("C++ compiler", "apt-get update && apt-get install -y g++"),

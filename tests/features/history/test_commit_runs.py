@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from bench.features.history.commit_runs import checkout_work_tree, time_suites_once
-from bench.features.history.verbs import History, Regress
-from bench.measure.observations import read_observations
+from bench.features.history.verbs import CompareWithBaseCommit, TimeCommits
+from bench.measure.metric_values import read_metric_values
 from tests.processes import LONGEST_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -132,7 +132,7 @@ def test_work_tree_is_removed_however_its_block_ends(repository: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     with pytest.raises(ValueError, match=r"has no bench/suites: name its .+ --suite PATH"):
-        History(1, repository).run()
+        TimeCommits(1, repository).run()
     assert nothing_is_left(repository)
 
 
@@ -141,7 +141,7 @@ def test_slower_benchmark_and_changed_counter_are_named_and_others_are_not(
 ) -> None:
     commit(repository, 0.002, parameters=2)
     options = {"rounds": 5, "results": tmp_path / "results", "json": tmp_path / "table.json"}
-    assert Regress("HEAD~1", repository, WHERE, **options).run() == 1  # type: ignore[arg-type]
+    assert CompareWithBaseCommit("HEAD~1", repository, WHERE, **options).run() == 1  # type: ignore[arg-type]
     table = json.loads((tmp_path / "table.json").read_text())["New against old"]
     verdicts = {row["part"]: row["verdict"] for row in table["rows"]}
     assert verdicts["test_wait, time"] == verdicts["test_wait, parameters"] == "worse"
@@ -156,18 +156,18 @@ def test_failed_suites_are_not_a_pass(
 ) -> None:
     commit(repository, 0.001, suite="def test_none():\n    raise RuntimeError('broken')")
     with pytest.raises(ValueError, match="the suite of new failed or timed nothing: exit code 1"):
-        Regress("HEAD~1", repository, WHERE, rounds=1, results=tmp_path).run()
+        CompareWithBaseCommit("HEAD~1", repository, WHERE, rounds=1, results=tmp_path).run()
     assert "RuntimeError: broken" in capsys.readouterr().err
     with pytest.raises(ValueError, match="main~99"):
-        Regress("main~99", repository, WHERE).run()
+        CompareWithBaseCommit("main~99", repository, WHERE).run()
 
 
 def test_last_commits_are_timed_in_turn(repository: Path, tmp_path: Path) -> None:
     commits = [commit(repository, 0.001) for _ in range(2)]
-    assert History(2, repository, WHERE, rounds=1, out=tmp_path / "out").run() == 0
-    observations = read_observations([tmp_path / "out"])
-    assert sorted({figure.commit.id for figure in observations}) == sorted(commits)
-    assert {figure.machine for figure in observations} == {"here"}
+    assert TimeCommits(2, repository, WHERE, rounds=1, out=tmp_path / "out").run() == 0
+    metric_values = read_metric_values([tmp_path / "out"])
+    assert sorted({figure.commit.id for figure in metric_values}) == sorted(commits)
+    assert {figure.machine for figure in metric_values} == {"here"}
     assert nothing_is_left(repository)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.features.history.changes import find_changes
+from bench.features.history.changes import find_series_jumps
 from bench.features.history.history_page import render_history_page
-from bench.measure.observations import BenchmarkId, Commit, Metric, read_observations
-from reports.series import CommitPoint, MetricSeries, build_history
+from bench.measure.metric_values import BenchmarkId, Commit, Metric, read_metric_values
+from reports.series import CommitValues, MetricSeries, build_history
 from tests.documents import commits, document, written
 from tests.report_command import main
 from tests.reports.conftest import speed_record
@@ -30,7 +30,7 @@ def series_of_runs(
     turns: Sequence[str] = ("a", "b", "c", "d"),
 ) -> MetricSeries:
     points = [
-        CommitPoint(Commit(f"{at:040}"), tuple(runs), tuple(turns[: len(runs)]))
+        CommitValues(Commit(f"{at:040}"), tuple(runs), tuple(turns[: len(runs)]))
         for at, runs in enumerate(runs_by_commit)
     ]
     return MetricSeries(BenchmarkId("suite.py::part", "group"), metric, "here", tuple(points))
@@ -47,8 +47,8 @@ def series(
 
 
 def page_of(folder: Path, *documents: dict[str, Any]) -> str:
-    history = build_history(read_observations([written(folder, *documents)]))
-    changes = [change for series in history.series for change in find_changes(series)]
+    history = build_history(read_metric_values([written(folder, *documents)]))
+    changes = [change for series in history.series for change in find_series_jumps(series)]
     return render_history_page(history, changes)
 
 
@@ -61,23 +61,25 @@ def test_jump_is_a_change_at_its_commit(factor: float, count: int, processes: in
     half = count // 2
     for unit in (1.0, 1e-6):
         levels = [unit] * half + [unit * factor] * half
-        (change,) = find_changes(series(levels, processes=processes))
+        (change,) = find_series_jumps(series(levels, processes=processes))
         assert (change.at, change.is_worse) == (half, factor > 1)
         assert change.new / change.old == pytest.approx(factor, rel=0.01)
 
 
 def test_slow_commits_that_are_mended_are_two_changes_and_a_slow_process_is_none() -> None:
-    changes = find_changes(series([1] * 8 + [1.2] * 4 + [1] * 8, processes=3))
+    changes = find_series_jumps(series([1] * 8 + [1.2] * 4 + [1] * 8, processes=3))
     assert [(change.at, change.is_worse) for change in changes] == [(8, True), (12, False)]
-    assert find_changes(series([1, 1, 1, 1.2, 1, 1, 1, 1])) == []
-    assert find_changes(series([1.0] * 20 + [1.015] * 20, noise=0.001)) == []  # below 2 %
+    assert find_series_jumps(series([1, 1, 1, 1.2, 1, 1, 1, 1])) == []
+    assert find_series_jumps(series([1.0] * 20 + [1.015] * 20, noise=0.001)) == []  # below 2 %
 
 
 @pytest.mark.parametrize(("metric", "is_worse"), [(PARAMETERS, True), (FLOPS, False)])
 def test_counter_changes_are_exact(metric: Metric, is_worse: bool) -> None:
-    (change,) = find_changes(series((5, 5, 4), noise=0.0, metric=metric))
+    (change,) = find_series_jumps(series((5, 5, 4), noise=0.0, metric=metric))
     assert (change.at, change.is_worse) == (2, is_worse)
-    assert find_changes(series_of_runs([(5, 5), (5, 6)], metric)) == []  # it varies within a commit
+    assert (
+        find_series_jumps(series_of_runs([(5, 5), (5, 6)], metric)) == []
+    )  # it varies within a commit
 
 
 def test_a_state_of_the_machine_that_processes_share_neither_hides_nor_creates_changes() -> None:
@@ -86,13 +88,15 @@ def test_a_state_of_the_machine_that_processes_share_neither_hides_nor_creates_c
 
     def changes(levels: Sequence[float]) -> list[int]:
         runs = [[level * turn * draw.gauss(1, 0.01) for turn in turns] for level in levels]
-        return [change.at for change in find_changes(series_of_runs(runs))]
+        return [change.at for change in find_series_jumps(series_of_runs(runs))]
 
     assert changes([1.0] * 4 + [1.08] * 4) == [4]
     assert changes([1.0] * 8) == []
     drifts = [math.exp(draw.gauss(0, 0.05)) for _ in range(8)]
     runs = [[drift * draw.gauss(1, 0.001) for _ in range(3)] for drift in drifts]
-    assert find_changes(series_of_runs(runs, turns=("", "", ""))) == []  # each commit on its day
+    assert (
+        find_series_jumps(series_of_runs(runs, turns=("", "", ""))) == []
+    )  # each commit on its day
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ def test_slowdowns_are_found_in_three_processes_of_each_commit_and_nothing_else(
     later = np.arange(commits)[:, None] >= at
     logs = draw.normal(0, noise, (80, commits, 3))
     logs[40:] += math.log1p(slowdown) * later
-    changes = [find_changes(series_of_runs(np.exp(log).tolist()), 25) for log in logs]
+    changes = [find_series_jumps(series_of_runs(np.exp(log).tolist()), 25) for log in logs]
     assert not any(changes[:40])
     assert sum(any(change.at == at for change in found) for found in changes[40:]) >= bound * 40
 

@@ -9,16 +9,16 @@ import pytest
 from bench.features.history.commit_runs import save_benchmark_document
 from bench.features.history.metric_diffs import (
     MetricDiff,
-    compare_observations,
+    compare_metric_values,
     describe_unmatched_metrics,
     diff_table,
     verdict_exit_code,
 )
-from bench.measure.observations import (
+from bench.measure.metric_values import (
     BenchmarkId,
     Commit,
     Metric,
-    Observation,
+    MetricValue,
     parse_benchmark_file,
 )
 from tests.documents import document
@@ -29,10 +29,10 @@ TENSORS = Metric("peak tensor bytes", "B", "less", is_counter=True)
 PARAMETERS = Metric("parameters", "", "same", is_counter=True)
 
 
-def observations(metric: Metric, *values: float, name: str = "part") -> list[Observation]:
+def metric_values(metric: Metric, *values: float, name: str = "part") -> list[MetricValue]:
     benchmark = BenchmarkId(name, "group")
     return [
-        Observation(benchmark, metric, value, "here", Commit("a"), None, "") for value in values
+        MetricValue(benchmark, metric, value, "here", Commit("a"), None, "") for value in values
     ]
 
 
@@ -42,7 +42,7 @@ def around(level: float, seed: int) -> list[float]:
 
 
 def compare(metric: Metric, old: list[float], new: list[float]) -> MetricDiff:
-    (diff,) = compare_observations(observations(metric, *old), observations(metric, *new))
+    (diff,) = compare_metric_values(metric_values(metric, *old), metric_values(metric, *new))
     return diff
 
 
@@ -66,13 +66,13 @@ def test_direction_of_worse_depends_on_the_metric(
 
 
 def test_p_values_are_adjusted_for_all_benchmarks() -> None:
-    old = observations(TIME, *around(1, 0))
-    new = observations(TIME, *around(1.1, 1))
-    (alone,) = compare_observations(old, new)
+    old = metric_values(TIME, *around(1, 0))
+    new = metric_values(TIME, *around(1.1, 1))
+    (alone,) = compare_metric_values(old, new)
     for seed in range(9):
-        old += observations(TIME, *around(1, seed), name=f"{seed}")
-        new += observations(TIME, *around(1, -seed), name=f"{seed}")
-    among_ten = compare_observations(old, new)[0]
+        old += metric_values(TIME, *around(1, seed), name=f"{seed}")
+        new += metric_values(TIME, *around(1, -seed), name=f"{seed}")
+    among_ten = compare_metric_values(old, new)[0]
     assert alone.ratio is not None
     assert among_ten.ratio is not None
     assert among_ten.ratio.p == pytest.approx(10 * alone.ratio.p)
@@ -100,10 +100,10 @@ def test_counters_are_compared_exactly_and_variation_is_inconclusive(
 def test_processes_of_one_turn_are_a_pair_although_one_side_lacks_others() -> None:
     old = [
         dataclasses.replace(observation, turn=f"turn {number}")
-        for number, observation in enumerate(observations(TIME, *(1.5**n for n in range(6))))
+        for number, observation in enumerate(metric_values(TIME, *(1.5**n for n in range(6))))
     ]
     new = [dataclasses.replace(value, value=1.1 * value.value) for value in old]
-    (diff,) = compare_observations(old, new[1:])
+    (diff,) = compare_metric_values(old, new[1:])
     assert diff.ratio is not None
     assert diff.ratio.value == pytest.approx(1.1)
     assert diff.ratio.runs == (5, 5)
@@ -111,11 +111,11 @@ def test_processes_of_one_turn_are_a_pair_although_one_side_lacks_others() -> No
 
 
 def test_no_common_benchmark_is_an_error() -> None:
-    old = observations(TIME, 1, name="a")
-    new = observations(TIME, 1, name="b")
+    old = metric_values(TIME, 1, name="a")
+    new = metric_values(TIME, 1, name="b")
     assert describe_unmatched_metrics(old, new) == ["a, time (only old)", "b, time (only new)"]
     with pytest.raises(ValueError, match="nothing was compared"):
-        compare_observations(old, new)
+        compare_metric_values(old, new)
 
 
 def test_saved_document_has_the_machine_and_no_raw_rounds(tmp_path: Path) -> None:

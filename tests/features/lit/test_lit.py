@@ -40,11 +40,11 @@ from bench.profilers.clock import Elapsed
 from bench.records.record import CooledDownTower, Record, Training, read_records, write_record
 from bench.statistics.accuracies import estimate_mean_over_seeds
 from bench.towers import tower_from
-from bench.towers.head_file import TextEncoder, save_head, save_weights
-from bench.towers.provenance import Provenance
+from bench.towers.head_file import TextEncoder, save_head_beside_tower, save_weights
+from bench.towers.provenance import TowerProvenance
 from bench.towers.tower_from import load_tower
 from bench.train.build import build_train_run, build_untrained_tower, open_batch_stream
-from bench.train.state import split_weights_to_score
+from bench.train.state import split_tower_and_head_weights
 from bench.transfer.feature_extractor import make_tower_embedder
 from bench.transfer.tasks.image_sources import iterate_eval_batches
 from bench.transfer.tasks.tasks import SingleLabelTask
@@ -62,11 +62,11 @@ NO_COST = FeatureCost(seconds=0.0, replacements={}, unusable={})
 def save_tower(folder: Path, experiment: Experiment, *, has_head: bool = False) -> Path:
     """Write an untrained tower as `train` does, with or without the rest of its model."""
     path = folder / f"{COMPARISON}.tower.{experiment.name}.seed{experiment.seed}.safetensors"
-    provenance = Provenance(experiment=experiment, images=512, budgets=())
+    provenance = TowerProvenance(experiment=experiment, images=512, budgets=())
     run = build_train_run(open_batch_stream(experiment, CPU, folder))
-    tower, head = split_weights_to_score(run)
+    tower, head = split_tower_and_head_weights(run)
     if has_head:
-        save_head(head, path, provenance, ())
+        save_head_beside_tower(head, path, provenance, ())
     save_weights(tower, path, provenance.to_metadata())
     return path
 
@@ -420,7 +420,7 @@ def test_wrong_input_is_refused_in_one_line(
     other = tmp_path / "other.safetensors"
     claimed = change(few_images("catlip"), image_size=60)
     weights = build_untrained_tower(few_images("catlip")).state_dict()
-    provenance = Provenance(experiment=claimed, images=512, budgets=())
+    provenance = TowerProvenance(experiment=claimed, images=512, budgets=())
     save_weights(weights, other, provenance.to_metadata())
     paths = {"TOWER": str(tower), "OTHER": str(other)}
     assert main(["lit", *(paths.get(word, word) for word in words), "--results", "out"]) == 2

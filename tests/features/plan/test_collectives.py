@@ -22,16 +22,16 @@ from bench.features.plan.collectives import (
 from bench.features.plan.interconnect import Interconnect
 from bench.features.plan.workload import (
     count_communicated_parameters,
-    count_flops_per_image,
+    count_forward_flops_per_pair,
     mean_tokens_per_caption,
-    read_caption_batches,
+    read_first_caption_batches,
 )
 from bench.interfaces.method import METHODS
 from bench.measure.costs import (
-    count_step_flops,
+    count_mean_step_flops,
 )
 from bench.train.build import build_train_run, build_untrained_tower, open_batch_stream
-from bench.train.distributed import ModelWithLoss, parallelize, world_group
+from bench.train.distributed import ModelWithLoss, parallelize, world_group_or_none
 from losses import collectives
 from tests.processes import in_ranks
 from tests.small import small, two_blocks
@@ -134,7 +134,9 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
     experiment = small("clip", batch_size=BATCH)
     model = METHODS["clip"].build_model(build_untrained_tower(experiment), experiment)
     spread_out: Any = parallelize(
-        ModelWithLoss(model, METHODS["clip"].loss, world_group()), experiment.runtime, "fp32"
+        ModelWithLoss(model, METHODS["clip"].loss, world_group_or_none()),
+        experiment.runtime,
+        "fp32",
     )
     stream = open_batch_stream(experiment, CPU, results)
     for k in range(3):
@@ -214,10 +216,12 @@ def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     assert weights.num_scalars == sum(one.ndim == 0 for one in parameters)
     assert 0 < weights.trained_in_blocks < weights.trained + weights.frozen
     batch = experiment.training.batch_size
-    target = METHODS[method].targets(experiment)(CaptionsWithRows.from_texts(["a dog"] * batch))
-    whole = count_step_flops(experiment, [target])
-    captions = [target.captions] if METHODS[method].embeds_captions(experiment) else []
-    work = count_flops_per_image(experiment, captions)
+    target = METHODS[method].make_target_function(experiment)(
+        CaptionsWithRows.from_texts(["a dog"] * batch)
+    )
+    whole = count_mean_step_flops(experiment, [target])
+    captions = [target.captions] if METHODS[method].runs_text_model_on_captions(experiment) else []
+    work = count_forward_flops_per_pair(experiment, captions)
     products = 2 * batch * batch * weights.feature_width
     assert whole.forward == batch * (work.forward + work.teacher) + products
 
@@ -236,11 +240,11 @@ def test_plan_computes_the_tokens_that_measure_counts(
     stream = open_batch_stream(experiment, CPU, results)
     batches = [stream.target(k) for k in range(200, 230)]
     counted = [batch.tokens_per_caption for batch in batches]
-    planned = read_caption_batches(experiment, results)
+    planned = read_first_caption_batches(experiment, results)
     error = math.sqrt(1 / len(counted) + 1 / len(planned)) * stdev(counted)
     assert fmean(counted) == pytest.approx(mean_tokens_per_caption(planned), abs=4 * error)
-    text = count_step_flops(experiment, batches).text_forward / experiment.training.batch_size
+    text = count_mean_step_flops(experiment, batches).text_forward / experiment.training.batch_size
     forward, without = (
-        count_flops_per_image(experiment, captions).forward for captions in (planned, [])
+        count_forward_flops_per_pair(experiment, captions).forward for captions in (planned, [])
     )
     assert forward - without == pytest.approx(text, rel=max(0.05, 6 * error / fmean(counted)))

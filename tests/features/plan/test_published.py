@@ -17,7 +17,7 @@ from bench.features.plan.model import (
     PUBLISHED_HIGH,
     PUBLISHED_LOW,
     UTILISATION,
-    FlopsPerImage,
+    ForwardFlopsPerPair,
     PlanInputs,
     compute_profile_from_flops,
     plan_step,
@@ -60,7 +60,7 @@ def with_released_loss(case: PlanInputs) -> PlanInputs:
 def planned_rate(run: PublishedRun, utilisation: float) -> float:
     """Return the planned images/s and GPU of a published training; without a batch communication is left out."""
     model, device = MODELS[run.model], run.device
-    work = FlopsPerImage(1e9 * model.gflops, is_recomputed=run.is_recomputed)
+    work = ForwardFlopsPerPair(1e9 * model.gflops, is_recomputed=run.is_recomputed)
     compute = compute_profile_from_flops(work, device, utilisation, "autocast")
     if run.batch is None or device.network_bytes_per_second is None:
         return 1 / (compute.forward_seconds + compute.backward_seconds)
@@ -118,7 +118,7 @@ def test_factor_that_one_gpu_lacks_is_that_of_the_claims(
     cases = []
     for method in ("clip", "catlip"):
         experiment = get_experiment(f"{method}-{size}-datacomp")
-        work = FlopsPerImage(forward_flops_as_released(experiment), is_recomputed=True)
+        work = ForwardFlopsPerPair(forward_flops_as_released(experiment), is_recomputed=True)
         compute = compute_profile_from_flops(
             work, device, UTILISATION, experiment.runtime.contrastive_precision
         )

@@ -10,7 +10,7 @@ from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
 from bench.features.reference.experiments import PLAIN
 from bench.features.reference.tables import STEPS_COMPARED
-from bench.measure.costs import count_step_flops
+from bench.measure.costs import count_mean_step_flops
 from bench.train.build import open_batch_stream
 from tests.released_flops import forward_flops_as_released
 
@@ -27,11 +27,11 @@ def test_page_has_the_flops_of_open_clips_forward_over_ours(results: Path) -> No
         experiment = change(get_experiment(f"clip-{scale}"), **PLAIN, text_padding="bucketed")
         stream = open_batch_stream(experiment, torch.device("cpu"), results)
         captions = [stream.target(step) for step in range(STEPS_COMPARED)]
-        ours = count_step_flops(experiment, captions)
+        ours = count_mean_step_flops(experiment, captions)
         forward = (ours.image_forward + ours.text_forward) / experiment.training.batch_size
         predicted.append(forward_flops_as_released(experiment) / forward)
         padded = change(experiment, text_padding="max_length")
         stream = open_batch_stream(padded, torch.device("cpu"), results)
-        of_padding.append(count_step_flops(padded, [stream.target(0)]).step / ours.step)
+        of_padding.append(count_mean_step_flops(padded, [stream.target(0)]).step / ours.step)
     assert f"| FLOP-predicted, our step | {predicted[0]:.2f} | {predicted[1]:.2f} |" in PAGE
     assert f"the padding alone makes {of_padding[0]:.2f} and {of_padding[1]:.2f}" in PAGE

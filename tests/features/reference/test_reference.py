@@ -81,8 +81,8 @@ def test_gpu_is_heated_by_whole_windows_before_the_first(monkeypatch: pytest.Mon
         WindowTimer(CPU, steps_per_window=3, num_windows=2, heats_gpu=False),
         WindowTimer(CPU, steps_per_window=3, num_windows=2),
     )
-    assert [*plain.time_steps()] == [*range(WARMUP_STEPS + 6)]
-    taken = [*heated.time_steps()]
+    assert [*plain.yield_and_time_steps()] == [*range(WARMUP_STEPS + 6)]
+    taken = [*heated.yield_and_time_steps()]
     assert taken == [*range(len(taken))]
     assert len(taken) > WARMUP_STEPS + 6
     assert (len(taken) - WARMUP_STEPS) % 3 == 0
@@ -142,7 +142,7 @@ def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatc
         "bench.features.reference.timing.count_compiled_graphs", lambda: len(graphs)
     )
     timer = WindowTimer(CPU, steps_per_window=2, num_windows=2)
-    for k in timer.time_steps():
+    for k in timer.yield_and_time_steps():
         taken.append(k)
         graphs += {k} & compiling
     assert taken == [*range(WARMUP_STEPS + 2 * 3)]
@@ -152,7 +152,7 @@ def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatc
         "bench.features.reference.timing.count_compiled_graphs", lambda: next(always)
     )
     with pytest.raises(RuntimeError, match="compiled new graphs: set text_padding=packed"):
-        [*WindowTimer(CPU, steps_per_window=2, num_windows=2).time_steps()]
+        [*WindowTimer(CPU, steps_per_window=2, num_windows=2).yield_and_time_steps()]
 
 
 def test_all_sides_have_losses_of_half_precision_that_differ_by_its_rounding(results: Path) -> None:

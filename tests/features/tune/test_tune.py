@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.cli.options import experiments_from
+from bench.cli.options import find_experiments_with_settings
 from bench.experiment import config, experiments
 from bench.experiment.config import change, get_field, require_comparable_experiments
 from bench.experiment.experiments import EXPERIMENTS, METHOD_SETTINGS, find_tuning_origin
@@ -155,13 +155,13 @@ def test_tune_writes_settings_that_train_takes_and_resumes_what_is_missing(
     record = out / chosen.source.partition("record ")[2]
     assert record.is_file()
 
-    (experiment,) = experiments_from(["catlip-tiny"], [], path)
+    (experiment,) = find_experiments_with_settings(["catlip-tiny"], [], path)
     last = max(rows, key=lambda row: row["images"])
     assert last["trial"].endswith(experiment.name.removeprefix("catlip-tiny"))
-    (plain,) = experiments_from(["catlip-tiny"], ["learning_rate=0.5"], path)
+    (plain,) = find_experiments_with_settings(["catlip-tiny"], ["learning_rate=0.5"], path)
     assert plain.optimizer.learning_rate == 0.5
     with pytest.raises(ValueError, match="has settings of catlip-tiny, not of clip-tiny"):
-        experiments_from(["clip-tiny"], [], path)
+        find_experiments_with_settings(["clip-tiny"], [], path)
 
     record.unlink()
     written = {path: path.stat().st_mtime_ns for path in out.glob("*.json")}

@@ -7,20 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.interfaces.catalog import RANDOM_INIT
-from bench.measure.comparison_records import collect_comparison
+from bench.measure.comparison_records import select_comparison_records
 from bench.records.record import Record
 from bench.statistics.accuracies import MeanEstimate
 from bench.transfer.pareto import (
-    CostAxis,
-    make_time_and_energy_axes,
+    TowerCostAxis,
+    make_time_and_energy_cost_axes,
     pareto_front,
 )
-from bench.transfer.subject_scores import SubjectAccuracy, collect_full_label_scores
+from bench.transfer.subject_scores import TowerOrReferenceAccuracy, collect_full_label_scores
 from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]
 Words = Callable[[str], str]
-DEVICE = CostAxis(
+DEVICE = TowerCostAxis(
     name="seconds",
     title="",
     axis_label="",
@@ -37,9 +37,9 @@ POINTS = st.lists(
 )
 
 
-def point(subject: str, images: int, tenths: int) -> SubjectAccuracy:
+def point(subject: str, images: int, tenths: int) -> TowerOrReferenceAccuracy:
     accuracy = MeanEstimate(tenths / 10, None, None, "")
-    return SubjectAccuracy(subject, subject == RANDOM_INIT, images, (), (), accuracy, None)
+    return TowerOrReferenceAccuracy(subject, subject == RANDOM_INIT, images, (), (), accuracy, None)
 
 
 @given(POINTS)
@@ -51,7 +51,10 @@ def test_pareto_front_is_not_dominated(drawn: list[tuple[str, int, int]]) -> Non
         if not one.is_reference and (cost := DEVICE.cost_of(one)) is not None
     ]
 
-    def beats(first: tuple[SubjectAccuracy, float], second: tuple[SubjectAccuracy, float]) -> bool:
+    def beats(
+        first: tuple[TowerOrReferenceAccuracy, float],
+        second: tuple[TowerOrReferenceAccuracy, float],
+    ) -> bool:
         least = first[1] <= second[1] and first[0].accuracy.value >= second[0].accuracy.value
         return least and (
             first[1] < second[1] or first[0].accuracy.value > second[0].accuracy.value
@@ -67,8 +70,8 @@ def test_pareto_front_is_not_dominated(drawn: list[tuple[str, int, int]]) -> Non
 
 
 def test_the_page_marks_the_front(whole: list[Record], whole_page: str, words: Words) -> None:
-    comparison = collect_comparison("x", whole)
-    device, energy = make_time_and_energy_axes(comparison)
+    comparison = select_comparison_records("x", whole)
+    device, energy = make_time_and_energy_cost_axes(comparison)
     found = collect_full_label_scores(comparison).main_accuracies("unseen subgroup")
     front = pareto_front(found, device)
     assert 0 < len(front) < len([one for one in found if not one.is_reference])

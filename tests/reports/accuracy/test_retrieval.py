@@ -6,9 +6,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.interfaces.catalog import UNSEEN_TASKS
-from bench.measure.comparison_records import collect_comparison
+from bench.measure.comparison_records import select_comparison_records
 from bench.records.record import Record
-from bench.transfer.pareto import make_time_and_energy_axes
+from bench.transfer.pareto import make_time_and_energy_cost_axes
 from bench.transfer.subject_scores import collect_full_label_scores
 from reports.accuracy.charts import CHANCE, accuracy_chart
 
@@ -39,9 +39,9 @@ def with_retrieval(make: Make) -> list[Record]:
 
 
 def test_chart_of_a_retrieval_has_no_majority_class(make: Make) -> None:
-    comparison = collect_comparison("x", with_retrieval(make))
+    comparison = select_comparison_records("x", with_retrieval(make))
     scores, (device, _) = (
         collect_full_label_scores(comparison),
-        make_time_and_energy_axes(comparison),
+        make_time_and_energy_cost_axes(comparison),
     )
     assert CHANCE not in accuracy_chart(comparison, scores, UNSEEN_TASKS[1], device)

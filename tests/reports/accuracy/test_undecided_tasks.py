@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bench.measure.comparison_records import collect_comparison
+from bench.measure.comparison_records import select_comparison_records
 from bench.records.record import Record
 from bench.statistics.accuracies import MIN_SEEDS_FOR_RANKING, paired_differences_needed
 from bench.transfer.subject_scores import collect_full_label_scores
@@ -18,7 +18,7 @@ Make = dict[str, Callable[..., Any]]
 
 
 def needs(records: list[Record], name: str = "1-default") -> list[str]:
-    comparison = collect_comparison(name, records)
+    comparison = select_comparison_records(name, records)
     return list(describe_undecided_tasks(comparison, collect_full_label_scores(comparison)))
 
 

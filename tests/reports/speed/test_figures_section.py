@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from bench.measure.figures import figure_tables
+from bench.measure.figures import extension_measurement_tables
 from bench.records.record import read_records
 from reports.page import render_comparison_page
 from tests.measure.test_figures import NAMES, records_of
@@ -16,7 +16,7 @@ VALUES = {
 def test_page_has_the_figures_of_measurements_and_their_verdicts() -> None:
     records = records_of(VALUES)
     text = render_comparison_page("c", records)
-    (printed,) = figure_tables(records, NAMES)
+    (printed,) = extension_measurement_tables(records, NAMES)
     shown = Document(text).tables[printed.title]
     assert sorted(row[:2] for row in shown[1:]) == sorted(
         [row["figure"], row["experiment"]] for row in printed.rows

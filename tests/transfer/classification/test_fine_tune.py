@@ -16,8 +16,8 @@ from bench.transfer.classification.fine_tune import (
     LINEAR_PROBE,
     FineTunedClassifier,
     FineTuningRecipe,
-    load_augmented_batch,
-    make_cross_entropy,
+    load_augmented_batch_and_rows,
+    make_cross_entropy_function,
     make_random_head,
     score_fine_tuning,
     train_classifier_copy,
@@ -42,7 +42,7 @@ def trained_copies(
     tower: ImageTower, head: nn.Linear, recipe: FineTuningRecipe
 ) -> FineTunedClassifier:
     part = toy_part(24)
-    loss = make_cross_entropy(part, CPU, label_smoothing=recipe.label_smoothing)
+    loss = make_cross_entropy_function(part, CPU, label_smoothing=recipe.label_smoothing)
     return train_classifier_copy(tower, head, part.images, loss, recipe, CPU)
 
 
@@ -103,7 +103,7 @@ def test_published_probe_equals_a_loop_over_frozen_features() -> None:
     optimizer = torch.optim.AdamW(head.parameters(), weight_decay=0.0)
     steps = recipe.count_steps(24)
     for step in range(steps):
-        images, rows = load_augmented_batch(part.images, tower.image_size, 8, recipe, step)
+        images, rows = load_augmented_batch_and_rows(part.images, tower.image_size, 8, recipe, step)
         with torch.no_grad():
             features = tower.eval()(normalise(images / WHITE))
         labels = torch.from_numpy(part.labels[rows])
@@ -153,7 +153,7 @@ def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
 def test_epoch_shows_each_image_once(images: int, size: int, seed: int) -> None:
     size = min(size, images)
     load = partial(
-        load_augmented_batch,
+        load_augmented_batch_and_rows,
         toy_part(images).images,
         16,
         size,

@@ -13,7 +13,7 @@ from bench.transfer.classification.hyperparameter_search import INVERSE_L2
 from bench.transfer.classification.logistic import (
     MAX_EXCESS,
     TOLERANCE,
-    PrincipalAxes,
+    StandardisedPrincipalAxes,
     fit_regularisation_path,
 )
 from bench.transfer.feature_matrix import concatenate_batches
@@ -66,7 +66,7 @@ def fit_by_scikit_learn(
 def test_optimum_equals_scikit_learns(shape: str) -> None:
     x, labels = problem(*SHAPES[shape])
     new, _ = problem(*SHAPES[shape], seed=1)
-    scaled, axes = standardised(x, x), PrincipalAxes.fit(torch.from_numpy(x))
+    scaled, axes = standardised(x, x), StandardisedPrincipalAxes.fit(torch.from_numpy(x))
     for fit in fit_regularisation_path(
         axes.project_and_append_ones(torch.from_numpy(x)), torch.from_numpy(labels), INVERSE_L2
     ):
@@ -79,7 +79,7 @@ def test_optimum_equals_scikit_learns(shape: str) -> None:
 
 def test_unconverged_fit_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels = map(torch.from_numpy, problem(300, 20, 4))
-    along = PrincipalAxes.fit(x).project_and_append_ones(x)
+    along = StandardisedPrincipalAxes.fit(x).project_and_append_ones(x)
     monkeypatch.setattr(logistic, "MAX_STEPS", 1)
     hurried = next(fit_regularisation_path(along, labels, [1.0]))
     assert not hurried.converged
@@ -90,7 +90,7 @@ def test_unconverged_fit_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_absent_class_is_never_predicted() -> None:
     x, labels = map(torch.from_numpy, problem(200, 10, 3))
-    along = PrincipalAxes.fit(x).project_and_append_ones(x)
+    along = StandardisedPrincipalAxes.fit(x).project_and_append_ones(x)
     fit = next(fit_regularisation_path(along, labels * 2 + 1, [0.1]))
     assert fit.converged
     assert torch.equal(
@@ -104,17 +104,19 @@ def test_constant_and_duplicate_features_change_nothing() -> None:
     wider = torch.cat([x, torch.full((200, 2), 7.0)], dim=1)
     plain, constant = (
         next(
-            fit_regularisation_path(PrincipalAxes.fit(f).project_and_append_ones(f), labels, [0.1])
+            fit_regularisation_path(
+                StandardisedPrincipalAxes.fit(f).project_and_append_ones(f), labels, [0.1]
+            )
         )
         for f in (x, wider)
     )
     assert constant.objective == pytest.approx(plain.objective, rel=1e-9)
     twice = torch.cat([x, x], dim=1)
-    assert PrincipalAxes.fit(twice).axes.shape[1] == 10
+    assert StandardisedPrincipalAxes.fit(twice).axes.shape[1] == 10
     # Weights are shared out: half the penalty.
     repeated = next(
         fit_regularisation_path(
-            PrincipalAxes.fit(twice).project_and_append_ones(twice), labels, [0.05]
+            StandardisedPrincipalAxes.fit(twice).project_and_append_ones(twice), labels, [0.05]
         )
     )
     assert repeated.objective == pytest.approx(plain.objective, rel=1e-9)
@@ -131,7 +133,7 @@ def test_features_in_a_file_are_fitted_within_the_stated_excess(
     features = concatenate_batches(torch.from_numpy(x).split(7), len(x))
     assert features.dtype == torch.float32
     assert str(tmp_path) in Path("/proc/self/maps").read_text()
-    projected = PrincipalAxes.fit(features).project_and_append_ones(features)
+    projected = StandardisedPrincipalAxes.fit(features).project_and_append_ones(features)
     for fit in fit_regularisation_path(projected, torch.from_numpy(labels), INVERSE_L2):
         _, objective = fit_by_scikit_learn(standardised(x, x), labels, fit.inverse_penalty)
         assert fit.converged

@@ -10,7 +10,7 @@ import pytest
 
 from bench.data.decoding import decode_image
 from bench.data.manifest import PACK
-from bench.transfer.named_tasks import require_openable
+from bench.transfer.named_tasks import require_openable_towers_and_tasks
 from bench.transfer.tasks.file_tasks import load_file_task
 from bench.transfer.tasks.image_sources import EncodedImageSource
 from tests.data.shards import write_shard
@@ -155,8 +155,8 @@ def test_a_task_that_cannot_be_opened_is_an_error_before_the_scoring(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = folders(tmp_path / "set", {"train": 8, "val": 2})
-    require_openable(tmp_path, str(root), [], ["folder"])
+    require_openable_towers_and_tasks(tmp_path, str(root), [], ["folder"])
     assert "no validation part is there; 6 images" in capsys.readouterr().err
     shutil.rmtree(root / "train/red")
     with pytest.raises(ValueError, match="has no image of 'red'"):
-        require_openable(tmp_path, str(root), [], ["folder"])
+        require_openable_towers_and_tasks(tmp_path, str(root), [], ["folder"])

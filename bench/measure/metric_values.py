@@ -1,4 +1,4 @@
-"""Observations from records and pytest-benchmark's documents: values of metrics, each from one process. No torch here.
+"""Values of metrics, each from one process, from records and pytest-benchmark's documents. No torch here.
 
 Times and resident memory vary between processes and are compared statistically; counters, such as allocated bytes, are
 equal in every run of equal code.
@@ -36,23 +36,23 @@ FINGERPRINT = "fingerprint"
 UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unknown commit
 
 
-class Stats(msgspec.Struct, frozen=True):
+class BenchmarkStats(msgspec.Struct, frozen=True):
     """The statistics of one benchmark in one process: its median time in seconds."""
 
     median: Annotated[float, msgspec.Meta(gt=0)]
 
 
-class Benchmark(msgspec.Struct, frozen=True):
+class BenchmarkEntry(msgspec.Struct, frozen=True):
     """One benchmark of a document; `extra_info` holds counters by their metric's name."""
 
     name: str
-    stats: Stats
+    stats: BenchmarkStats
     group: str | None = None
     fullname: str = ""
     extra_info: dict[str, Any] = {}
 
 
-class CommitInfo(msgspec.Struct, frozen=True):
+class BenchmarkCommit(msgspec.Struct, frozen=True):
     """The commit that was timed."""
 
     id: str = ""
@@ -63,10 +63,10 @@ class CommitInfo(msgspec.Struct, frozen=True):
 class BenchmarkFile(msgspec.Struct, frozen=True):
     """The fields of a pytest-benchmark document that are read."""
 
-    benchmarks: tuple[Benchmark, ...]
+    benchmarks: tuple[BenchmarkEntry, ...]
     datetime: str = ""
     machine_info: dict[str, Any] = {}
-    commit_info: CommitInfo = CommitInfo()
+    commit_info: BenchmarkCommit = BenchmarkCommit()
     turn: str = ""  # equal in documents of interleaved processes; "" if not interleaved
 
 
@@ -78,7 +78,7 @@ def parse_benchmark_file(content: bytes, name: str) -> BenchmarkFile:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What an observation is a value of."""
+    """What is measured: a name, a unit, and the direction that is better."""
 
     name: str
     unit: str
@@ -107,7 +107,7 @@ class Commit:
     is_dirty: bool = False
 
     @property
-    def short(self) -> str:
+    def short_id(self) -> str:
         """The abbreviated id, with "+" for a changed work tree."""
         abbreviated = self.id[:8] or "unknown"
         return f"{abbreviated}+" if self.is_dirty else abbreviated
@@ -122,13 +122,13 @@ class BenchmarkId:
     settings: str = ""  # digest of an experiment's settings, equal in compared values
 
     @property
-    def short(self) -> str:
+    def name_without_file(self) -> str:
         """The name without the file."""
         return self.name.split("::")[-1]
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
+class MetricValue:
     """A metric's value in one process, with what was measured, where and at which commit."""
 
     benchmark: BenchmarkId
@@ -142,18 +142,18 @@ class Observation:
     experiment: Experiment | None = None  # None: a benchmark was measured
 
 
-def read_observations(
+def read_metric_values(
     paths: Sequence[Path], damaged_errors: list[str] | None = None
-) -> list[Observation]:
+) -> list[MetricValue]:
     """Read the records and pytest-benchmark documents in files and folders; other JSON files in folders are ignored.
 
-    Only speed and memory records hold observations. The error messages of damaged files in folders are appended to
+    Only speed and memory records hold metric values. The error messages of damaged files in folders are appended to
     `damaged_errors`. ValueError if a path has no readable value, and, without that list, for the first damaged file.
     """
-    observations: list[Observation] = []
+    metric_values: list[MetricValue] = []
     for path in paths:
         files, errors = read_intact_files(
-            find_json_files(path), partial(_read_observations_of_file, named=path)
+            list_measurement_files(path), partial(_read_metric_values_of_file, named=path)
         )
         # Also with a list, if nothing is intact: a damaged file that was named, or a folder of damaged files.
         if errors and (damaged_errors is None or not files):
@@ -165,31 +165,31 @@ def read_observations(
                 f"{path} measured nothing: no figure in a record or a pytest-benchmark document was found"
             )
         for file in files:
-            observations += file
-    return observations
+            metric_values += file
+    return metric_values
 
 
-def find_json_files(path: Path) -> list[Path]:
+def list_measurement_files(file_or_folder: Path) -> list[Path]:
     """Return the path itself if it is a file; of a folder the records that `report build` reads, and other JSON files.
 
     Others are all below the folder that are neither records nor hidden. ValueError if the path does not exist.
     """
-    if not path.exists():
-        raise ValueError(f"there is no file or folder {path}")
-    if path.is_file():
-        return [path]
-    files = list_record_files_of_report(path)
-    for file in path.rglob("*.json"):
-        is_hidden = "/." in f"/{file.relative_to(path).as_posix()}"
+    if not file_or_folder.exists():
+        raise ValueError(f"there is no file or folder {file_or_folder}")
+    if file_or_folder.is_file():
+        return [file_or_folder]
+    files = list_record_files_of_report(file_or_folder)
+    for file in file_or_folder.rglob("*.json"):
+        is_hidden = "/." in f"/{file.relative_to(file_or_folder).as_posix()}"
         if not is_hidden and not is_record_file(file):
             files.append(file)
     return sorted(files)
 
 
-def _read_observations_of_file(path: Path, named: Path) -> list[Observation]:
-    """Return the observations of a record or a document; a file that is `named` itself must be one of these."""
+def _read_metric_values_of_file(path: Path, named: Path) -> list[MetricValue]:
+    """Return the metric values of a record or a document; a file that is `named` itself must be one of these."""
     if is_record_file(path):
-        return observations_of_record(read_record(path))
+        return metric_values_of_record(read_record(path))
     content = read_bytes_unless_larger(path)
     if path != named:
         with prefix_errors(f"{path}: not JSON"):
@@ -199,12 +199,12 @@ def _read_observations_of_file(path: Path, named: Path) -> list[Observation]:
     document = parse_benchmark_file(content, str(path))
     if not document.benchmarks:
         raise ValueError(f"{path} measured nothing: it holds no benchmark")
-    return observations_of_benchmark_file(document)
+    return metric_values_of_benchmark_file(document)
 
 
-def observations_of_benchmark_file(document: BenchmarkFile) -> list[Observation]:
+def metric_values_of_benchmark_file(document: BenchmarkFile) -> list[MetricValue]:
     """Return each benchmark's median time and counters."""
-    observations = []
+    metric_values = []
     info = document.commit_info
     machine = str(document.machine_info.get(FINGERPRINT, "unknown machine"))
     commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
@@ -216,7 +216,7 @@ def observations_of_benchmark_file(document: BenchmarkFile) -> list[Observation]
             if metric.name in benchmark.extra_info:
                 values[metric] = float(benchmark.extra_info[metric.name])
         for metric, value in values.items():
-            observation = Observation(
+            metric_value = MetricValue(
                 benchmark=identity,
                 metric=metric,
                 value=value,
@@ -226,11 +226,11 @@ def observations_of_benchmark_file(document: BenchmarkFile) -> list[Observation]
                 measured_at=document.datetime,
                 turn=document.turn,
             )
-            observations.append(observation)
-    return observations
+            metric_values.append(metric_value)
+    return metric_values
 
 
-def observations_of_record(record: Record) -> list[Observation]:
+def metric_values_of_record(record: Record) -> list[MetricValue]:
     """Return the values of a speed or memory record; none of another."""
     experiment = record.experiment
     measured = record.measured
@@ -239,7 +239,9 @@ def observations_of_record(record: Record) -> list[Observation]:
     values: dict[Metric, float | None] = {}
     if isinstance(measured, Speed):
         values = {
-            IMAGES_PER_SECOND: TimedRun(experiment, measured).images_per_second(),
+            IMAGES_PER_SECOND: TimedRun(
+                experiment, measured
+            ).images_per_second_preferably_undisturbed(),
             PARAMETERS: measured.trained_parameters,
             STEP_FLOPS: measured.flops.step,
             TOKENS: measured.tokens_per_caption,
@@ -255,10 +257,10 @@ def observations_of_record(record: Record) -> list[Observation]:
     identity = BenchmarkId(experiment.name, "experiments", _settings_digest(experiment))
     machine = summarize_machine_and_software(circumstances)
     commit = _parse_commit(circumstances.commit)
-    observations = []
+    metric_values = []
     for metric, value in values.items():
         if value is not None:
-            observation = Observation(
+            metric_value = MetricValue(
                 benchmark=identity,
                 metric=metric,
                 value=float(value),
@@ -268,8 +270,8 @@ def observations_of_record(record: Record) -> list[Observation]:
                 measured_at=circumstances.started_at,
                 experiment=experiment,
             )
-            observations.append(observation)
-    return observations
+            metric_values.append(metric_value)
+    return metric_values
 
 
 def _parse_commit(text: str) -> Commit:
