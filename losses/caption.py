@@ -34,11 +34,11 @@ def summed_caption_loss(
     is_counted = place < lengths[:, None]
     shares = is_counted / lengths[:, None].to(loss_dtype(features.dtype))
     tokens = (features.flatten(0, 1), token_ids.flatten(), shares.flatten())
-    loss: Tensor = _Caption.apply(*tokens, weight, bias, torch.is_grad_enabled())  # type: ignore[no-untyped-call, unused-ignore]
+    loss: Tensor = _CaptionCrossEntropy.apply(*tokens, weight, bias, torch.is_grad_enabled())  # type: ignore[no-untyped-call, unused-ignore]
     return loss
 
 
-class _Caption(torch.autograd.Function):
+class _CaptionCrossEntropy(torch.autograd.Function):
     """Sum of the tokens' cross-entropies, each times its share; the gradients are computed in the forward."""
 
     @staticmethod

@@ -167,7 +167,7 @@ class DualEncoderClassifier(DualEncoder):
         return features if self.has_patch_mean else (features, features)
 
 
-class Student(nn.Module):
+class DistillationStudent(nn.Module):
     """Image tower and a linear layer to the features of a frozen teacher."""
 
     def __init__(self, tower: ImageTower, teacher: ImageTower) -> None:

@@ -18,7 +18,7 @@ TextFeatures = Float[Tensor, "captions tokens width"]
 AttentionMask = Bool[Tensor, "captions 1 tokens tokens"]  # True: may be attended to
 
 
-class Attention(nn.Module):
+class SelfOrCrossAttention(nn.Module):
     """Attention without biases of tokens to tokens of the same or another sequence."""
 
     def __init__(self, width: int) -> None:
@@ -59,9 +59,9 @@ class DecoderBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(width, bias=False)
-        self.self_attention = Attention(width)
+        self.self_attention = SelfOrCrossAttention(width)
         self.ln_2 = nn.LayerNorm(width, bias=False)
-        self.patch_attention = Attention(width)
+        self.patch_attention = SelfOrCrossAttention(width)
         self.ln_3 = nn.LayerNorm(width, bias=False)
         self.mlp = nn.Sequential(
             nn.Linear(width, MLP_RATIO * width, bias=False),

@@ -14,8 +14,8 @@ from bench.interfaces.sections import (
     FoldOutBlock,
     Heading,
     PageContext,
+    PageSection,
     Paragraph,
-    Section,
 )
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.tables import failed_run_table
@@ -79,11 +79,11 @@ def _join_circumstances(records: Sequence[Record]) -> TextByName:
     return joined
 
 
-METHODS = Section(
+METHODS = PageSection(
     "methods", "What differs between the methods", "Methods", _build_methods_and_settings_blocks
 )
-FAILURES = Section("failures", "Failures", "Failures", _build_failed_runs_blocks)
-ENVIRONMENT = Section("environment", "Environment", "Environment", _build_circumstances_blocks)
+FAILURES = PageSection("failures", "Failures", "Failures", _build_failed_runs_blocks)
+ENVIRONMENT = PageSection("environment", "Environment", "Environment", _build_circumstances_blocks)
 
 
 def _differing_and_equal_blocks(

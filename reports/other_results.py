@@ -11,8 +11,8 @@ from bench.interfaces.sections import (
     Heading,
     IncomparableResults,
     PageContext,
+    PageSection,
     Paragraph,
-    Section,
 )
 from bench.measure.comparison_records import select_comparison_records
 from bench.measure.speed_tables import throughput_table
@@ -41,7 +41,7 @@ def _build_incomparable_results_blocks(page: PageContext) -> Sequence[Block] | N
     return blocks
 
 
-SECTION = Section(
+SECTION = PageSection(
     "others", "Other results in this folder", "Other results", _build_incomparable_results_blocks
 )
 

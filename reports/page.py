@@ -13,7 +13,7 @@ from bench.interfaces.sections import (
     IncomparableResults,
     PageContext,
     PageQuestion,
-    Section,
+    PageSection,
     WarningBox,
     iterate_nested_blocks,
     list_extension_sections,
@@ -47,15 +47,15 @@ BACKGROUND = (
 JOINED = Markup('{}, joined with other <a href="#data">comparisons</a>')
 
 
-def list_page_sections() -> list[tuple[Section, str]]:
+def list_page_sections() -> list[tuple[PageSection, str]]:
     """Return the sections in the order of the page, each with its extension's origin, "" if it is built in.
 
     ValueError if an extension's section has the name of one that is built in.
     """
     results = [(section, "") for section in RESULTS]
     background = [(section, "") for section in BACKGROUND]
-    above = list[tuple[Section, str]]()
-    below = list[tuple[Section, str]]()
+    above = list[tuple[PageSection, str]]()
+    below = list[tuple[PageSection, str]]()
     built_in_names = {section.name for section, _ in results + background}
     for section, origin in list_extension_sections(built_in_names):
         group = above if section.place == "above" else below
@@ -148,7 +148,7 @@ def _require_sequence_of_blocks(built: Sequence[Block]) -> list[Block]:
     return blocks
 
 
-def _describe_section_error(section: Section, origin: str, error: Exception) -> str:
+def _describe_section_error(section: PageSection, origin: str, error: Exception) -> str:
     name = f"{section.name} of {origin}" if origin else section.name
     reason = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     return f"section {name} failed: {format_error_on_one_line(reason)}"

@@ -14,8 +14,8 @@ from bench.interfaces.sections import (
     Heading,
     ItemList,
     PageContext,
+    PageSection,
     Paragraph,
-    Section,
     iterate_nested_blocks,
 )
 from bench.measure.tables import sample_flaw_table
@@ -89,11 +89,11 @@ def _build_glossary_blocks(_: PageContext) -> Sequence[Block]:
     return [DefinitionList({word: [meaning] for word, meaning in GLOSSARY.items()}, "glossary")]
 
 
-UNMEASURED = Section(
+UNMEASURED = PageSection(
     "unmeasured", "Not measured, and why", "Not measured", _build_unmeasured_blocks
 )
-DATA = Section("data", "Data", "Data", _build_download_blocks)
-WORDS = Section("words", "Glossary", "Glossary", _build_glossary_blocks)
+DATA = PageSection("data", "Data", "Data", _build_download_blocks)
+WORDS = PageSection("words", "Glossary", "Glossary", _build_glossary_blocks)
 
 
 def _unmeasured_table(page: PageContext) -> Table:

@@ -62,7 +62,9 @@ class ComparableResults:
     # As of `_rows_that_set_equal_seconds`, of the first comparison that has such rows.
     _rows_that_set_equal_seconds: set[Key] = field(default_factory=set)
 
-    def add_missing(self, comparison: str, records: Sequence[Record]) -> list[Record]:
+    def add_missing_and_return_rejected(
+        self, comparison: str, records: Sequence[Record]
+    ) -> list[Record]:
         """Add the records that are missing here, if any is a result; return those that are not added and not equal."""
         added, superseded = _split_missing_and_superseded(self.records, records)
         if self.records and not any(map(_is_result, added)):
@@ -137,10 +139,10 @@ def choose_page_results(
         rest = list(comparisons[name])
         for group in groups:
             if rest and not _reason_not_joined(group.records, rest):
-                rest = group.add_missing(name, rest)
+                rest = group.add_missing_and_return_rejected(name, rest)
         if rest:
             new_group = ComparableResults()
-            new_group.add_missing(name, rest)
+            new_group.add_missing_and_return_rejected(name, rest)
             groups.append(new_group)
     for group in groups:
         group.comparisons.sort(key=oldest_first.index, reverse=True)

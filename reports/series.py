@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
 
-from bench.measure.metric_values import BenchmarkId, Commit, Metric, MetricValue
+from bench.measure.metric_values import BenchmarkId, CommitOrWorkTree, Metric, MetricValue
 from bench.tables.groups import group_by
 
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -17,7 +17,7 @@ MIN_IN_TURN = 3  # commits for an estimate of the common factor of a turn
 class CommitValues:
     """The values of the processes of one commit."""
 
-    commit: Commit
+    commit: CommitOrWorkTree
     runs: tuple[float, ...]
     turns: tuple[str, ...]  # the interleaved turn of each run, which other commits share; "": none
 
@@ -64,11 +64,11 @@ class MetricSeries:
 
 
 @dataclass(frozen=True, slots=True)
-class CommitHistory:
+class MetricHistory:
     """All series, and all commits in the order of their times."""
 
     series: tuple[MetricSeries, ...]
-    commits: tuple[Commit, ...]
+    commits: tuple[CommitOrWorkTree, ...]
 
     @property
     def machines(self) -> list[str]:
@@ -96,7 +96,7 @@ def _common_factor_by_turn(points: Sequence[CommitValues]) -> dict[str, float]:
     return factors
 
 
-def build_history(metric_values: Iterable[MetricValue]) -> CommitHistory:
+def build_history(metric_values: Iterable[MetricValue]) -> MetricHistory:
     """Group metric values into series; commits are in the order of their times."""
     metric_values = list(metric_values)
     commits = _sort_commits_by_time(metric_values)
@@ -109,11 +109,11 @@ def build_history(metric_values: Iterable[MetricValue]) -> CommitHistory:
         points = _list_values_by_commit(observations_of_series, commits)
         series.append(MetricSeries(benchmark, metric, machine, points))
     series.sort(key=series_sort_key)
-    return CommitHistory(tuple(series), tuple(commits))
+    return MetricHistory(tuple(series), tuple(commits))
 
 
 def _list_values_by_commit(
-    metric_values: Sequence[MetricValue], commits: Iterable[Commit]
+    metric_values: Sequence[MetricValue], commits: Iterable[CommitOrWorkTree]
 ) -> tuple[CommitValues, ...]:
     """Return the metric values of a series as points, in the order of the commits."""
     by_commit = group_by(metric_values, lambda metric_value: metric_value.commit)
@@ -132,13 +132,13 @@ def series_sort_key(item: MetricSeries | MetricValue) -> tuple[str, str, str, st
     return benchmark.group, benchmark.name, item.metric.name, item.machine
 
 
-def _sort_commits_by_time(metric_values: Sequence[MetricValue]) -> list[Commit]:
+def _sort_commits_by_time(metric_values: Sequence[MetricValue]) -> list[CommitOrWorkTree]:
     """Return the commits of metric values, oldest first; a changed work tree follows its commit.
 
     The time of a commit is unknown in records: the time of its first measurement takes its place.
     """
     commit_times: dict[str, str] = {}
-    measured_at: dict[Commit, str] = {}
+    measured_at: dict[CommitOrWorkTree, str] = {}
     for metric_value in sorted(
         metric_values, key=lambda metric_value: parse_time(metric_value.measured_at)
     ):
@@ -146,7 +146,7 @@ def _sort_commits_by_time(metric_values: Sequence[MetricValue]) -> list[Commit]:
             commit_times.setdefault(metric_value.commit.id, metric_value.committed_at)
         measured_at.setdefault(metric_value.commit, metric_value.measured_at)
 
-    def order(commit: Commit) -> tuple[datetime, bool]:
+    def order(commit: CommitOrWorkTree) -> tuple[datetime, bool]:
         time = commit_times.get(commit.id, measured_at[commit])
         return parse_time(time), commit.is_dirty
 

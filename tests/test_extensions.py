@@ -274,13 +274,13 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FAILING = """from bench.interfaces.extensions import Extension
-from bench.interfaces.sections import BlockGroup, Section
+from bench.interfaces.sections import BlockGroup, PageSection
 def failing(page):
     raise RuntimeError("<b>no such\\nfigure</b>")
 EXTENSION = Extension(sections=[
-    Section("broken", "Broken", "Broken", failing),
-    Section("wrong", "Wrong", "Wrong", lambda page: [BlockGroup(["no block"])]),
-    Section("absent", "Absent", "Absent", lambda page: None),
+    PageSection("broken", "Broken", "Broken", failing),
+    PageSection("wrong", "Wrong", "Wrong", lambda page: [BlockGroup(["no block"])]),
+    PageSection("absent", "Absent", "Absent", lambda page: None),
 ])
 """
 

@@ -24,7 +24,7 @@ from bench.tables.tables import Table
 
 
 @dataclass(frozen=True)
-class Doctor:
+class CheckMachineOrLoading:
     """Check this machine for disturbances and missing tools, or the loading of data.
 
     With --shards, data are loaded for a few seconds, to predict how many cores feed the GPUs in a training.
@@ -46,7 +46,7 @@ class Doctor:
         """Print the findings."""
         if self.shards is not None:
             table = self._loading_table(self.shards)
-        elif self != Doctor(results=self.results, json=self.json):
+        elif self != CheckMachineOrLoading(results=self.results, json=self.json):
             raise ValueError(
                 "--experiment, --images-per-s, --loading-seconds and --set need --shards"
             )

@@ -122,7 +122,7 @@ class TrainAndScoreTower(LabelOptions):
             with lock_training_folder(out):
                 (out / REQUEUE_FILE).unlink(missing_ok=True)
                 if self.count_vocabulary and checkpoint is None:
-                    count_training_vocabulary(named, out)
+                    count_and_write_training_vocabulary(named, out)
                 return self._train_and_score(experiment, out, scope, checkpoint)
         except Stopped as stopped:
             if stopped.code != INTERRUPTED:
@@ -207,7 +207,7 @@ class TrainAndScoreTower(LabelOptions):
         return code
 
 
-def count_training_vocabulary(experiment: Experiment, out: Path) -> None:
+def count_and_write_training_vocabulary(experiment: Experiment, out: Path) -> None:
     """Count the labels of an experiment's captions into OUT/vocabulary.json, and log the path.
 
     The count may take hours, so that the training is checked before, with its default vocabulary.

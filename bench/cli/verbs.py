@@ -28,6 +28,10 @@ BUILT_IN = (
         "Export a trained tower in open_clip's or timm's layout.",
         "bench.cli.export:ExportTower",
     ),
-    LazyVerb("doctor", "Check this machine, or the loading of data.", "bench.cli.doctor:Doctor"),
+    LazyVerb(
+        "doctor",
+        "Check this machine, or the loading of data.",
+        "bench.cli.doctor:CheckMachineOrLoading",
+    ),
     LazyVerb("report", "Build pages and exports from records.", "bench.cli.main:ReportWithoutVerb"),
 )

@@ -27,11 +27,11 @@ from bench.experiment.experiments import MethodChangesFromClip, add_experiments
 from bench.interfaces.catalog import PROTOCOLS, TASKS, ScoringProtocol, TransferTask
 from bench.interfaces.data_source import SOURCES, DataSource
 from bench.interfaces.hooks import HOOKS
-from bench.interfaces.measurement import MEASUREMENTS, Measurement
+from bench.interfaces.measurement import MEASUREMENTS, ExtensionMeasurement
 from bench.interfaces.method import METHODS, Method, require_method_accepts
 from bench.interfaces.optimizer import OPTIMIZERS, OptimizerBuilder
 from bench.interfaces.schedule import SCHEDULES, Schedule
-from bench.interfaces.sections import SECTIONS, Section
+from bench.interfaces.sections import SECTIONS, PageSection
 from bench.interfaces.verb import REPORT_VERBS, VERBS, LazyVerb
 from bench.records.record import register_record_kind
 from bench.records.record_kind import RecordContent
@@ -61,8 +61,8 @@ class Extension:
     record_kinds: Sequence[type[RecordContent]] = ()
     verbs: Sequence[LazyVerb] = ()
     report_verbs: Sequence[LazyVerb] = ()  # verbs of `report`, which make files of records
-    measurements: Sequence[Measurement] = ()
-    sections: Sequence[Section] = ()  # of the page of a comparison
+    measurements: Sequence[ExtensionMeasurement] = ()
+    sections: Sequence[PageSection] = ()  # of the page of a comparison
     # Of bench/interfaces/hooks.py, as "package.module:function".
     hooks: Mapping[str, str] = field(default_factory=dict)
     sources: Sequence[DataSource] = ()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.experiment.config import Experiment
 
 
-class Measurement(Named):
+class ExtensionMeasurement(Named):
     """What is measured of an experiment in each round, by a process of its own that has imported torch.
 
     A subclass describes it in its attributes, of which `name` is that for `--measurement`. It imports torch
@@ -56,9 +56,9 @@ class Measurement(Named):
         return values
 
 
-MEASUREMENTS = Registry[Measurement]("measurement", Measurement)
+MEASUREMENTS = Registry[ExtensionMeasurement]("measurement", ExtensionMeasurement)
 
 
-def get_measurement(name: str) -> Measurement:
+def get_measurement(name: str) -> ExtensionMeasurement:
     """Return the measurement of a name; ValueError lists the names that there are."""
     return look_up(name, MEASUREMENTS, "measurement (of an extension)")

@@ -101,7 +101,7 @@ class WarningBox:
 
 
 @dataclass(frozen=True, slots=True)
-class ChartKey:
+class ChartGlyphMeaning:
     """The meaning of a glyph in a chart, in the colour of a series from 1 to 8; 0 is that of the text."""
 
     text: str
@@ -115,7 +115,7 @@ class Chart:
     svg: "Markup"
     title: str
     notes: Sequence[str] = ()
-    keys: Sequence[ChartKey] = ()
+    keys: Sequence[ChartGlyphMeaning] = ()
     table: Table | None = None
     width: Literal["", "narrow"] = ""
 
@@ -241,7 +241,7 @@ class PageContext:
 
 
 @dataclass(frozen=True)
-class Section(Named):
+class PageSection(Named):
     """A section of the page of a comparison."""
 
     name: str  # its anchor
@@ -258,10 +258,10 @@ class Section(Named):
         return build(page)
 
 
-SECTIONS = Registry[Section]("section", Section)  # of extensions
+SECTIONS = Registry[PageSection]("section", PageSection)  # of extensions
 
 
-def list_extension_sections(built_in_names: Container[str]) -> list[tuple[Section, str]]:
+def list_extension_sections(built_in_names: Container[str]) -> list[tuple[PageSection, str]]:
     """Return the sections of extensions with their origins; ValueError for a name that is built in."""
     sections = [(section, SECTIONS.describe_origin(name)) for name, section in SECTIONS.items()]
     for section, origin in sections:

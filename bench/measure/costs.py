@@ -32,7 +32,7 @@ from bench.train.build import (
     count_trained_parameters,
 )
 from bench.train.step import make_simulated_group
-from models.heads import Student
+from models.heads import DistillationStudent
 from models.image_tower import PIXEL_CHANNELS
 from models.tower_blocks import enable_activation_checkpointing
 
@@ -74,7 +74,7 @@ def count_parameters_and_forward_flops(experiment: Experiment) -> ParametersAndF
         experiment.image, batch_sizes, last_block_computes_patches=method.reads_patch_tokens
     )
     teacher_flops = 0
-    if isinstance(model, Student):
+    if isinstance(model, DistillationStudent):
         teacher_flops = count_matmul_flops(lambda: model.compute_teacher_features(image))
     return ParametersAndForwardFlops(
         trained_parameters=count_trained_parameters(model),

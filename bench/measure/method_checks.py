@@ -33,7 +33,7 @@ def run_check(check: Callable[[], None]) -> str:
     except CheckError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - it is the code of others
-        return _describe_with_line(error)
+        return _describe_error_and_its_line(error)
     return OK
 
 
@@ -67,7 +67,7 @@ def _check_loss_on_meta(experiment: Experiment) -> None:
         if "meta" not in str(error):
             raise
         raise CheckError(
-            f"the loss needs values of tensors, as `.item()` does: {_describe_with_line(error)}"
+            f"the loss needs values of tensors, as `.item()` does: {_describe_error_and_its_line(error)}"
         ) from None
     if not calls:
         raise CheckError("the loss does not call the tower")
@@ -112,7 +112,7 @@ def _make_target(experiment: Experiment) -> Any:
     )
 
 
-def _describe_with_line(error: BaseException) -> str:
+def _describe_error_and_its_line(error: BaseException) -> str:
     """Return the first line of an error, and the last line outside installed packages that led to it."""
     reason = format_error_on_one_line(f"{type(error).__name__}: {error}").splitlines()[0]
     frames = [

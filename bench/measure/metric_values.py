@@ -100,7 +100,7 @@ SUITE_COUNTERS = (PARAMETERS, PEAK_TENSORS, STEP_FLOPS, TOKENS, LOSS_AT_3)
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class CommitOrWorkTree:
     """A commit, or a work tree with changes to it."""
 
     id: str
@@ -135,7 +135,7 @@ class MetricValue:
     metric: Metric
     value: float
     machine: str  # fingerprint, see `summarize_machine_and_software`
-    commit: Commit
+    commit: CommitOrWorkTree
     committed_at: str | None  # ISO 8601
     measured_at: str  # ISO 8601
     turn: str = ""  # equal for interleaved processes; "" if not interleaved
@@ -207,7 +207,7 @@ def metric_values_of_benchmark_file(document: BenchmarkFile) -> list[MetricValue
     metric_values = []
     info = document.commit_info
     machine = str(document.machine_info.get(FINGERPRINT, "unknown machine"))
-    commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
+    commit = CommitOrWorkTree("" if info.id in UNVERSIONED else info.id, info.dirty)
     for benchmark in document.benchmarks:
         name = benchmark.fullname or benchmark.name
         identity = BenchmarkId(name, benchmark.group or "no group")
@@ -274,11 +274,11 @@ def metric_values_of_record(record: Record) -> list[MetricValue]:
     return metric_values
 
 
-def _parse_commit(text: str) -> Commit:
+def _parse_commit(text: str) -> CommitOrWorkTree:
     """Return a record's commit; its id is empty where only a digest of the sources is known, or nothing."""
     is_known = text not in UNVERSIONED and not text.startswith("sources-")
     identifier = text.removesuffix("-dirty") if is_known else ""
-    return Commit(identifier, text.endswith("-dirty"))
+    return CommitOrWorkTree(identifier, text.endswith("-dirty"))
 
 
 @cache

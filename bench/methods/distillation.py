@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from losses.collectives import ProcessGroupLike
     from models import Images
-    from models.heads import Student
+    from models.heads import DistillationStudent
     from models.image_tower import ImageTower
 
 
@@ -31,17 +31,21 @@ class Distillation(Method):
             given = f"embedding_channels={experiment.image.embedding_channels}"
             yield f"{given} is not for distill, whose teacher looks at images"
 
-    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "Student":
+    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "DistillationStudent":
         from bench.towers.teacher import build_teacher
-        from models.heads import Student
+        from models.heads import DistillationStudent
 
         teacher = build_teacher(
             experiment.targets.teacher, experiment.image.image_size, experiment.seed
         )
-        return Student(tower, teacher)
+        return DistillationStudent(tower, teacher)
 
     def loss(
-        self, model: "Student", images: "Images", _target: "NoTarget", _: "ProcessGroupLike"
+        self,
+        model: "DistillationStudent",
+        images: "Images",
+        _target: "NoTarget",
+        _: "ProcessGroupLike",
     ) -> "Tensor":
         from losses.distillation import cosine_loss
 

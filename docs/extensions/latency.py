@@ -3,14 +3,14 @@
 import time
 
 from bench.interfaces.extensions import Extension
-from bench.interfaces.measurement import Measurement
+from bench.interfaces.measurement import ExtensionMeasurement
 from bench.records.record import FigureSpec
 
 NUM_IMAGES = 8
 NUM_WARMUP = 2  # images before them
 
 
-class Latency(Measurement):
+class Latency(ExtensionMeasurement):
     name = "latency"
     title = "Latency of the image tower"
     figures = (FigureSpec("one image", "ms", "lower"), FigureSpec("parameters", "million"))

@@ -3,7 +3,7 @@
 from statistics import median
 
 from bench.interfaces.extensions import Extension
-from bench.interfaces.sections import Chart, EmbeddedFile, Paragraph, Section
+from bench.interfaces.sections import Chart, EmbeddedFile, PageSection, Paragraph
 from bench.records.record import Speed
 from bench.tables.formats import format_rate
 from bench.tables.tables import Cell, Column, Table
@@ -52,5 +52,7 @@ def draw_warmup_chart(seconds):
 
 
 EXTENSION = Extension(
-    sections=[Section(name="warmup", title="Warm-up", label="Warm-up", build=build_warmup_section)]
+    sections=[
+        PageSection(name="warmup", title="Warm-up", label="Warm-up", build=build_warmup_section)
+    ]
 )

@@ -12,8 +12,8 @@ from bench.interfaces.sections import (
     FoldOutBlock,
     Heading,
     PageContext,
+    PageSection,
     Paragraph,
-    Section,
 )
 from bench.tables.formats import NBSP
 from bench.tables.groups import group_by
@@ -101,7 +101,7 @@ def _build_accuracy_blocks(page: PageContext) -> Sequence[Block]:
     return blocks or [Paragraph("No tower was scored in this comparison.", "empty")]
 
 
-SECTION = Section("accuracy", "Accuracy", "Accuracy", _build_accuracy_blocks)
+SECTION = PageSection("accuracy", "Accuracy", "Accuracy", _build_accuracy_blocks)
 
 
 def _full_label_blocks(comparison: ComparisonRecords, scores: FullLabelScores) -> list[Block]:

@@ -87,7 +87,7 @@ def accuracy_chart(
         for (name, accuracy), dashes in zip(references, cycle(REFERENCE_DASHES), strict=False):
             axes.axhline(accuracy, color=MUTED, linewidth=1, linestyle=(0, dashes))
             ends.append(LineEnd(name, accuracy, MUTED))
-        last = _label_accuracies(axes, ends)
+        last = _label_and_describe_accuracies(axes, ends)
         text = f"{task}: accuracy by {protocol} against {cost.title}. At the last point: {last}."
         task_number = scores.tasks.index(task)
         return figure_to_svg(figure, f"{id_prefix}-{cost.name}-{task_number}", text)
@@ -177,7 +177,7 @@ def _draw_accuracy_curve(
     return LineEnd(name, y[-1], colour)
 
 
-def _label_accuracies(axes: Axes, ends: Sequence[LineEnd]) -> str:
+def _label_and_describe_accuracies(axes: Axes, ends: Sequence[LineEnd]) -> str:
     """Write the name and the accuracy of each line at its end; return them as text."""
     labelled_ends = []
     texts = []

@@ -11,8 +11,8 @@ from bench.interfaces.sections import (
     ComparisonRecords,
     FoldOutBlock,
     PageContext,
+    PageSection,
     Paragraph,
-    Section,
 )
 from bench.records.record import Training
 from bench.tables.formats import format_count
@@ -49,7 +49,7 @@ def _build_loss_blocks(page: PageContext) -> Sequence[Block]:
     ]
 
 
-SECTION = Section("losses", "Training losses", "Losses", _build_loss_blocks)
+SECTION = PageSection("losses", "Training losses", "Losses", _build_loss_blocks)
 
 
 def _loss_curves_table(comparison: ComparisonRecords, names: Sequence[str]) -> Table:

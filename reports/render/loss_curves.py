@@ -13,7 +13,7 @@ from bench.records.record import Training
 TRUNK = "trunk"
 
 
-class LossPoint(NamedTuple):
+class MeanLossPoint(NamedTuple):
     """The mean loss of the steps since the previous point."""
 
     images: int  # seen by all processes at the last of these steps
@@ -26,9 +26,9 @@ class LossCurve:
 
     seed: int
     part: str  # TRUNK, or the name of the cool-down
-    points: Sequence[LossPoint]
+    points: Sequence[MeanLossPoint]
     trunk_point: (
-        LossPoint | None
+        MeanLossPoint | None
     )  # from which a cool-down branches off; None: it is a trunk, or there is none
 
     @property
@@ -68,18 +68,18 @@ def collect_loss_curves(
 
 def trunk_and_cooldown_points(
     batch_shapes: BatchShapeSchedule, training: Training, processes: int, losses_per_point: int = 1
-) -> dict[str, list[LossPoint]]:
+) -> dict[str, list[MeanLossPoint]]:
     """Return the points of the trunk and of each cool-down by name; a point is the mean of so many losses."""
     steps_per_loss = training.steps_per_loss
 
-    def average(first_step: int, losses: Sequence[float]) -> list[LossPoint]:
+    def average(first_step: int, losses: Sequence[float]) -> list[MeanLossPoint]:
         points = []
         for start in range(0, len(losses), losses_per_point):
             averaged = losses[start : start + losses_per_point]
             num_losses = start + len(averaged)
             last_step = first_step + steps_per_loss * num_losses
             images = batch_shapes.images_per_device_before(last_step) * processes
-            points.append(LossPoint(images, fmean(averaged)))
+            points.append(MeanLossPoint(images, fmean(averaged)))
         return points
 
     points_by_part = {TRUNK: average(0, training.trunk_losses)}

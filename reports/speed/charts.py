@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from bench.interfaces.sections import ChartKey, ComparisonRecords
+from bench.interfaces.sections import ChartGlyphMeaning, ComparisonRecords
 from bench.interfaces.throughput import ExperimentThroughput
 from bench.statistics.ratios import SMALLEST_EFFECT
 from bench.tables.formats import (
@@ -43,9 +43,9 @@ TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10
 MOST_TICKS = 7
 NARROWEST = (0.8, 1.25)  # the least range of an axis of ratios, so that 1 % looks small
 RATIO_KEYS = (
-    ChartKey("● whole step", 1),
-    ChartKey("■ forward and backward alone", 2),
-    ChartKey("◆ FLOP-predicted", 3),
+    ChartGlyphMeaning("● whole step", 1),
+    ChartGlyphMeaning("■ forward and backward alone", 2),
+    ChartGlyphMeaning("◆ FLOP-predicted", 3),
 )
 
 

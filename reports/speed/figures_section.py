@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.interfaces.sections import Block, Heading, PageContext, Section
+from bench.interfaces.sections import Block, Heading, PageContext, PageSection
 from bench.measure.figures import extension_measurement_tables
 
 
@@ -14,6 +14,6 @@ def _build_extension_measurement_blocks(page: PageContext) -> Sequence[Block] | 
     return blocks or None
 
 
-SECTION = Section(
+SECTION = PageSection(
     "figures", "Figures of measurements", "Figures", _build_extension_measurement_blocks
 )

@@ -9,8 +9,8 @@ from bench.interfaces.sections import (
     ComparisonRecords,
     Heading,
     PageContext,
+    PageSection,
     Paragraph,
-    Section,
 )
 from bench.measure.speed_tables import (
     memory_utilisation_and_parameter_table,
@@ -51,7 +51,7 @@ def _build_speed_blocks(page: PageContext) -> Sequence[Block]:
     return blocks
 
 
-SECTION = Section("throughput", "Throughput", "Throughput", _build_speed_blocks)
+SECTION = PageSection("throughput", "Throughput", "Throughput", _build_speed_blocks)
 
 
 def _chart_blocks(comparison: ComparisonRecords) -> list[Block]:

@@ -11,7 +11,7 @@ import torch
 
 from bench.console.console import UserError
 from bench.experiment.experiments import EXPERIMENTS
-from bench.interfaces.measurement import Measurement
+from bench.interfaces.measurement import ExtensionMeasurement
 from bench.measure.figures import (
     MeasuredValueSummary,
     extension_measurement_tables,
@@ -139,7 +139,7 @@ def test_record_with_values_of_other_figures_is_refused(tmp_path: Path) -> None:
         read_record(path)
 
 
-class Mine(Measurement):
+class Mine(ExtensionMeasurement):
     """Returns what it is made with."""
 
     name = "mine"

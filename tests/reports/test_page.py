@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.interfaces.sections import Block, IncomparableResults, PageContext, Paragraph, Section
+from bench.interfaces.sections import (
+    Block,
+    IncomparableResults,
+    PageContext,
+    PageSection,
+    Paragraph,
+)
 from bench.measure.timed_run import TimedRun
 from bench.records.record import Record, Speed, TransferScores
 from bench.statistics.intervals import accuracy_with_wilson_interval, mean_with_interval
@@ -296,7 +302,7 @@ def test_section_in_the_answer_has_no_heading_and_its_failure_is_one_line(
     def build(context: PageContext) -> list[Block]:
         return [Paragraph(f"The folder has {len(context.folder_records)} records.")]
 
-    def shown(section: Section, failed: list[str]) -> str:
+    def shown(section: PageSection, failed: list[str]) -> str:
         monkeypatch.setattr(
             "reports.page.list_extension_sections", lambda _: [(section, "mine.py")]
         )
@@ -308,10 +314,10 @@ def test_section_in_the_answer_has_no_heading_and_its_failure_is_one_line(
         return answer
 
     assert "The folder has 3 records." in shown(
-        Section("mine", "Mine", "Mine", build, place="answer"), []
+        PageSection("mine", "Mine", "Mine", build, place="answer"), []
     )
     failed = list[str]()
     assert "section mine of mine.py failed: " in shown(
-        Section("mine", "Mine", "Mine", "absent:build", place="answer"), failed
+        PageSection("mine", "Mine", "Mine", "absent:build", place="answer"), failed
     )
     assert len(failed) == 1

@@ -90,7 +90,7 @@ def build_run(experiment: Experiment, results: Path) -> TrainRun:
 def build_float64_run(experiment: Experiment, results: Path) -> TrainRun:
     """Return a training whose model is float64; its weights have noise, equal on all processes."""
     run = build_run(experiment, results)
-    _add_noise(run.model.double())
+    _add_equal_noise_to_trained_parameters(run.model.double())
     return run
 
 
@@ -137,7 +137,7 @@ def _describe_difference(
 
 
 @torch.no_grad()
-def _add_noise(model: nn.Module) -> None:
+def _add_equal_noise_to_trained_parameters(model: nn.Module) -> None:
     """Add equal noise on all processes to the trained parameters, because heads that begin at 0 hide what is before."""
     generator = torch.Generator().manual_seed(SEED)
     for parameter in model.parameters():

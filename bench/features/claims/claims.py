@@ -13,7 +13,7 @@ from bench.experiment.experiments import get_experiment
 from bench.experiment.settings import renamed_with_settings
 
 
-class FlopRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReleasedFlopRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The forward FLOPs per image of the baseline over those of the experiment, as counted for the released code."""
 
     value: float  # six digits; a test counts it again
@@ -50,7 +50,7 @@ class SpeedClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     held_fixed: str
     hardware: str
     commands: tuple[str, ...]  # that leave the records
-    flop_ratios: tuple[FlopRatio, ...]
+    flop_ratios: tuple[ReleasedFlopRatio, ...]
     # Smallest and largest factor by which many GPUs raise the speed ratio of one GPU: communication, and the captions
     # of other GPUs in CLIP's loss. Modelled by `plan` for `modelled_gpus`, from 1,600 to 100 Gbit/s per node.
     single_gpu_factors: tuple[float, float]
@@ -76,7 +76,7 @@ class UnjudgedPublishedFigure(
     title: str
     published: str
     source: str
-    flop_ratio: FlopRatio | None = None  # None: the FLOPs of the two cannot be counted here
+    flop_ratio: ReleasedFlopRatio | None = None  # None: the FLOPs of the two cannot be counted here
 
 
 class _ClaimsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

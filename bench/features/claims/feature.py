@@ -1,7 +1,7 @@
 """What claims of papers add: a verb, and a paragraph in the answer of the page."""
 
 from bench.interfaces.extensions import Extension
-from bench.interfaces.sections import Section
+from bench.interfaces.sections import PageSection
 from bench.interfaces.verb import LazyVerb
 
 EXTENSION = Extension(
@@ -13,7 +13,7 @@ EXTENSION = Extension(
         ),
     ],
     sections=[
-        Section(
+        PageSection(
             "claim",
             "As published",
             "As published",

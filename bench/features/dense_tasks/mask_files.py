@@ -28,7 +28,7 @@ ClassOfNumber = Int[np.ndarray, "256"]  # by number in the masks: a class, IGNOR
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MaskFiles:
+class ImageAndMaskFiles:
     """Images with one mask each, decoded on access."""
 
     images: EncodedImageSource
@@ -53,9 +53,9 @@ class MaskFiles:
             )
         return rgb, torch.from_numpy(classes.astype(np.uint8))
 
-    def select(self, rows: Sequence[int]) -> "MaskFiles":
+    def select(self, rows: Sequence[int]) -> "ImageAndMaskFiles":
         masks = [self.masks[row] for row in rows]
-        return MaskFiles(self.images.select(rows), masks, self.class_of_number)
+        return ImageAndMaskFiles(self.images.select(rows), masks, self.class_of_number)
 
 
 def read_ade20k_segmentation_task(root: Path, _cache: Path) -> SegmentationTask:
@@ -91,7 +91,7 @@ def read_mask_folder_segmentation_task(root: Path, _cache: Path) -> Segmentation
 
 def _pair_images_with_masks(
     root: Path, masks_name: str, part: str, class_of_number: ClassOfNumber, layout: str
-) -> MaskFiles:
+) -> ImageAndMaskFiles:
     """Pair the images of a part with the masks of the same names in the folder `masks_name`, without decoding."""
     image_folder = root / "images" / part
     mask_folder = root / masks_name / part
@@ -105,7 +105,7 @@ def _pair_images_with_masks(
         raise ValueError(
             f"{root}: images/{part} and {masks_name}/{part} hold other names, such as {names}"
         )
-    return MaskFiles(EncodedImageSource(files), mask_files, class_of_number)
+    return ImageAndMaskFiles(EncodedImageSource(files), mask_files, class_of_number)
 
 
 def _read_mask_numbers(path: Path) -> UInt8[np.ndarray, "height width"]:

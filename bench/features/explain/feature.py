@@ -2,7 +2,7 @@
 
 from bench.features.explain.ladder import ExperimentLadder
 from bench.interfaces.extensions import Extension
-from bench.interfaces.sections import Section
+from bench.interfaces.sections import PageSection
 from bench.interfaces.verb import LazyVerb
 
 EXTENSION = Extension(
@@ -15,7 +15,7 @@ EXTENSION = Extension(
         ),
     ],
     sections=[
-        Section(
+        PageSection(
             "explanation",
             "Where the ratio comes from",
             "Causes",

@@ -7,12 +7,16 @@ from markupsafe import Markup
 from bench.experiment.settings import strip_bracketed_settings
 from bench.features.explain.decomposition import RatioDecomposition, decompose_ratio_by_ladder
 from bench.features.explain.tables import cause_table
-from bench.interfaces.sections import Block, Chart, ChartKey, PageContext, PageQuestion
+from bench.interfaces.sections import Block, Chart, ChartGlyphMeaning, PageContext, PageQuestion
 from bench.tables.formats import NBSP, format_ratio
 from reports.render.svg import MUTED, SERIES, add_tooltip, figure_to_svg
 from reports.speed.charts import draw_ratio_bar, fit_ratio_axis, open_row_chart
 
-KEYS = (ChartKey("■ cause", 1), ChartKey("■ whole ratio", 2), ChartKey("◆ FLOP-predicted", 3))
+KEYS = (
+    ChartGlyphMeaning("■ cause", 1),
+    ChartGlyphMeaning("■ whole ratio", 2),
+    ChartGlyphMeaning("◆ FLOP-predicted", 3),
+)
 CHART_NOTE = (
     "Ratio of images per second, forward and backward; the axis is logarithmic, so that bars add up. Lines are "
     f"95{NBSP}% intervals. The table below gives the figures."

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 
-from bench.measure.metric_values import Commit
+from bench.measure.metric_values import CommitOrWorkTree
 from bench.statistics.ratios import ALPHA, SMALLEST_EFFECT, compare_log_rates_of_independent_runs
 from bench.tables.formats import format_quantity
 from reports.series import MetricSeries
@@ -21,7 +21,7 @@ class SeriesJump:
     new: float  # median after the jump, up to the next one
 
     @property
-    def commits(self) -> tuple[Commit, Commit]:
+    def commits(self) -> tuple[CommitOrWorkTree, CommitOrWorkTree]:
         """The commits before and after the jump."""
         before, after = self.series.points[self.at - 1 : self.at + 1]
         return before.commit, after.commit

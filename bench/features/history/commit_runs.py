@@ -89,7 +89,9 @@ def time_suites_in_rounds(
         documents = time_suites_once({name: work_trees[name] for name in names}, suite, only)
         for name, document in documents.items():
             document["turn"] = f"{start:%Y%m%dT%H%M%S.%f}"
-            save_benchmark_document(document, folder / name / f"{round_:02}.json", fingerprint)
+            save_benchmark_document_with_fingerprint(
+                document, folder / name / f"{round_:02}.json", fingerprint
+            )
         seconds = (datetime.now(UTC) - start).total_seconds()
         progress.set_remaining_seconds((num_rounds - round_ - 1) * seconds)
 
@@ -151,7 +153,9 @@ def _start_suite(
         )
 
 
-def save_benchmark_document(document: dict[str, Any], path: Path, fingerprint: str) -> None:
+def save_benchmark_document_with_fingerprint(
+    document: dict[str, Any], path: Path, fingerprint: str
+) -> None:
     """Write a document of pytest-benchmark with this machine's fingerprint, without the seconds of single rounds.
 
     Comparisons are over processes and use the statistics of a process's rounds. The document is changed.

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from bench.features.history.changes import SeriesJump
-from bench.measure.metric_values import Commit
+from bench.measure.metric_values import CommitOrWorkTree
 from bench.tables.formats import format_count_with_noun, format_quantity, format_ratio
 from reports.render.svg import (
     INK,
@@ -18,7 +18,7 @@ from reports.render.svg import (
     fit_chart_label,
     open_figure,
 )
-from reports.series import CommitHistory, MetricSeries
+from reports.series import MetricHistory, MetricSeries
 
 SIZE = (440, 200)  # points
 MARGINS = (78, 10, 34, 26)  # points: left, right, foot, top
@@ -27,7 +27,7 @@ MOST_TICKS = 5
 
 def draw_series_chart(
     id_prefix: str,
-    history: CommitHistory,
+    history: MetricHistory,
     lines: Sequence[MetricSeries],
     changes: Sequence[SeriesJump],
 ) -> Markup:
@@ -49,7 +49,7 @@ def draw_series_chart(
         return figure_to_svg(figure, id_prefix, f"{text}.")
 
 
-def _set_limits_and_ticks(axes: Axes, commits: Sequence[Commit], unit: str) -> None:
+def _set_limits_and_ticks(axes: Axes, commits: Sequence[CommitOrWorkTree], unit: str) -> None:
     """Let the value axis begin at 0, and label some of the commits, the last one among them."""
     axes.set_xlim(-0.5, max(len(commits), 2) - 0.5)
     axes.set_ylim(bottom=0)
@@ -62,7 +62,7 @@ def _set_limits_and_ticks(axes: Axes, commits: Sequence[Commit], unit: str) -> N
 
 
 def _draw_series(
-    axes: Axes, commits: Sequence[Commit], line: MetricSeries, colour: str, marker: str
+    axes: Axes, commits: Sequence[CommitOrWorkTree], line: MetricSeries, colour: str, marker: str
 ) -> None:
     """Draw the medians of commits as marks on a line, and the processes as small dots."""
     positions = [commits.index(point.commit) for point in line.points]
@@ -77,7 +77,7 @@ def _draw_series(
         draw_marks(axes, position, point.median, marker, colour, tooltip, size=5.5)
 
 
-def _draw_jump(axes: Axes, commits: Sequence[Commit], change: SeriesJump) -> None:
+def _draw_jump(axes: Axes, commits: Sequence[CommitOrWorkTree], change: SeriesJump) -> None:
     """Draw a vertical line between two commits, with the ratio of the levels above it."""
     before, after = change.commits
     middle = (commits.index(before) + commits.index(after)) / 2

@@ -24,7 +24,7 @@ from reports.render.document import (
     write_file_and_print_path,
 )
 from reports.render.svg import legend_marker
-from reports.series import CommitHistory, build_history
+from reports.series import MetricHistory, build_history
 
 CHANGES_NOTE = (
     "A change of a time or of memory is a step of 2 % or more between stretches of commits that Student's t tells "
@@ -66,7 +66,7 @@ class WriteHistoryPage:
 
 
 def render_history_page(
-    history: CommitHistory, changes: Sequence[SeriesJump], file_errors: Sequence[str] = ()
+    history: MetricHistory, changes: Sequence[SeriesJump], file_errors: Sequence[str] = ()
 ) -> str:
     """Return the HTML page of a history and its changes; `file_errors` are on files that are left out."""
     machines = []
@@ -101,7 +101,7 @@ def render_history_page(
     )
 
 
-def describe_verdict(history: CommitHistory, changes: Sequence[SeriesJump]) -> str:
+def describe_verdict(history: MetricHistory, changes: Sequence[SeriesJump]) -> str:
     """Return a sentence with the number of changes for the worse, or why the newest commit cannot be judged."""
     num_worse = sum(change.is_worse for change in changes)
     newest = history.commits[-1]
@@ -111,7 +111,7 @@ def describe_verdict(history: CommitHistory, changes: Sequence[SeriesJump]) -> s
     return NO_VERDICT.format(commit=newest.short_id)
 
 
-def _jump_table(history: CommitHistory, changes: Sequence[SeriesJump]) -> Table:
+def _jump_table(history: MetricHistory, changes: Sequence[SeriesJump]) -> Table:
     """Return the table of the changes, with those for the worse first."""
     columns = [
         *Column.all_left_aligned("subject", "change", "levels"),
@@ -135,7 +135,7 @@ def _jump_table(history: CommitHistory, changes: Sequence[SeriesJump]) -> Table:
     return Table.of_rows("Changes", columns, rows)
 
 
-def _draw_charts(history: CommitHistory, changes: Sequence[SeriesJump]) -> list[Chart]:
+def _draw_charts(history: MetricHistory, changes: Sequence[SeriesJump]) -> list[Chart]:
     """Return a chart of each time and memory of a benchmark, with all machines."""
     varying = [series for series in history.series if not series.metric.is_counter]
     groups = group_by(varying, lambda series: (series.benchmark, series.metric))

@@ -93,7 +93,7 @@ class CountLabels:
             files |= dict.fromkeys(files_of_input)
             if not files_of_input:
                 total.add(count_sample_labels(settings, self.rule))
-        num_failures = self._add_file_counts(list(files), total)
+        num_failures = self._add_file_counts_and_log_errors(list(files), total)
         seconds = time.monotonic() - start
         vocabulary = make_vocabulary(rule, total)
         table = caption_count_table(total, total.captions / seconds)
@@ -106,7 +106,7 @@ class CountLabels:
             total.field_counts.require_fields(parse_caption_choice(self.caption))
         return vocabulary
 
-    def _add_file_counts(self, files: Sequence[Path], total: LabelTally) -> int:
+    def _add_file_counts_and_log_errors(self, files: Sequence[Path], total: LabelTally) -> int:
         """Add the counts of files to `total`, and log errors; return their number."""
         num_failures = 0
         num_bytes = sum(path.stat().st_size for path in files)

@@ -40,7 +40,7 @@ class ParameterCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Collective:
+class StepCollective:
     """A collective of every step, in `num_calls` calls of equal size."""
 
     name: str  # of the tensor
@@ -57,7 +57,7 @@ def list_step_collectives(
     bytes_per_parameter: int,
     images_per_gpu: float,
     num_gpus: int,
-) -> list[Collective]:
+) -> list[StepCollective]:
     """Return the collectives of one training step, as `bench.train.distributed` and `losses.collectives` call them.
 
     FSDP2 gathers weights in the precision of the computation (`bytes_per_parameter`), the blocks' again in the
@@ -76,49 +76,51 @@ def list_step_collectives(
     if method.compares_batch:
         batch_bytes = FP32_BYTES * images_per_gpu * num_gpus
         features = batch_bytes * counts.feature_width
-        collectives.append(Collective("caption features", "all-gather", features))
-        collectives.append(Collective("gradients of caption features", "reduce-scatter", features))
+        collectives.append(StepCollective("caption features", "all-gather", features))
+        collectives.append(
+            StepCollective("gradients of caption features", "reduce-scatter", features)
+        )
         num_reduced_scalars += 1  # the sum of the loss over processes
         calls = method.communication.normaliser_all_reduces if method.communication else 0
         if calls:
             name = "softmax normalisers of columns"
-            collectives.append(Collective(name, "all-reduce", calls * batch_bytes, calls))
+            collectives.append(StepCollective(name, "all-reduce", calls * batch_bytes, calls))
     if counts.counted_tokens:
         size = float(FP32_BYTES * counts.counted_tokens)
-        collectives.append(Collective("token counts", "all-reduce", size))
+        collectives.append(StepCollective("token counts", "all-reduce", size))
     size = float(FP32_BYTES * num_reduced_scalars)
-    collectives.append(Collective("scalars", "all-reduce", size, num_reduced_scalars))
+    collectives.append(StepCollective("scalars", "all-reduce", size, num_reduced_scalars))
     return collectives
 
 
-def _ddp_gradient_all_reduce(num_trained: int) -> Collective:
+def _ddp_gradient_all_reduce(num_trained: int) -> StepCollective:
     """Return DDP's all-reduce of the gradients, one call for each bucket."""
     gradients = float(FP32_BYTES * num_trained)
     buckets = 1 + math.ceil(max(0, gradients - DDP_FIRST_BUCKET_BYTES) / DDP_BUCKET_BYTES)
-    return Collective("gradients", "all-reduce", gradients, buckets, "backward")
+    return StepCollective("gradients", "all-reduce", gradients, buckets, "backward")
 
 
 def _list_fsdp2_collectives(
     counts: ParameterCounts, sharding: Sharding, bytes_per_parameter: int
-) -> list[Collective]:
+) -> list[StepCollective]:
     """Return FSDP2's collectives of weights and gradients, one call for each block and one for the rest."""
     weights = float(bytes_per_parameter * (counts.trained + counts.frozen))
     gradients = float(FP32_BYTES * counts.trained)
     num_gathers = counts.num_trained_blocks + counts.num_frozen_blocks + 1
     num_scatters = counts.num_trained_blocks + 1
     collectives = [
-        Collective("weights", "all-gather", weights, num_gathers, "forward"),
-        Collective("gradients", "reduce-scatter", gradients, num_scatters, "backward"),
+        StepCollective("weights", "all-gather", weights, num_gathers, "forward"),
+        StepCollective("gradients", "reduce-scatter", gradients, num_scatters, "backward"),
     ]
     if sharding == "fsdp2":
         size = float(bytes_per_parameter * counts.trained_in_blocks)
         name = "blocks' weights again"
         calls = counts.num_trained_blocks
-        collectives.append(Collective(name, "all-gather", size, calls, "backward"))
+        collectives.append(StepCollective(name, "all-gather", size, calls, "backward"))
     return collectives
 
 
-def collective_seconds(collective: Collective, num_gpus: int, links: Interconnect) -> float:
+def collective_seconds(collective: StepCollective, num_gpus: int, links: Interconnect) -> float:
     """Return the seconds of all calls of a collective between so many GPUs."""
     nodes = math.ceil(num_gpus / links.gpus_per_node)
     per_node = num_gpus / nodes
@@ -148,7 +150,7 @@ def ring_all_gather_seconds(
 
 
 def sum_seconds_that_phase_can_hide(
-    collectives: Iterable[Collective],
+    collectives: Iterable[StepCollective],
     num_gpus: int,
     links: Interconnect,
     hiding_phase: Phase | None,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from bench.environment.gpu_specs import GpuSpec
 from bench.experiment.fields import Sharding
 from bench.features.plan.collectives import (
-    Collective,
     ParameterCounts,
+    StepCollective,
     list_step_collectives,
     sum_seconds_that_phase_can_hide,
 )
@@ -45,7 +45,7 @@ class ForwardFlopsPerPair:
 
 
 @dataclass(frozen=True, slots=True)
-class ComputeProfile:
+class GpuComputeProfile:
     """How fast one GPU computes: seconds per image, and of the optimizer per step."""
 
     data_seconds: float  # per image
@@ -63,12 +63,12 @@ class PlanInputs:
 
     name: str
     parameter_counts: ParameterCounts
-    compute: ComputeProfile
+    compute: GpuComputeProfile
     images_per_gpu: float  # in a step
     sharding: Sharding = "ddp"
     bytes_per_parameter: int = 4  # of the computation's precision
 
-    def collectives(self, num_gpus: int) -> list[Collective]:
+    def collectives(self, num_gpus: int) -> list[StepCollective]:
         """Return the collectives of a step on `num_gpus` GPUs."""
         return list_step_collectives(
             self.parameter_counts,
@@ -124,14 +124,14 @@ def loss_flops_per_second(gpu: GpuSpec, contrastive_precision: str) -> float:
 
 def compute_profile_from_flops(
     work: ForwardFlopsPerPair, gpu: GpuSpec, utilisation: float, contrastive_precision: str
-) -> ComputeProfile:
+) -> GpuComputeProfile:
     """Return the profile of a GPU whose dense products reach the share `utilisation` of its bf16 peak.
 
     The backward is twice the forward, three times with activation checkpointing. The share is of whole steps and
     includes data loading and the optimizer.
     """
     rate = utilisation * gpu.bf16_flops_per_second
-    return ComputeProfile(
+    return GpuComputeProfile(
         data_seconds=0.0,
         forward_seconds=(work.forward + work.teacher) / rate,
         backward_seconds=(3 if work.is_recomputed else 2) * work.forward / rate,

@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 from bench.environment.circumstances import RunCircumstances
 from bench.experiment.config import Experiment, differing_field_values, field_names_with_role
 from bench.features.plan.collectives import FP32_BYTES, ParameterCounts
-from bench.features.plan.model import ComputeProfile
+from bench.features.plan.model import GpuComputeProfile
 from bench.measure.timed_run import TimedRun
 from bench.records.record import BYTES_PER_PARAMETER, Memory, Record, Speed, read_records
 from bench.tables.groups import group_by
@@ -97,7 +97,7 @@ def _find_runs_of_any_batch_size(
 
 def compute_profile_from_runs(
     timed: TimedRunsOnOneDevice, loss_flops_per_second: float
-) -> ComputeProfile:
+) -> GpuComputeProfile:
     """Return the profile of the device that runs were timed on, with medians over the runs.
 
     The step time of the windows, in which phases may overlap, is divided in proportion to the seconds of the phases.
@@ -118,7 +118,7 @@ def compute_profile_from_runs(
         forward.append(sum(seconds[name] for name in FORWARD_PHASES) / images)
         backward.append(seconds["backward"] / images)
         optimizer.append(seconds["optimizer"])
-    return ComputeProfile(
+    return GpuComputeProfile(
         data_seconds=median(data),
         forward_seconds=median(forward),
         backward_seconds=median(backward),

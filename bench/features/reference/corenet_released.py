@@ -24,7 +24,7 @@ from bench.experiment.recipes import DATACOMP_VOCABULARY
 from bench.features.reference import CORENET
 from bench.features.reference.corenet import make_corenet_importable
 from bench.features.reference.released_batches import (
-    TimedLoader,
+    CorenetTimedLoader,
     draw_step_sizes,
     make_batch_function,
     open_corenet_stream,
@@ -120,7 +120,7 @@ def run_corenet_as_released(
         if round_ == 0:
             log_loader_workers(stream)
         load_batch = make_batch_function(stream, sizes, is_pinned=device.type == "cuda")
-        loader = TimedLoader(timer, load_batch)
+        loader = CorenetTimedLoader(timer, load_batch)
         vars(pipeline)[LOADERS] = loader, None, None
         trainer = pipeline.training_engine
         trainer.criteria.register_forward_hook(

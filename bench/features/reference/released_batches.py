@@ -48,7 +48,7 @@ class CorenetBatch:
 
 
 @dataclass(slots=True)
-class TimedLoader:
+class CorenetTimedLoader:
     """The loader of CoreNet's trainer; windows end where it requests the next batch.
 
     A thread loads the next batch while the trainer takes a step.

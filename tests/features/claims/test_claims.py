@@ -6,7 +6,7 @@ import pytest
 
 from bench.data.caption_lengths import web_caption_length_quantiles
 from bench.experiment.config import change
-from bench.features.claims.claims import CLAIMS, PUBLISHED_FIGURES, FlopRatio
+from bench.features.claims.claims import CLAIMS, PUBLISHED_FIGURES, ReleasedFlopRatio
 from bench.features.claims.section import describe_published_catlip_speed
 from tests.released_flops import forward_flops_as_released
 
@@ -36,7 +36,7 @@ def test_published_values_are_those_of_the_tables_of_the_page() -> None:
         assert rows[figure.title] == [figure.title, figure.published, figure.source]
 
 
-def is_slow(ratio: FlopRatio) -> bool:
+def is_slow(ratio: ReleasedFlopRatio) -> bool:
     return "h16" in ratio.baseline or ratio.experiment in ("flip-vit-l14", "clipa-vit-b16")
 
 
@@ -51,7 +51,7 @@ def is_slow(ratio: FlopRatio) -> bool:
         for ratio in RATIOS
     ],
 )
-def test_counted_ratios_are_those_of_the_counter(ratio: FlopRatio) -> None:
+def test_counted_ratios_are_those_of_the_counter(ratio: ReleasedFlopRatio) -> None:
     lengths = [] if ratio.is_padded else web_caption_length_quantiles(NUM_WEB_CAPTIONS)
     flops = []
     for experiment in ratio.experiments:

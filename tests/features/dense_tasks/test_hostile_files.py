@@ -7,7 +7,10 @@ import pytest
 import torchmetrics.functional.classification  # noqa: F401 - whose first import lists the fonts in a process
 
 from bench.features.dense_tasks.coco import AnnotationsFile, read_annotations_file
-from bench.features.dense_tasks.mask_files import MaskFiles, read_mask_folder_segmentation_task
+from bench.features.dense_tasks.mask_files import (
+    ImageAndMaskFiles,
+    read_mask_folder_segmentation_task,
+)
 from bench.transfer.tasks.image_sources import EncodedImageSource
 from tests.chaos.case import Case, reading, violations
 from tests.chaos.endless import link, pipe
@@ -21,7 +24,7 @@ def pipes() -> dict[str, Case]:
 
     def mask(path: Path) -> object:
         image = write_file(path.with_name("a.png"), encode_image(make_image(0), "PNG"))
-        return MaskFiles(EncodedImageSource([image]), [path], np.zeros(256, np.int64))[0]
+        return ImageAndMaskFiles(EncodedImageSource([image]), [path], np.zeros(256, np.int64))[0]
 
     def classes(folder: Path) -> Path:
         write_file(folder / "classes.txt", b"a\n" * 10**6)

@@ -11,7 +11,7 @@ import pytest
 
 from bench.features.history.changes import find_series_jumps
 from bench.features.history.history_page import render_history_page
-from bench.measure.metric_values import BenchmarkId, Commit, Metric, read_metric_values
+from bench.measure.metric_values import BenchmarkId, CommitOrWorkTree, Metric, read_metric_values
 from reports.series import CommitValues, MetricSeries, build_history
 from tests.documents import commits, document, written
 from tests.report_command import main
@@ -30,7 +30,7 @@ def series_of_runs(
     turns: Sequence[str] = ("a", "b", "c", "d"),
 ) -> MetricSeries:
     points = [
-        CommitValues(Commit(f"{at:040}"), tuple(runs), tuple(turns[: len(runs)]))
+        CommitValues(CommitOrWorkTree(f"{at:040}"), tuple(runs), tuple(turns[: len(runs)]))
         for at, runs in enumerate(runs_by_commit)
     ]
     return MetricSeries(BenchmarkId("suite.py::part", "group"), metric, "here", tuple(points))

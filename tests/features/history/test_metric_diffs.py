@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.features.history.commit_runs import save_benchmark_document
+from bench.features.history.commit_runs import save_benchmark_document_with_fingerprint
 from bench.features.history.metric_diffs import (
     MetricDiff,
     compare_metric_values,
@@ -16,7 +16,7 @@ from bench.features.history.metric_diffs import (
 )
 from bench.measure.metric_values import (
     BenchmarkId,
-    Commit,
+    CommitOrWorkTree,
     Metric,
     MetricValue,
     parse_benchmark_file,
@@ -32,7 +32,8 @@ PARAMETERS = Metric("parameters", "", "same", is_counter=True)
 def metric_values(metric: Metric, *values: float, name: str = "part") -> list[MetricValue]:
     benchmark = BenchmarkId(name, "group")
     return [
-        MetricValue(benchmark, metric, value, "here", Commit("a"), None, "") for value in values
+        MetricValue(benchmark, metric, value, "here", CommitOrWorkTree("a"), None, "")
+        for value in values
     ]
 
 
@@ -121,7 +122,7 @@ def test_no_common_benchmark_is_an_error() -> None:
 def test_saved_document_has_the_machine_and_no_raw_rounds(tmp_path: Path) -> None:
     content = document({"test_a": 0.5}, machine="") | {"turn": "now"}
     path = tmp_path / "deep" / "kept.json"
-    save_benchmark_document(content, path, "here; 1 thread")
+    save_benchmark_document_with_fingerprint(content, path, "here; 1 thread")
     kept = parse_benchmark_file(path.read_bytes(), "kept")
     assert kept.machine_info["fingerprint"] == "here; 1 thread"
     assert kept.benchmarks[0].stats.median == 0.5

@@ -15,7 +15,7 @@ from bench.experiment.config import Experiment
 from bench.experiment.fields import Sharding, TextPadding
 from bench.features.plan.collectives import (
     FP32_BYTES,
-    Collective,
+    StepCollective,
     collective_seconds,
     list_step_collectives,
 )
@@ -70,7 +70,7 @@ def test_collective_takes_the_seconds_of_rings_within_and_between_nodes(
         "all-reduce": 2 * ring + tree_steps * 5e-6,
     }
     for kind, seconds in expected.items():
-        collective = Collective("x", kind, size)  # type: ignore[arg-type]
+        collective = StepCollective("x", kind, size)  # type: ignore[arg-type]
         assert collective_seconds(collective, nodes * per_node, links) == pytest.approx(seconds)
 
 

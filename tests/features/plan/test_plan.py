@@ -22,8 +22,8 @@ from bench.features.plan.interconnect import (
 )
 from bench.features.plan.model import (
     OVERLAP,
-    ComputeProfile,
     ForwardFlopsPerPair,
+    GpuComputeProfile,
     PlanInputs,
     compute_profile_from_flops,
     plan_step,
@@ -58,7 +58,7 @@ def weights(method: Any) -> ParameterCounts:
 def case(method: str = "clip", **changes: Any) -> PlanInputs:
     return replace(
         PlanInputs(
-            method, weights(method), ComputeProfile(1e-5, 1e-4, 2e-4, 0.01, 4096.0, 1e13), 256.0
+            method, weights(method), GpuComputeProfile(1e-5, 1e-4, 2e-4, 0.01, 4096.0, 1e13), 256.0
         ),
         **changes,
     )

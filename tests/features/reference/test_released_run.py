@@ -36,7 +36,7 @@ from bench.features.reference.corenet_released import (
 from bench.features.reference.experiments import released_experiments_by_file
 from bench.features.reference.released_batches import (
     CorenetBatch,
-    TimedLoader,
+    CorenetTimedLoader,
     draw_step_sizes,
     make_batch_function,
     open_corenet_stream,
@@ -200,7 +200,9 @@ def test_next_batch_is_loaded_while_a_step_is_taken() -> None:
         loaded[k].set()
         return batch_of(k)
 
-    loader = TimedLoader(WindowTimer(CPU, steps_per_window=2, num_windows=2, warmup_steps=1), load)
+    loader = CorenetTimedLoader(
+        WindowTimer(CPU, steps_per_window=2, num_windows=2, warmup_steps=1), load
+    )
     for k, batch in enumerate(loader):
         assert batch["samples"].tolist() == [k, k]
         assert loaded[k + 1].wait(timeout=60)
