@@ -30,7 +30,7 @@ class Rank0Runner(Runner):
     """Executes distributed runs in this process, rank 0 of a torchrun, and other runs in fresh processes."""
 
     def run(self, runs: Sequence[FunctionRun], *, max_parallel: int = 1, threads: int) -> None:
-        """Execute the runs as `Runner.run` does; of the distributed ones there is at most one, the training."""
+        """Execute the distributed run, the training, if any, on all ranks; then the other runs as `Runner.run` does."""
         for run in runs:
             if run.is_distributed and not run.is_done:
                 self._run_and_record_failure(run, {})  # in the main thread, which handles signals
