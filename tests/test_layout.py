@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.experiment.config import FIELDS
 from bench.interfaces.method import METHODS
 
 ROOT = Path(__file__).parent.parent
@@ -106,24 +105,4 @@ def test_no_method_is_named_outside_its_file_and_the_experiments_that_use_it(
             found += [
                 f"{path}:{node.lineno}: {node.value}" for node in constants if node.value in names
             ]
-    assert not found
-
-
-def test_no_list_of_fields_is_kept_beside_the_fields(trees: dict[str, ast.Module]) -> None:
-    """Three fields of an experiment or more, as constants: what they share is a role in `bench.experiment.config`."""
-    found = []
-    core = {
-        path: tree
-        for path, tree in trees.items()
-        if not path.startswith(("bench/features/", "bench/experiment/"))
-    }
-    for path, tree in core.items():
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
-                texts = [one.value for one in node.elts if isinstance(one, ast.Constant)]
-                found += (
-                    [f"{path}:{node.lineno}: {texts}"]
-                    if len(texts) > 2 and {*texts} <= {*FIELDS}
-                    else []
-                )
     assert not found

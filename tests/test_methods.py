@@ -10,18 +10,12 @@ from msgspec.structs import replace as with_fields
 from bench.data.stream import Batch
 from bench.data.targets import PrecomputedFeatures
 from bench.experiment.config import change
-from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import METHODS
 from bench.labels.vocabulary import read_vocabulary
 from bench.measure.costs import (
-    META,
-    build_tower_and_model_on_meta,
     count_mean_step_flops,
-    count_text_forward_flops,
-    make_meta_images,
 )
 from bench.method_parts.synsets import compute_label_log_odds
-from bench.profilers.counters import count_forward_flops
 from bench.train.build import (
     TrainRun,
     build_train_run,
@@ -30,7 +24,6 @@ from bench.train.build import (
 )
 from losses.contrastive import contrastive_loss
 from models.heads import DualEncoder, TokenClassifier
-from models.image_tower import PIXEL_CHANNELS
 from tests.small import TWO_BLOCKS, few_images, small
 from tests.tensors import differing
 
@@ -193,15 +186,3 @@ def test_logit_scale_is_clamped(results: Path) -> None:
 def test_a_head_smaller_than_its_vocabulary_is_refused(results: Path) -> None:
     with pytest.raises(ValueError, match="head_rows is 5, its vocabulary has 723 labels"):
         assembled("catlip", results, head_rows=5)
-
-
-def test_text_tower_of_vit_b16_has_the_flop_share_that_pages_name(results: Path) -> None:
-    experiment = EXPERIMENTS["clip-vit-b16"]
-    tower, model = build_tower_and_model_on_meta(experiment)
-    captions = open_batch_stream(experiment, CPU, results).target(0).to(META)
-    images = make_meta_images(
-        experiment.training.batch_size, experiment.image.image_size, PIXEL_CHANNELS
-    )
-    text = count_text_forward_flops(METHODS["clip"], model, captions)
-    image = count_forward_flops(tower, images)
-    assert text / (text + image) == pytest.approx(0.05, abs=0.005)

@@ -8,6 +8,8 @@ from zipfile import ZipFile
 
 import pytest
 
+from tests.test_extensions import SMALL
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("bench", "losses", "models", "reports")
 FOR_A_CHECKOUT = ("bench/suites/", "reports/screenshot.png")
@@ -71,6 +73,7 @@ def test_the_installed_program_compares_methods_outside_a_checkout(
     assert Path(shown.stdout.strip()).is_relative_to(program.parents[1])
     assert "measure" in call("--help")
     assert "clip-vit-b16" in call("list")
-    assert "Throughput of each experiment" in call("--smoke", "--results", "results")
+    measured = call("measure", "clip-tiny", "catlip-tiny", "--rounds", "1", *SMALL)
+    assert "Throughput of each experiment" in measured
     call("report", "build", "results")
-    assert "Smoke test" in (tmp_path / "results" / "index.html").read_text(encoding="utf-8")
+    assert "CatLIP" in (tmp_path / "results" / "index.html").read_text(encoding="utf-8")

@@ -3,33 +3,26 @@
 import gzip
 import io
 import json
-import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from bench.console.tables import print_tables
-from bench.data.decoding import UnusableImageError, decode_embedding_grid
 from bench.labels.vocabulary import read_vocabulary
 from bench.tables.tables import Table
-from bench.towers.tower_from import load_tower_and_provenance
 from bench.train.checkpoints import find_latest_valid_checkpoint
 from tests.chaos.case import EXECUTED
 from tests.chaos.made import make_samples
 from tests.chaos.payloads import (
     HOSTILE_NAME,
     Attack,
-    PickledCall,
     pickle_payload,
     require_refusal,
     run_command_line,
     write_file,
 )
 from tests.chaos.short import short_experiment, train_in_process
-from tests.chaos.strangers import checkpoints, towers
 from tests.data.shards import encode_image, make_image, write_shard
 
 
@@ -41,18 +34,6 @@ def _label(path: str | Path, folder: Path) -> object:
 def pickles() -> dict[str, Attack]:
     """Return pickles wherever a file is read."""
 
-    def objects(folder: Path) -> object:
-        file = io.BytesIO()
-        np.save(
-            file,
-            np.array([PickledCall(os.system, f"touch {folder / EXECUTED}")]),
-            allow_pickle=True,
-        )
-        try:
-            return decode_embedding_grid(file.getvalue(), 4, 8)
-        except UnusableImageError as error:
-            raise ValueError(str(error)) from None
-
     def as_checkpoint(folder: Path) -> object:
         step = folder / "checkpoints" / "step-00000005"
         for name in ("state.safetensors", "state.json"):
@@ -60,10 +41,6 @@ def pickles() -> dict[str, Attack]:
         return find_latest_valid_checkpoint(step.parent)
 
     return {
-        "embeddings": objects,
-        "a tower": lambda folder: load_tower_and_provenance(
-            write_file(folder / "t.safetensors", pickle_payload(folder))
-        ),
         "a checkpoint": as_checkpoint,
         "labels": lambda folder: _label(
             write_file(folder / "c.parquet", pickle_payload(folder)), folder
@@ -207,6 +184,4 @@ ATTACKS: dict[str, Callable[[], dict[str, Attack]]] = {
     "name": specs,
     "bomb": bombs,
     "terminal": terminal,
-    "tower": towers,
-    "checkpoint": checkpoints,
 }

@@ -19,7 +19,6 @@ from PIL import PngImagePlugin
 
 from bench.data.captions.files import read_caption_batches
 from bench.data.decoding import decode_image
-from bench.data.subset import subset_rows
 from bench.labels.vocabulary import read_vocabulary
 from bench.records.record import read_records
 from bench.train.checkpoints import find_latest_valid_checkpoint
@@ -78,10 +77,6 @@ def _checkpoint_with_a_pipe(folder: Path) -> Path:
     return step.parent
 
 
-def _subset(path: Path) -> object:
-    return subset_rows(str(path), 0, pa.chunked_array([["a"]], pa.large_string()))
-
-
 def _read_all(path: Path) -> int:
     return sum(len(batch) for batch in read_caption_batches(path, None))
 
@@ -96,25 +91,6 @@ def parquets() -> dict[str, Case]:
         return folder / "a.parquet"
 
     return {"one caption of 490 kB, 65,536 times": reading(write, _read_all)}
-
-
-def texts() -> dict[str, Case]:
-    """Return captions in lines that are too much, or columns that are too many."""
-
-    def lines(name: str, content: bytes) -> Case:
-        packed = gzip.compress(content, 1) if name.endswith(".gz") else content
-        return reading(lambda folder: write_file(folder / name, packed), _read_all)
-
-    return {
-        "a line of 64 MiB of commas in 300 kB": lines("a.csv.gz", b"caption\n" + b"," * 64 * MIB),
-        "an open quotation mark before 48 MiB": lines(
-            "a.csv.gz", b'caption\n"' + b"a\n" * 24 * MIB
-        ),
-        "a column's name of 8 MB": lines("a.csv", b"y" * 8_000_000 + b"\n"),
-        "a subset with a field of 1 MB": reading(
-            lambda folder: write_file(folder / "a.csv", b"key\n" + b"a" * 10**6 + b"\n"), _subset
-        ),
-    }
 
 
 def _header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
@@ -246,7 +222,6 @@ def documents() -> dict[str, Case]:
 ENDLESS: dict[str, Callable[[], dict[str, Case]]] = {
     "pipe or device": pipes,
     "parquet": parquets,
-    "text": texts,
     "tar": tars,
     "image": images,
     "weights": weights,

@@ -5,16 +5,14 @@ from functools import partial
 from pathlib import Path
 
 import hypothesis
-import pytest
 from hypothesis import strategies as st
 
 from bench.data.captions.reader import NO_CAPTION
-from bench.data.manifest import CACHE
 from bench.data.targets import CaptionsWithRows
 from bench.interfaces.method import METHODS
 from tests.chaos.conftest import Tries
 from tests.chaos.odd_captions import of_json, of_text
-from tests.chaos.short import short_experiment, train_in_process
+from tests.chaos.short import short_experiment
 from tests.data.shards import encode_image, make_image, open_shards, write_shard
 
 MOST_SECONDS = 10.0
@@ -55,21 +53,6 @@ def test_odd_caption_is_read_or_skipped_by_class(tries: Tries, tmp_path: Path) -
         texts = [samples.caption(row) for row in range(len(samples))]
         targets_of(texts, names)
         assert time.process_time() - start <= MOST_SECONDS, name
-
-
-@pytest.mark.parametrize("method", ["clip", "catlip"])
-def test_odd_captions_are_trained_on(method: str, tries: Tries, tmp_path: Path) -> None:
-    files = {}
-    for number, members in enumerate(odd_captions(tries).values()):
-        files[f"{number:03}.jpg"] = encode_image(make_image(number))
-        files |= {f"{number:03}.{suffix}": content for suffix, content in members.items()}
-    write_shard(tmp_path / "all" / "0.tar", files)
-    listed = tmp_path / "usable.csv"  # more are not than a training would otherwise begin with
-    usable = open_shards(str(tmp_path / "all"), tmp_path / CACHE).keys.to_pylist()
-    listed.write_text("\n".join(["key", *usable]), encoding="utf-8")
-    data = {"data": str(tmp_path / "all"), "subset": str(listed)}
-    found = train_in_process(short_experiment(method, **data, batch_size=16, images=64), tmp_path)
-    assert found.skipped.keys() <= {NO_CAPTION}
 
 
 def test_no_caption_crashes_a_method(tries: Tries) -> None:

@@ -61,10 +61,7 @@ def start(folder: Path, words: str, **environment: str) -> "subprocess.Popen[str
         ("list > /dev/full", 2, "error: [Errno 28] No space left on device\n"),
         ("list <&- >&- 2>&-", 0, ""),
         ("lisst 2> /dev/full", 2, ""),
-        ("list --json pipe", 2, "error: pipe: not a regular file\n"),
         ("--extension pipe.py list", 2, "pipe.py: not a regular file\n"),
-        ("--methods clip,", 2, "error: no method named ''"),
-        ("--root no", 2, "error: [Errno 2] No such file or directory: "),
     ],
 )
 def test_command_line_ends_with_one_line(words: str, code: int, text: str, tmp_path: Path) -> None:

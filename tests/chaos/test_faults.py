@@ -3,24 +3,19 @@
 It breaks for real: a loss becomes infinite, memory runs out, a disk is full, a process is killed.
 """
 
-import errno
-import fcntl
 import os
 import resource
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from bench.__main__ import main
 from bench.measure.memory import is_out_of_memory_error
 from bench.profilers.memory import read_process_status_bytes
 from bench.records.record import Failure, Speed, read_records
-from tests.chaos.commands import child_runs
-from tests.processes import answered, have_ended, in_child, wait_until
+from tests.processes import answered, in_child
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
@@ -60,26 +55,6 @@ def test_nan_loss_is_a_recorded_failure(
     for reason in failures(own_results):
         assert len(reason.partition("; first samples: ")[2].split(", ")) == 8
     assert "loss or gradient of step" in capsys.readouterr().out
-
-
-def without_flock(folder: Path, *words: str) -> tuple[int, str]:
-    """Run a command line where locks are refused, as by Lustre mounted without `-o flock`."""
-
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOSYS, "not here")
-
-    fcntl.flock = refuse
-    return answered(folder, words)
-
-
-def test_file_system_without_flock_holds_the_records_and_is_reported_once(
-    own_results: Path,
-) -> None:
-    words = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(own_results)]
-    code, text = in_child(without_flock, own_results, *words)
-    assert code == 0, text
-    assert timed(own_results) == {"catlip"}
-    assert text.count("no flock in ") == 1
 
 
 def under(kind: int, limit: int, folder: Path, *words: str) -> tuple[int, str]:
@@ -137,28 +112,3 @@ def test_signal_during_import_ends_the_command_line_cleanly() -> None:
         [sys.executable, "-c", signalled], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
-
-
-def computes(run: psutil.Process) -> bool:
-    """Whether a run has come as far as torch."""
-    with suppress(psutil.Error):
-        return any("torch" in mapped.path for mapped in run.memory_maps())
-    return False
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
-def test_killing_the_command_line_kills_its_run(own_results: Path) -> None:
-    """Else it would go on beside the run of the same name that is started when the comparison is resumed."""
-    words = ["measure", "clip-tiny", "--rounds", "1", "--set", "windows=10000"]
-    command = [sys.executable, "-m", "bench", *words]
-    parent = subprocess.Popen(
-        [*command, "--results", str(own_results)], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_until(lambda: any(map(computes, child_runs(parent))), parent)
-        runs = child_runs(parent)
-    finally:
-        parent.kill()
-        parent.wait()
-    assert runs
-    assert have_ended(runs)

@@ -15,7 +15,7 @@ HOSTILE, LARGE, ANY = (
     Limits(5.0, 600.0, True),
     Limits(60.0, 1024.0, False),
 )
-SLOW = ("attacks: tar", "endless: parquet", "endless: text", "endless: tar", "endless: weights")
+SLOW = ("attacks: tar", "endless: parquet", "endless: tar", "endless: weights")
 TABLES: dict[str, tuple[Limits, Callable[[], Mapping[str, Case]]]] = {
     **{
         f"attacks: {kind}": (

@@ -1,4 +1,4 @@
-"""Trainings and runs that score, killed again and again, and resumed: nothing is lost, the end is the same."""
+"""Trainings that are killed again and again, and resumed: nothing is lost, the end is the same."""
 
 import random
 import time
@@ -7,17 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.records.record import TransferScores
 from bench.train.checkpoints import list_checkpoints_newest_first
 from tests.chaos.commands import (
     LONGEST,
-    POLL_OFTEN,
     Process,
     child_runs,
     descendants,
     end,
     latest_step,
-    measured_in,
     read_record_files,
     start_command,
     training_of,
@@ -25,16 +22,11 @@ from tests.chaos.commands import (
     wait_while_running,
 )
 from tests.chaos.conftest import Tries
-from tests.chaos.short import short_experiment, train_in_process
 from tests.processes import have_ended
 
 MOST_KILLS = 10  # of one command
 STEPS_PER_KILL, FEWEST_STEPS, BATCH = 40, 80, 16
-# Seconds, about: that steps are taken before a kill; from one record to the next.
-TRAINING, BETWEEN = (
-    2.0,
-    2.0,
-)
+TRAINING = 2.0  # seconds, about, that steps are taken before a kill
 METHODS = (("catlip-tiny", ()), ("superclass-tiny", ("--set", "ema_decay=0.9")))
 Kill = Callable[[Process, Path, random.Random], None]
 
@@ -107,20 +99,7 @@ def kill_at_once(process: Process, _: Path, draw: random.Random) -> None:
     wait_for_exit(process)
 
 
-def kill_while_recording(process: Process, out: Path, draw: random.Random) -> None:
-    """Kill the command line within the write of a record, or some time after the next one."""
-    known = len(read_record_files(out))
-    if draw.random() < 0.5:
-        wait_while_running(process, lambda: any(out.glob(".*.part")), poll=POLL_OFTEN)
-    else:
-        wait_while_running(process, lambda: len(list(out.glob("*-*.*.json"))) > known)
-        deadline = time.monotonic() + draw.uniform(0, BETWEEN)
-        wait_while_running(process, lambda: time.monotonic() > deadline)
-    process.kill()
-    wait_for_exit(process)
-
-
-@pytest.mark.minutes
+@pytest.mark.exhaustive
 def test_killed_training_resumes_to_the_same_losses_and_tower(
     tries: Tries, own_results: Path
 ) -> None:
@@ -154,27 +133,4 @@ def test_killed_training_resumes_to_the_same_losses_and_tower(
         )
         end_by_itself([*words, "--no-score", "--out", str(whole)], whole)
         assert training_of(out) == training_of(whole)
-        number += 1
-
-
-@pytest.mark.exhaustive
-def test_killed_scoring_resumes_to_the_same_scores(tries: Tries, own_results: Path) -> None:
-    train_in_process(short_experiment("catlip"), own_results)
-    words = ["-m", "bench", "transfer", str(own_results / "tower.safetensors")]
-    if not tries.share:
-        words += ["--task", "unseen subgroup", "--task", "Twemoji subgroup", "--protocol", "k-nn"]
-    kills, done, draw, number = tries(few=1, full=20), 0, tries.random, 0
-    whole = own_results / "unkilled"
-    end_by_itself([*words, "--results", str(whole)], whole)
-    while done < kills:
-        out = own_results / f"killed{number}"
-        more = [*words, "--results", str(out)]
-        done += kill_and_resume(
-            more, out, read_record_files, kill_while_recording, draw, kills - done
-        )
-        mine, theirs = measured_in(out), measured_in(whole)
-        assert mine.keys() == theirs.keys()
-        scored = [name for name in mine if isinstance(mine[name], TransferScores)]
-        assert scored
-        assert all(mine[name] == theirs[name] for name in scored)
         number += 1

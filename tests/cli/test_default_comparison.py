@@ -4,19 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.default_comparison import tiny_experiments, with_training_data
+from bench.cli.default_comparison import tiny_experiments
 from bench.cli.measure import format_report_command
-from bench.cli.options import DataOptions
-from bench.experiment.config import change
-from bench.experiment.experiments import DEFAULT_METHODS, EXPERIMENTS
-from bench.experiment.fields import SEEN_CONCEPTS
-
-
-def test_every_method_of_the_default_comparison_trains_without_the_held_out_concepts() -> None:
-    compared = [EXPERIMENTS[f"{method}-tiny"] for method in DEFAULT_METHODS]
-    assert with_training_data(compared, DataOptions(), Path()) == [
-        change(experiment, subset=SEEN_CONCEPTS) for experiment in compared
-    ]
 
 
 def test_methods_are_named_with_or_without_their_scale_and_a_typo_is_answered() -> None:

@@ -56,25 +56,6 @@ def test_cores_are_not_judged_without_the_rate_of_a_gpu(
     assert "The cores needed are not known: give --images-per-s N" in note
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--images-per-s", "0"], "--images-per-s must be from 0.001 to 1e+09, got 0.0"),
-        (["--experiment", "clip-small"], "no experiment named 'clip-small'"),
-    ],
-)
-def test_wrong_option_is_refused_in_one_line(
-    options: list[str],
-    message: str,
-    shards: Path,
-    results: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main(["doctor", "--shards", str(shards), "--results", str(results), *options]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
-
-
 def test_shards_without_a_usable_image_are_one_line(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,20 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from bench.__main__ import main
-from bench.cli.own_vocabulary import count_data_vocabulary
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
 from bench.data.targets import CaptionsWithRows, NoTextMixin
 from bench.environment.cores import LoaderWorkerPlan
 from bench.experiment.config import Experiment
-from bench.experiment.fields import SampleSettings
 from bench.labels.vocabulary import read_vocabulary
 from bench.train.build import open_batch_stream
 from tests.data.captions.test_choice import drawn_slowly
@@ -210,26 +206,3 @@ def test_caption_that_cannot_be_read_is_one_line(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert reason in errors[0]
-
-
-def test_captions_are_those_of_shards_from_every_source(
-    data: Path, results: Path, tmp_path: Path
-) -> None:
-    """Draws and counts do not depend on the kind of file."""
-    caption = "txt:0.4;llava:0.6"
-    of_shards = open_samples(small("catlip", data=str(data), caption=caption), results / "cache")
-    rows = range(len(of_shards))
-    columns = {"key": [*map(of_shards.key, rows)], "image": [*map(of_shards.image, rows)]}
-    texts = [of_shards.captions_by_field(row) for row in rows]
-    table = pa.table(
-        columns | {"txt": [txt[0] for txt, _ in texts], "llava": [[*llava] for _, llava in texts]}
-    )
-    pq.write_table(table, tmp_path / "images.parquet")
-    first, second = (stream(path, results, caption) for path in (data, tmp_path / "images.parquet"))
-    assert texts_of(first, range(6)) == texts_of(second, range(6))
-    counted = [
-        count_data_vocabulary(SampleSettings(data=str(path), caption=caption), "subword_vocabulary")
-        for path in (data, tmp_path / "images.parquet")
-    ]
-    assert counted[0] == counted[1]
-    assert "0</w>" in {label.name for label in counted[0].labels}

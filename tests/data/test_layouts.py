@@ -1,46 +1,33 @@
 """Users' layouts of captioned images load with equal pixels and captions, or the refusal says what converts them."""
 
-import io
 import json
 import shlex
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
 from bench.console.console import PROGRAM, UserError
-from bench.data.captions.choice import CaptionChoice
-from bench.data.decoding import UnusableImageError, decode_image
-from bench.data.samples import data_digest, get_source, open_samples
+from bench.data.samples import data_digest, open_samples
 from bench.data.sources import arrow_tables
 from bench.experiment.config import Experiment, change
-from bench.experiment.fields import SampleSettings
-from bench.interfaces.data_source import SampleRequest, Samples
-from bench.labels.counting import count_label_vocabulary
-from tests.chaos.broken_images import png
+from bench.interfaces.data_source import Samples
 from tests.data.layouts import (
     HF_IMAGE,
     LAYOUTS,
     REFUSED,
     SOURCE_LAYOUTS,
-    Sample,
     photographs,
     write_images,
     write_pairs,
     write_parquet,
     write_table,
 )
-from tests.data.shards import encode_image, make_image, write_shard
+from tests.data.shards import write_shard
 from tests.processes import answer
 from tests.small import small
 
@@ -96,56 +83,6 @@ def test_refused_layout_is_read_after_the_command_that_the_refusal_names(
         assert captions == ({"a dog"} if layout == "images alone" else expected)
 
 
-def exif_turned() -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return encode_image(make_image(0), exif=exif)
-
-
-GREY_16_BITS = Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 257)
-FRAMES = {"save_all": True, "append_images": [make_image(1)]}
-ODDITIES: dict[str, Callable[[], bytes]] = {
-    "turned by EXIF": exif_turned,
-    "CMYK": lambda: encode_image(make_image(0).convert("CMYK")),
-    "16 bits": lambda: encode_image(GREY_16_BITS, "PNG"),
-    "a palette": lambda: encode_image(make_image(0).convert("P"), "PNG"),
-    "transparent": lambda: encode_image(Image.new("RGBA", (8, 8), (200, 0, 0, 99)), "PNG"),
-    "animated": lambda: encode_image(make_image(0), "GIF", **FRAMES),
-    "truncated": lambda: encode_image(make_image(0))[:400],
-    "huge": lambda: png(10_000, 10_000, b""),
-    "tiny": lambda: encode_image(Image.new("RGB", (1, 1), "red"), "PNG"),
-    "progressive": lambda: encode_image(make_image(0), progressive=True),
-    "a wrong suffix": lambda: encode_image(make_image(0), "PNG"),
-    "WebP": lambda: encode_image(make_image(0), "WEBP"),
-}
-
-
-def decoded(image: bytes) -> torch.Tensor | str:
-    try:
-        return decode_image(image)
-    except UnusableImageError as error:
-        return str(error)
-
-
-@pytest.mark.parametrize("source", SOURCE_LAYOUTS)
-def test_odd_image_has_the_same_pixels_or_is_unusable_for_the_same_reason_in_every_source(
-    source: str, tmp_path: Path
-) -> None:
-    images = [make() for make in ODDITIES.values()]
-    suffixes = ("jpg", "jpeg", "png", "webp", "gif")
-    written = [
-        Sample(image, name, suffixes[n % 5])
-        for n, (name, image) in enumerate(zip(ODDITIES, images, strict=True))
-    ]
-    samples = opened(SOURCE_LAYOUTS[source](tmp_path / "data", written), tmp_path / "cache")
-    expected = {name: decoded(image) for name, image in zip(ODDITIES, images, strict=True)}
-    assert {name for name, one in expected.items() if isinstance(one, str)} == {"truncated", "huge"}
-    for row, (name, wanted) in enumerate(expected.items()):
-        found = decoded(samples.image(row))
-        assert samples.caption(row) == name
-        assert found == wanted if isinstance(wanted, str) else torch.equal(found, wanted)
-
-
 @pytest.mark.parametrize("source", SOURCE_LAYOUTS)
 def test_changed_data_has_another_digest_and_another_index(source: str, tmp_path: Path) -> None:
     first = SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS)
@@ -155,17 +92,6 @@ def test_changed_data_has_another_digest_and_another_index(source: str, tmp_path
     SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS[::-1])
     assert data_digest(str(first)) != digest
     assert contents(opened(first, tmp_path / "cache"))[0] == (PHOTOS[-1].caption, PHOTOS[-1].image)
-
-
-@pytest.mark.parametrize("source", SOURCE_LAYOUTS)
-def test_captions_of_every_source_can_be_counted(source: str, tmp_path: Path) -> None:
-    data = SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS)
-    (tmp_path / "captions.txt").write_text("\n".join(one.caption for one in PHOTOS))
-    vocabularies = [
-        count_label_vocabulary(SampleSettings(data=str(path)), "corenet")
-        for path in (data, tmp_path / "captions.txt")
-    ]
-    assert vocabularies[0] == vocabularies[1]
 
 
 def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Path) -> None:
@@ -342,32 +268,6 @@ def test_captions_are_found_in_a_column_or_its_columns_are_listed(tmp_path: Path
     assert samples.captions_by_field(3) == (("a",), (f"a scene, {PHOTOS[3].caption}",))
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"compression": "zstd", "data_page_version": "2.0", "use_dictionary": False}]
-)
-def test_every_value_of_a_parquet_file_is_read(options: dict[str, object], tmp_path: Path) -> None:
-    """Empty values, equal ones, nulls at both levels, and several row groups."""
-    draw = np.random.default_rng(0)
-    sizes = (0, 1, 3, 70_000, 70_000, 65_536, 200_000, 65_532, 5, 10, 2, 1)
-    values = [draw.bytes(size) if n % 3 else b"ab" * size for n, size in enumerate(sizes)] * 3
-    rows = [
-        None if n % 5 == 4 else {"bytes": None if n % 7 == 6 else value}
-        for n, value in enumerate(values)
-    ]
-    images = pa.array(rows, pa.struct([("bytes", pa.binary())]))
-    table = pa.table({"image": images, "caption": [*map(str, range(len(rows)))]})
-    pq.write_table(table, tmp_path / "a.parquet", row_group_size=20, **options)
-    request = SampleRequest(cache=tmp_path / "cache", captions=CaptionChoice())
-    samples = get_source(str(tmp_path)).open(str(tmp_path), request)
-    expected = [
-        (str(n), row["bytes"])
-        for n, row in enumerate(rows)
-        if row is not None and row["bytes"] is not None
-    ]
-    assert contents(samples) == expected
-    assert samples.skipped == {"no image": len(rows) - len(expected)}
-
-
 def test_parquet_file_is_converted_once_for_all_captions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -392,28 +292,3 @@ def test_parquet_file_is_not_converted_where_the_disk_has_too_little_space(
     ):
         opened(write_parquet(tmp_path / "data", PHOTOS), tmp_path / "cache")
     assert not [*(tmp_path / "cache").glob("*.arrow")]
-
-
-@settings(
-    derandomize=True,
-    deadline=None,
-    max_examples=50,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(data=st.data())
-def test_damaged_parquet_file_is_an_error_or_has_other_content(
-    tmp_path: Path, data: st.DataObject
-) -> None:
-    table = io.BytesIO()
-    images = pa.array([{"bytes": b"ab" * n, "path": None} for n in range(40)], HF_IMAGE)
-    pq.write_table(pa.table({"image": images, "caption": ["a dog"] * 40}), table, row_group_size=16)
-    content = bytearray(table.getvalue())
-    for _ in range(data.draw(st.integers(1, 3))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path / "a.parquet"
-    path.write_bytes(content[: data.draw(st.just(len(content)) | st.integers(0, len(content)))])
-    try:
-        samples = opened(path, tmp_path / "cache")
-        assert len(contents(samples)) + sum(samples.skipped.values()) == 40
-    except (ValueError, OSError) as error:
-        assert "a.parquet" in str(error)  # noqa: PT017 - either outcome is right

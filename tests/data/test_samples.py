@@ -108,3 +108,5 @@ def test_lost_samples_are_no_error_where_a_file_lists_those_to_use(
     )
     assert {*stream.keys(0)} == {"05", "07"}
     assert stream.skipped == {"lost": 11}
+    monkeypatch.setitem(SOURCES._objects, "lists", Lists(Listed(CONTENT, 10)))
+    assert len(open_samples(small("clip", data="a list"), tmp_path)) == len(CONTENT)

@@ -14,9 +14,7 @@ from bench.experiment.config import Experiment, change
 from bench.labels.vocabulary import explain_vocabulary_mismatch
 from tests.data.shards import (
     CAPTIONS,
-    encode_image,
     img2dataset_members,
-    make_image,
     open_shards,
     webdataset_members,
     write_shard,
@@ -61,26 +59,6 @@ def test_index_lists_every_sample_with_image_and_caption(
         if not name.endswith(("txt", "json"))
     }
     assert found == [(key, CAPTIONS[row % 6], images[key]) for row, key in enumerate(images)]
-
-
-def test_shards_of_webdatasets_writer_are_read(tmp_path: Path) -> None:
-    webdataset = pytest.importorskip(
-        "webdataset", reason="webdataset is not needed to read its shards"
-    )
-    with webdataset.ShardWriter(f"{tmp_path}/%05d.tar", maxcount=4, verbose=0) as writer:
-        for number in range(10):
-            writer.write(
-                {
-                    "__key__": f"k{number}",
-                    "jpg": encode_image(make_image(number)),
-                    "txt": CAPTIONS[number % 6],
-                }
-            )
-    found = usable(open_shards(str(tmp_path), tmp_path / "cache"))
-    assert found == [
-        (f"k{number}", CAPTIONS[number % 6], encode_image(make_image(number)))
-        for number in range(10)
-    ]
 
 
 @laws

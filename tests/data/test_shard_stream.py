@@ -11,7 +11,6 @@ import psutil
 import pytest
 import torch
 
-from bench.__main__ import main
 from bench.console.console import EXIT_CODE_BY_SIGNAL, UserError
 from bench.data import loader_workers
 from bench.data.decoding import CORRUPTED, UNKNOWN_FORMAT
@@ -22,11 +21,8 @@ from bench.environment.cores import LoaderWorkerPlan
 from bench.experiment.config import Experiment
 from bench.interfaces.method import METHODS
 from bench.train.build import open_batch_stream
-from bench.train.loop import train
 from tests.data.shards import (
     CAPTIONS,
-    encode_image,
-    make_image,
     open_shards,
     webdataset_members,
     write_shard,
@@ -121,13 +117,6 @@ def test_workers_load_on_after_a_signal_and_end_with_their_killed_training(
                 process.kill()
 
 
-def test_all_methods_see_the_same_images(data: Path, results: Path) -> None:
-    first, *others = [stream(data, results, method).batch(3).images for method in [*METHODS]]
-    assert all(first.equal(other) for other in others)
-    assert first.shape == (16, 3, 48, 48)
-    assert first.mean().abs() < 1.5
-
-
 def test_epoch_shows_every_usable_sample_once(data: Path, results: Path) -> None:
     whole = stream(data, results, batch_size=11, images=110)
     keys = [key for k in range(6) for key in whole.keys(k)]
@@ -193,57 +182,6 @@ def test_too_many_broken_images_stop_the_run_with_error_classes(
         nothing.batch(0)
 
 
-def lacking(number: int) -> dict[str, bytes]:
-    """Samples that cannot be used, of each class in turn."""
-    image = encode_image(make_image(0))
-    kinds = [
-        {"txt": b"a dog"},
-        {"jpg": image},
-        {"jpg": image, "json": b'{"caption": null}'},
-        {"jpg": image, "json": b"{"},
-    ]
-    return {
-        f"bad{n}.{suffix}": content
-        for n in range(number)
-        for suffix, content in kinds[n % 4].items()
-    }
-
-
-@pytest.mark.parametrize(
-    ("usable", "bad", "begins"), [(3, 10, True), (3, 11, False), (108, 12, True), (108, 13, False)]
-)
-def test_too_many_incomplete_samples_prevent_the_run(
-    usable: int,
-    bad: int,
-    begins: bool,
-    tmp_path: Path,
-    results: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Ten, or a tenth of all; those that a file lists are all that is asked for."""
-    data = write_shard(tmp_path / "s.tar", {**lacking(bad), **webdataset_members(0, usable)})
-    listed = tmp_path / "ids.csv"
-    listed.write_text("\n".join(["key", *(f"train/{number:04}" for number in range(usable))]))
-    for subset in (None, f"random:{usable}", str(listed)):
-        if begins or subset == str(listed):
-            found = stream(data, results, subset=subset)
-            assert sum(found.skipped.values()) == bad
-            assert len(found.skipped) == 2
-        else:
-            text = (
-                rf"^{data}: {bad} of {usable + bad} samples cannot be used, more than 10% "
-                r"\(no caption: \d+, no image: \d+\)"
-            )
-            with pytest.raises(ValueError, match=text):
-                stream(data, results, subset=subset)
-    if not begins:
-        assert (
-            main(["measure", "catlip-tiny", "--set", f"data={data}", "--results", str(results)])
-            == 2
-        )
-        assert "samples cannot be used" in capsys.readouterr().err.splitlines()[-1]
-
-
 def test_worker_error_is_one_line(tmp_path: Path, results: Path) -> None:
     path = write_shard(tmp_path / "s.tar", webdataset_members(0, 16))
     cut = stream(path, results, workers=1)
@@ -287,16 +225,6 @@ def test_killed_worker_is_an_error_of_the_run(data: Path, results: Path) -> None
         UserError, match=r"^a loader worker was killed, perhaps because memory ran out "
     ):
         [killed.load_batch_parts(k) for k in range(1, 10)]
-
-
-def test_training_on_shards_records_skipped_samples(
-    data: Path, results: Path, tmp_path: Path
-) -> None:
-    experiment = small("catlip", data=str(data), images=32, warmup_images=0)
-    training = train(
-        experiment, CPU, results, {"all": 32}, lambda _: tmp_path / "tower.safetensors"
-    )
-    assert training.skipped == {"no caption": 2, "no image": 1}
 
 
 def test_batch_on_the_device_has_planes_of_colours(data: Path, results: Path) -> None:

@@ -7,10 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from bench.experiment.config import change
-from bench.records.record import Record, Training
-from reports.page import render_comparison_page
-from tests.reports.conftest import first_screen, short
-from tests.reports.test_page import Document
+from bench.records.record import Record
+from tests.reports.conftest import first_screen
 
 Make = dict[str, Callable[..., Any]]
 Words = Callable[[str], str]
@@ -86,43 +84,6 @@ def test_page_says_what_it_does_not_show(
     assert "other sizes than ViT-B-16 at 224 px, other" in words(first_screen("x", large))
 
 
-def on_own_data(records: list[Record]) -> list[Record]:
-    return [
-        replace(one, experiment=change(one.experiment, data="my shards")) if one.experiment else one
-        for one in records
-    ]
-
-
-def test_towers_of_own_data_are_said_to_be_scored_on_drawings(
-    whole: list[Record], whole_page: str, words: Words
-) -> None:
-    note = "The towers were trained on my shards and scored on drawings of the shipped pack"
-    own = on_own_data([short(one) for one in whole if not isinstance(one.measured, Training)])
-    shown = words(render_comparison_page("x", own))
-    assert f"{note}, such as emoji: --root FOLDER scores them on" in shown
-    assert "scored on drawings" not in words(whole_page)
-    assert "a known concept is found in another style" in words(whole_page)
-    assert "a known concept" not in shown
-    folders = [
-        replace(
-            one,
-            measured=replace(
-                one.measured, scores=[replace(score, task="folder") for score in scores]
-            ),
-        )
-        for one in own
-        if (scores := getattr(one.measured, "scores", ()))
-    ]
-    assert "scored on drawings" not in words(first_screen("x", folders))
-
-
-def test_page_of_own_data_names_the_line_that_adds_seeds(make: Make, words: Words) -> None:
-    pack = timed(make, 1)
-    assert "More seeds: catlip-bench --full ." in words(first_screen("x", pack))
-    line = "catlip-bench train NAME --data 'my shards' --images 80000 --set seed=1 --out results/NAME-1"
-    assert line in words(first_screen("x", on_own_data(pack)))
-
-
 def test_page_says_that_its_first_ratio_leaves_out_disturbed_steps(
     make: Make, words: Words
 ) -> None:
@@ -134,36 +95,6 @@ def test_page_says_that_its_first_ratio_leaves_out_disturbed_steps(
         runs.append(replace(run, measured=measured))
     shown = words(first_screen("x", runs))
     assert "The ratio above leaves out what other work disturbed; over all steps it is 1.2" in shown
-
-
-def test_skipped_samples_and_labels_of_adjectives_are_named_below_the_answer(
-    make: Make, words: Words
-) -> None:
-    runs = [
-        replace(
-            one,
-            measured=replace(
-                one.measured,
-                skipped={"truncated": 1_000 + number},
-                empty_captions=3,
-                adjective_labels=("large.n.01 (a garment size)",),
-            ),
-        )
-        for number, one in enumerate(timed(make, 1))
-    ]
-    text = render_comparison_page("x", runs)
-    note = "Samples were skipped or have no text: see what is wrong with them"
-    assert note in words(text)
-    assert words(text).index(note) < words(text).index("The answer in figures")
-    assert words(text).count("mostly adjectives: large.n.01 (a garment size). To label") == 1
-    rows = Document(text).tables["Samples skipped or without text"]
-    assert [row[2:] for row in rows[1:]] == [
-        ["truncated", "1,000"],
-        ["empty caption (used)", "3"],
-        ["truncated", "1,001"],
-        ["empty caption (used)", "3"],
-    ]
-    assert "have no text" not in words(render_comparison_page("x", timed(make, 1)))
 
 
 def test_page_of_a_busy_machine_shows_ratios_of_all_steps_without_a_verdict(

@@ -27,7 +27,6 @@ webdriver = pytest.importorskip(
     "selenium.webdriver", reason="selenium is not installed: pip install -e .[tests]"
 )
 
-from selenium.webdriver import ActionChains  # noqa: E402 - it is there from here on
 from selenium.webdriver.chrome.options import Options  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -198,26 +197,6 @@ def test_filtered_rows_are_the_copied_rows(at: Callable[..., Any]) -> None:
     assert len(lines) == 1 + len(shown)
     assert {line[0] for line in lines[1:]} == {"CatLIP (catlip-tiny)"}
     assert len({len(line) for line in lines}) == 1
-
-
-def point_at(browser: Any, element: Any) -> None:
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
-    ActionChains(browser).move_to_element(element).perform()
-
-
-def test_marks_show_their_figure_and_dashes_their_reason(at: Callable[..., Any]) -> None:
-    browser = at("page")
-    row = table(browser, "Throughput of each experiment").find_elements(*ROWS)[1].text.split()
-    tip = browser.find_element(By.CLASS_NAME, "tip")
-    assert not tip.is_displayed()
-    mark = browser.find_elements(By.CSS_SELECTOR, "#throughput figure:first-child .mark")[1]
-    point_at(browser, mark)
-    assert tip.text.startswith("SigLIP: median ")
-    assert f"median {row[2]} images/s of 6 runs" in tip.text
-    dash = browser.find_element(By.CSS_SELECTOR, "#throughput .missing")
-    point_at(browser, dash)
-    assert tip.text == dash.get_attribute("data-tip") != ""
 
 
 def test_hostile_payloads_do_nothing_when_clicked(at: Callable[..., Any]) -> None:

@@ -113,15 +113,6 @@ def test_timed_runs_are_those_of_one_comparison_and_a_smaller_try_is_below(make:
     assert joined.comparisons == [LATER]
 
 
-@pytest.mark.parametrize("kind", ["memory", "failure"])
-def test_comparison_without_a_result_does_not_take_the_page_over(make: Make, kind: str) -> None:
-    newest = {LATER: [make[kind]("clip-tiny")]}
-    joined, (other,) = choose_page_results({MEASURE: [make["speed"]("clip-tiny", 0)]} | newest)
-    assert joined.comparisons == [MEASURE]
-    assert other.comparisons == [LATER]
-    assert choose_page_results(newest)[0].comparisons == [*newest]
-
-
 def test_training_without_scores_hides_nothing_and_is_shown_below(
     whole: list[Record], make: Make, tmp_path: Path
 ) -> None:
@@ -313,11 +304,3 @@ def test_damaged_records_of_any_comparison_are_named_and_the_exit_code_is_3(
     err = capsys.readouterr().err
     for file in files:
         assert (file.name in err) == (file.name in words) == (file in files[:damaged])
-
-
-def test_folder_in_which_every_run_failed_has_a_page(make: Make, tmp_path: Path) -> None:
-    results = written([make["failure"](reason="no memory left")], tmp_path)
-    assert main(["build", str(results)]) == 0
-    document = Document((results / "index.html").read_text(encoding="utf-8"))
-    assert "1 run failed." in document.words()
-    assert "no memory left" in document.words()

@@ -1,25 +1,12 @@
 """Towers of any family train with every method, or are refused in one line with the reason."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from bench.experiment.config import change
-from bench.towers.head_file import save_weights
-from bench.towers.tower_from import load_tower
-from bench.train.build import build_untrained_tower
 from models.image_tower import build_image_tower
-from models.patch_map import compute_patch_feature_map
-from tests.towers.any_tower import (
-    QUICK,
-    assert_timm_computes_the_same,
-    experiment_of,
-    provenance_of,
-    take_step,
-)
 
 WITH_CLASS_TOKEN = {"catlip-bench-tiny": 48, "test_vit": 32}  # sides of images
 
@@ -48,22 +35,6 @@ def test_second_feature_of_both_is_the_feature_of_mean_with_the_same_weights(nam
         compute_patch_feature_map(mean, images), compute_patch_feature_map(own, images)
     )
     assert not torch.allclose(patch_mean, feature)
-
-
-@pytest.mark.parametrize("name", QUICK)
-@pytest.mark.parametrize("method", ["superclass", "superclip"])
-def test_tower_of_any_family_is_trained_and_loaded_by_timm_alone(
-    name: str, method: str, tmp_path: Path
-) -> None:
-    """The mean of the patches, and the class token, which superclip reads beside the mean."""
-    experiment = experiment_of(method, name, QUICK[name])
-    if method == "superclip" and name not in WITH_CLASS_TOKEN:
-        experiment = change(experiment, pooling="mean")
-    take_step(experiment, tower := build_untrained_tower(experiment))
-    save_weights(
-        tower.state_dict(), tmp_path / "x.safetensors", provenance_of(experiment).to_metadata()
-    )
-    assert_timm_computes_the_same(load_tower(str(tmp_path / "x.safetensors")), tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_vit2"])

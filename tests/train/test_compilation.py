@@ -31,24 +31,21 @@ from tests.processes import in_child, in_ranks
 from tests.small import small
 
 CPU, STEPS = torch.device("cpu"), 2
-# Two towers; one with the mean of all tokens and captions; one with a teacher.
-COMPILED_METHODS = ("clip", "superclip", "distill")
-GROUPS = ("ddp", "fsdp2")  # of CLIP
-GRAPHS = {("clip", "alone"): 5, ("superclip", "alone"): 4, ("distill", "alone"): 6}
 # DDP needs no other graphs than a process alone. FSDP2 gives blocks another class, and no embedding.
-GRAPHS |= {("clip", "ddp"): 0, ("clip", "fsdp2"): 4}
-# All blocks of timm's are equal.
-GRAPHS |= {("clip", "otherwise"): 5, ("catlip", "otherwise"): 1, ("superclass", "otherwise"): 2}
-OTHERWISE: dict[str, dict[str, object]] = {
-    "clip": {"activation_checkpointing": True},
-    "catlip": {
-        "tower": "vit_tiny_patch16_224",
-        "precision": "bf16",
-        "compile": "max-autotune",
-    },
-    "superclass": {"accumulation": 2, "ema_decay": 0.5, "augmentation": "range"},
+GRAPHS_OF_CLIP = {"alone": 5, "ddp": 0, "fsdp2": 4}
+# The mean of all tokens and captions; a teacher; recomputed activations; timm's blocks, which are all equal; parts of
+# a batch.
+OTHERWISE: dict[str, tuple[int, dict[str, object]]] = {
+    "superclip": (4, {}),
+    "distill": (6, {}),
+    "clip": (5, {"activation_checkpointing": True}),
+    "catlip": (
+        1,
+        {"tower": "vit_tiny_patch16_224", "precision": "bf16", "compile": "max-autotune"},
+    ),
+    "superclass": (2, {"accumulation": 2, "ema_decay": 0.5, "augmentation": "range"}),
 }
-Found = dict[tuple[str, str], dict[str, Any]]
+Found = dict[str, dict[str, Any]]
 
 
 def opened(name: str, results: Path, **changes: object) -> BatchStream[Any]:
@@ -57,39 +54,39 @@ def opened(name: str, results: Path, **changes: object) -> BatchStream[Any]:
 
 
 def work(results: Path, folder: Path) -> Found:
-    """Return the losses and graphs of every method, of some in a group of one process, and of other cases."""
+    """Return the losses and graphs of CLIP alone and in a group of one process, and the error of too many graphs."""
     torch.set_num_threads(1)
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo"}
     found = {}
     with compiled_by("eager"):
-        for name in COMPILED_METHODS:
-            torch._dynamo.reset()
-            stream = opened(name, results)
-            eager = losses_of(build_train_run(stream, eager_without_group=True))
-            found[name, "alone"] = compiled_steps(stream) | {"eager": eager}
-            if name == "clip":
-                dist.init_process_group(
-                    "gloo", init_method=f"file://{folder}/{name}", rank=0, world_size=1
-                )
-                for group in GROUPS:
-                    stream.experiment = change(stream.experiment, sharding=group)
-                    found[name, group] = compiled_steps(stream) | {"eager": eager}
-                dist.destroy_process_group()
+        stream = opened("clip", results)
+        eager = losses_of(build_train_run(stream, eager_without_group=True))
+        found["alone"] = compiled_steps(stream) | {"eager": eager}
+        dist.init_process_group("gloo", init_method=f"file://{folder}/x", rank=0, world_size=1)
+        for group in ("ddp", "fsdp2"):
+            stream.experiment = change(stream.experiment, sharding=group)
+            found[group] = compiled_steps(stream) | {"eager": eager}
+        dist.destroy_process_group()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(step, "GRAPHS_PER_IMAGE_SIZE", 1)
             stream = opened("clip", results, text_padding="bucketed")
             with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit) as error:
                 compiled_steps(stream)
-    found["limit", ""] = {"error": str(error.value)}
+    return found | {"limit": {"error": str(error.value)}}
+
+
+def work_otherwise(results: Path) -> Found:
+    """Return the losses and graphs of other methods and settings, and the shapes that a teacher's graphs take."""
+    torch.set_num_threads(1)
+    found = {}
     with compiled_by("aot_eager"):
-        for name, changes in OTHERWISE.items():
+        for name, (_, changes) in OTHERWISE.items():
             torch._dynamo.reset()
             stream = opened(name, results, **changes)
             eager = losses_of(build_train_run(stream, eager_without_group=True))
-            found[name, "otherwise"] = compiled_steps(stream) | {"eager": eager}
+            found[name] = compiled_steps(stream) | {"eager": eager}
     torch._dynamo.reset()
-    found["distill", "shapes"] = {"shapes": compiled_shapes(results)}
-    return found
+    return found | {"shapes": {"distill": compiled_shapes(results)}}
 
 
 def compiled_shapes(results: Path) -> list[list[int | str]]:
@@ -144,23 +141,42 @@ def found(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
     return in_child(work, results, tmp_path_factory.mktemp("group"))
 
 
-@pytest.mark.parametrize("case", GRAPHS, ids=" ".join)
+@pytest.fixture(scope="module")
+def found_otherwise(results: Path) -> Found:
+    return in_child(work_otherwise, results)
+
+
+def require_graphs(case: dict[str, Any], graphs: int) -> None:
+    """Require the losses of the eager step, and so many graphs, none of them later or broken."""
+    assert case["losses"] == pytest.approx(case["eager"], rel=1e-5)
+    assert case["graphs"] == graphs
+    assert (case["later"], case["breaks"]) == (0, 0)
+
+
+@pytest.mark.parametrize("group", GRAPHS_OF_CLIP)
 def test_compiled_step_has_the_losses_of_the_eager_one_and_few_graphs(
-    found: Found, case: tuple[str, str]
+    found: Found, group: str
 ) -> None:
     """The equal blocks of a tower share a graph, and later steps need no other.
 
     The last block, which computes one token unless all are pooled, has its own, as has the embedding of an image tower
     of open_clip.
     """
-    assert found[case]["losses"] == pytest.approx(found[case]["eager"], rel=1e-5)
-    assert found[case]["graphs"] == GRAPHS[case]
-    assert (found[case]["later"], found[case]["breaks"]) == (0, 0)
+    require_graphs(found[group], GRAPHS_OF_CLIP[group])
 
 
-def test_blocks_of_two_towers_are_compiled_for_their_own_shapes(found: Found) -> None:
+@pytest.mark.minutes
+@pytest.mark.parametrize("method", OTHERWISE)
+def test_steps_of_other_methods_and_settings_have_few_graphs_too(
+    found_otherwise: Found, method: str
+) -> None:
+    require_graphs(found_otherwise[method], OTHERWISE[method][0])
+
+
+@pytest.mark.minutes
+def test_blocks_of_two_towers_are_compiled_for_their_own_shapes(found_otherwise: Found) -> None:
     """The teacher's images have other numbers of tokens than the student's."""
-    shapes = found["distill", "shapes"]["shapes"]
+    shapes = found_otherwise["shapes"]["distill"]
     assert len(shapes) == 6  # embedding, blocks and last block of each
     assert all(isinstance(length, int) for shape in shapes for length in shape)
 
@@ -195,8 +211,8 @@ def test_ddp_splits_no_graph_of_a_block(results: Path, tmp_path: Path) -> None:
 
 def test_phases_of_a_compiled_step_are_those_of_an_eager_one(found: Found) -> None:
     phases = {"data", "image forward", "text forward", "head and loss", "backward", "optimizer"}
-    assert found["clip", "alone"]["phases"] == phases
+    assert found["alone"]["phases"] == phases
 
 
 def test_too_many_graphs_are_an_error(found: Found) -> None:
-    assert "recompile_limit" in found["limit", ""]["error"]
+    assert "recompile_limit" in found["limit"]["error"]

@@ -410,6 +410,7 @@ def test_launched_measurement_records_windows_of_all_ranks_and_survives_a_killed
     )
 
 
+@pytest.mark.minutes
 def test_killed_command_line_ends_its_launcher_and_all_ranks(own_results: Path) -> None:
     words = [*LAUNCHED, "--results", str(own_results)]
     running = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -424,8 +425,7 @@ def test_killed_command_line_ends_its_launcher_and_all_ranks(own_results: Path) 
 def test_missing_launcher_is_a_recorded_failure(
     own_results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["measure", "clip-tiny", "--results", str(own_results), "--rounds", "1"]
-    words += ["--launch", "no-such-launcher --x"]
+    words = [*MEASURE[2:], "--results", str(own_results), "--launch", "no-such-launcher --x"]
     assert main(words) == FAILED_CASE
     assert "--launch no-such-launcher: No such file or directory" in capsys.readouterr().err
 
@@ -450,6 +450,7 @@ def test_torchrun_trains_in_its_own_processes_and_rank_0_scores(own_results: Pat
     assert processes == {Training: 2, TransferScores: 1}
 
 
+@pytest.mark.minutes
 def test_training_that_fails_on_the_ranks_is_a_recorded_failure_and_asks_for_no_requeue(
     own_results: Path,
 ) -> None:

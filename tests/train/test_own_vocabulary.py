@@ -60,6 +60,10 @@ def test_own_vocabulary_is_the_same_without_the_feature_that_counts_on_all_cores
     assert names == ["dog.n.01", "bridge.n.01", "beach.n.01"]
     monkeypatch.undo()
     assert count_data_vocabulary(SampleSettings(data=str(shards)), "synset_vocabulary") == counted
+    subwords = count_data_vocabulary(SampleSettings(data=str(shards)), "subword_vocabulary")
+    words = {label.name.removesuffix("</w>") for label in subwords.labels}
+    assert words == {"a", "dog", "the", "near", "bridge", "on", "beach", "very", "quickly"}
+    assert subwords.captions == 600
 
 
 def test_training_on_other_data_is_refused_with_the_command_that_counts_its_vocabulary(
@@ -136,17 +140,6 @@ def test_no_head_has_rows_without_a_label_unless_the_user_asks_for_them(name: st
     given = find_experiment_with_settings(name, settings)
     assert head_rows(given) == len(read_vocabulary("pack-synsets").labels) == 723
     assert head_rows(find_experiment_with_settings(name, ["head_rows=1000", *settings])) == 1000
-
-
-@pytest.mark.usefixtures("forked_runs", "decoded")
-def test_counted_vocabulary_of_subwords_lies_beside_the_run(shards: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    options = ["--data", str(shards), "--out", str(out), "--count-vocabulary"]
-    assert main(["train", "superclass-tiny", *TINY, *options]) == 0
-    vocabulary = read_vocabulary(str(out / "vocabulary.json"))
-    words = {label.name.removesuffix("</w>") for label in vocabulary.labels}
-    assert words == {"a", "dog", "the", "near", "bridge", "on", "beach", "very", "quickly"}
-    assert vocabulary.captions == 600
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")

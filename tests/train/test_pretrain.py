@@ -1,6 +1,5 @@
 """The verb `train` from outside: stopped, killed, resumed, refused; what it leaves."""
 
-import os
 import shlex
 import signal
 import subprocess
@@ -111,20 +110,6 @@ def test_stopped_and_killed_training_resumes_to_the_same_tower_and_scores(
     ).read_bytes()
 
 
-def test_signal_before_the_first_step_ends_at_once(decoded: Path) -> None:
-    out = decoded / "train-early"
-    parent = subprocess.Popen(command(out), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    wait_until(
-        lambda: run_of(parent.pid, "training of catlip-tiny") and (out / "checkpoints").is_dir(),
-        parent,
-    )
-    os.kill(parent.pid, signal.SIGTERM)
-    _, text = parent.communicate(timeout=LONGEST_SECONDS)
-    assert parent.returncode == 143
-    assert "continue with the same command and --resume" in text
-    assert "Traceback" not in text
-
-
 @pytest.mark.parametrize(
     ("more", "text"),
     [
@@ -147,21 +132,6 @@ def test_refused_command_changes_nothing(
     assert text in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [path.parent]
     assert list_checkpoints_newest_first(path.parent) == [path]
-
-
-@pytest.mark.usefixtures("forked_runs", "decoded")
-def test_training_without_scoring_leaves_its_tower_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = "train catlip-tiny --images 64 --set batch_size=16 --set subset=random:96 --no-score"
-    arguments = [*shlex.split(words), "--out", str(tmp_path)]
-    assert main(arguments) == 0
-    (record,) = read_records(tmp_path)
-    assert isinstance(record.measured, Training)
-    assert len(list(tmp_path.glob("*.tower.*.safetensors"))) == 1
-    written(tmp_path / "checkpoints", 5, experiment=record.experiment)
-    assert main(arguments) == 2
-    assert "add --resume, or name another folder with --out" in capsys.readouterr().err
 
 
 def test_second_training_in_a_folder_is_refused_before_it_loads_anything(

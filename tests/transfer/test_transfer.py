@@ -20,7 +20,6 @@ from bench.interfaces.catalog import (
 from bench.towers.head_file import save_weights
 from bench.towers.provenance import TowerProvenance, find_latest_towers
 from bench.train.build import build_untrained_tower
-from bench.transfer.classification.probe import score_k_nn, score_linear_probe
 from bench.transfer.families import TASKS as BUILT_IN
 from bench.transfer.feature_extractor import FeatureExtractor, make_tower_embedder
 from bench.transfer.named_tasks import load_task
@@ -28,7 +27,6 @@ from bench.transfer.score import open_extractor, score_task
 from bench.transfer.tasks.image_sources import ArrayImageSource, composite_on_white
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 from models.image_tower import build_image_tower
-from tests.transfer.toys import toy_task
 
 CPU = torch.device("cpu")
 
@@ -101,24 +99,6 @@ def test_retrieval_is_the_share_of_nearest_images_that_show_the_query() -> None:
     assert score.validation_accuracy == sum(right[:5]) / 5
     assert score.correct == "".join("01"[int(one)] for one in right[5:])
     assert (score.num_train, score.protocol) == (12, "retrieval")
-
-
-def brightness(images: ArrayImageSource) -> np.ndarray:
-    """One number, and a constant beside it: k-NN goes by angles."""
-    level = images.pixels[:, :1, 0, 0].double().numpy()
-    return np.hstack([level, np.full_like(level, 120)])
-
-
-def test_separable_classes_are_learned_and_others_are_at_chance() -> None:
-    subject = FeatureExtractor(
-        name="brightness", embed=brightness, tower=None, device=CPU, experiment=None
-    )
-    separable, others = (toy_task(60, 30, 200, separable=one) for one in (True, False))
-    for score in (score_linear_probe, score_k_nn):
-        ((one,), (other,)) = score(subject, separable), score(subject, others)
-        assert one.converged
-        assert set(one.correct) == {"1"}
-        assert 0.35 < other.correct.count("1") / 200 < 0.65
 
 
 def test_tower_features_are_independent_of_the_batch(results: Path) -> None:

@@ -1,17 +1,26 @@
 """Each broken rule is named in one line, and methods that keep all rules pass."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from bench.console.console import DISAGREEMENT, OK, USAGE
+from bench.console.console import DISAGREEMENT, USAGE
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.features.check.checks import check_paddings, check_resume, run_checks
+from bench.features.check.two_processes import compare_with_two_processes
+from bench.features.check.verb import SMALL_SETTINGS
+from bench.interfaces.extensions import load_extensions
+from bench.measure.method_checks import require_working_method, run_check
 from tests import remembering
-from tests.processes import answer
+from tests.processes import answer, in_child
 from tests.test_extensions import write_examples
 
-BROKEN = Path(__file__).parent / "broken_methods.py"
-# Words of the outcome, by the method that breaks the rule.
+BROKEN_METHODS = Path(__file__).parent / "broken_methods.py"
+# Words of the outcome of the checks without data, by the method that breaks the rule.
 WORDS = {
     "tower_elsewhere": "no attribute `tower`",
     "no_tower": "does not call the tower",
@@ -19,25 +28,39 @@ WORDS = {
     "not_scalar": r"the shape \(8,\): it must be a scalar",
     "no_gradient": "has no gradient",
     "detached_tower": r"no gradient reaches \d+ parameters: tower\.",
-    "sum_of_batch": "the mean loss of two processes is",
-    "noise_of_rank": "the mean loss of two processes is",
-    "not_finite": "the loss is nan",
     "holds_lambda": "the method or its target cannot be pickled",
-    "keeps_count": "after a resume",
-    "moves_frozen": "steps change average, which no checkpoint holds",
-    "mean_over_tokens": "text_padding=",
+}
+# The check with data that a method fails, and words of its outcome.
+BROKEN: dict[str, tuple[Callable[[Experiment, Path], None], str]] = {
+    "mean_over_tokens": (check_paddings, "text_padding="),
+    "keeps_count": (check_resume, "after a resume"),
+    "moves_frozen": (check_resume, "steps change average, which no checkpoint holds"),
+    "not_finite": (compare_with_two_processes, "the loss is nan"),
+    "sum_of_batch": (compare_with_two_processes, "the mean loss of two processes is"),
+    "remembers_its_rank": (compare_with_two_processes, "leaves another buffer queue"),
 }
 
 
+def small_experiment(method: str) -> Experiment:
+    return change(EXPERIMENTS[f"{method}-tiny"], **SMALL_SETTINGS)
+
+
+def outcomes_of_broken_methods(results: Path) -> dict[str, str]:
+    """Return the outcome of the check that each method fails."""
+    load_extensions([str(BROKEN_METHODS), remembering.__file__])
+    outcomes = {
+        name: run_check(partial(require_working_method, small_experiment(name))) for name in WORDS
+    }
+    for name, (check, _) in BROKEN.items():
+        outcomes[name] = run_check(partial(check, small_experiment(name), results))
+    return outcomes
+
+
 @pytest.mark.minutes
-def test_every_broken_rule_is_named(results: Path, tmp_path: Path) -> None:
-    code, out = answer(tmp_path, "check", str(BROKEN), "--results", str(results))
-    assert code == DISAGREEMENT
-    tables = dict(re.findall(r"Method (\w+)\n(.*?)(?=\nMethod|\Z)", out, re.DOTALL))
-    for method, words in WORDS.items():
-        assert re.search(words, " ".join(tables[method].split())), tables[method]
-    assert "ok" in tables["whole"]
-    assert not set(tables["whole"].split()) & {"loss:", "Error"}
+def test_every_broken_rule_is_named(decoded: Path) -> None:
+    outcomes = in_child(outcomes_of_broken_methods, decoded)
+    for name, words in [*WORDS.items(), *((name, words) for name, (_, words) in BROKEN.items())]:
+        assert re.search(words, outcomes[name]), f"{name}: {outcomes[name]}"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +70,7 @@ def test_every_broken_rule_is_named(results: Path, tmp_path: Path) -> None:
 def test_a_broken_rule_is_named_before_any_run(
     verb: str, method: str, results: Path, tmp_path: Path
 ) -> None:
-    words = ("--extension", str(BROKEN), verb, f"{method}-tiny")
+    words = ("--extension", str(BROKEN_METHODS), verb, f"{method}-tiny")
     folder = ("--out", str(tmp_path)) if verb == "train" else ("--results", str(results))
     code, text = answer(tmp_path, *words, *folder)
     assert code == USAGE
@@ -55,22 +78,41 @@ def test_a_broken_rule_is_named_before_any_run(
     assert len(text.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["rotation", "simclr"])
-def test_the_methods_of_the_docs_pass(name: str, results: Path, tmp_path: Path) -> None:
-    write_examples(tmp_path)
-    code, out = answer(tmp_path, "check", f"{name}.py", "--results", str(results))
-    assert code == OK, out
-    assert out.count(" ok") >= 5
-
-
-def test_a_queue_must_be_equal_on_all_processes(results: Path, tmp_path: Path) -> None:
-    path = Path(remembering.__file__)
-    code, out = answer(tmp_path, "check", str(path), "--results", str(results))
+def test_a_failed_check_is_a_disagreement_and_ends_the_checks(
+    results: Path, tmp_path: Path
+) -> None:
+    source = BROKEN_METHODS.read_text(encoding="utf-8")
+    (tmp_path / "one.py").write_text(f"{source}\nEXTENSION = Extension(methods=[NotScalar()])\n")
+    code, out = answer(tmp_path, "check", "one.py", "--results", str(results))
     assert code == DISAGREEMENT
-    passed, broken = re.split(r"Method \w+\n", out)[1:]
-    assert passed.count(" ok") >= 5, out
-    assert "leaves another buffer queue" in " ".join(broken.split())
-    assert broken.count(" ok") >= 4
+    assert "it must be a scalar" in " ".join(out.split())
+    assert "resume" not in out
+
+
+def outcomes_of(path: Path, method: str, results: Path) -> dict[str, str]:
+    """Return the outcomes of all checks of a method of an extension."""
+    load_extensions([str(path)])
+    return run_checks(small_experiment(method), results)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param("rotation", marks=pytest.mark.minutes),
+        pytest.param("remembering", marks=pytest.mark.minutes),
+        pytest.param("simclr", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_a_method_that_keeps_the_rules_passes_all_checks(
+    method: str, decoded: Path, tmp_path: Path
+) -> None:
+    """Two of the docs, and one with a queue of the features of all processes."""
+    path = write_examples(tmp_path) / f"{method}.py"
+    if method == "remembering":
+        path = Path(remembering.__file__)
+    outcomes = in_child(outcomes_of, path, method, decoded)
+    assert len(outcomes) == 5
+    assert {*outcomes.values()} == {"ok"}
 
 
 @pytest.mark.parametrize("content", ["", "EXTENSION = None", "import nowhere"])

@@ -156,39 +156,11 @@ def test_page_shows_64_images_and_a_broken_one_as_such(shards: Path, tmp_path: P
     assert document.tables.keys() >= {"Sizes of images", "Samples that cannot be used"}
 
 
-@pytest.mark.usefixtures("images")
-def test_the_shipped_pack_is_summarised(tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    found = summarize("pack", tmp_path, "--sample", "70", "--out", str(page))
-    (data,), sizes = found["Data"]["rows"], rows(found, "Sizes of images")
-    assert data["samples"] == 11_979
-    assert sizes["width, px"]["least"] == sizes["height, px"]["most"] == 64
-    (captions,) = found["Captions"]["rows"]
-    assert (captions["tokens, median"], captions["tokens, 95 %"]) == (9, 17)
-    assert page.read_text().count("data:image/webp") == NUM_SHOWN
-
-
 THREE = [
     ("k0", encode_image(make_image(1)), "a red car"),
     ("k1", b"GIF89a...", ""),
     ("k2", b"", "ein rotes Auto"),
 ]
-
-
-@pytest.fixture
-def listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The source of a stranger, of three samples."""
-    monkeypatch.setitem(SOURCES._objects, "lists", Lists(Listed(THREE)))
-
-
-@pytest.mark.usefixtures("listed")
-def test_source_of_a_stranger_is_summarised(tmp_path: Path) -> None:
-    found = summarize("a list", tmp_path, "--out", str(tmp_path / "page.html"))
-    (data,), (captions,) = found["Data"]["rows"], found["Captions"]["rows"]
-    assert (data["read as"], data["samples"]) == ("lists", 3)
-    assert captions["without a caption"] == pytest.approx(1 / 3)
-    flaws = rows(found, "Samples that cannot be used")
-    assert sum(row["samples"] for row in flaws.values()) == 2
 
 
 class MillionSamples(Listed):

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ TITLE = "From clip-tiny"
 def explain(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the verb on a folder of its own; return exit code and figures."""
     monkeypatch.setattr("bench.orchestration.preflight.Runner", InProcess)
-    # Other tests run beside this one.
+    # Other tests run beside this one, and sleep takes no time but by the clocks of the runs.
     monkeypatch.setattr("bench.measure.speed.measure_core_wait_seconds_per_second", lambda *_: 0.0)
+    clock, slept = time.perf_counter, [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + sum(slept))
+    monkeypatch.setattr(time, "sleep", slept.append)
 
     def run(*arguments: str) -> tuple[int, dict[str, Any]]:
         figures = own_results / "figures.json"

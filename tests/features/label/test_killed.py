@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -49,8 +50,13 @@ def test_interrupt_ends_all_processes_without_a_traceback(
     process = psutil.Process(command.pid)
 
     def find_workers() -> list[psutil.Process]:
-        children = process.children(recursive=True)
-        pool = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        """Return the processes of the pool once both have been told what to run; before, an end is an EOFError."""
+        pool = list[psutil.Process]()
+        with suppress(psutil.Error):  # a process has not quite begun
+            for child in process.children(recursive=True):
+                pool += (
+                    [child] if any("libarrow" in one.path for one in child.memory_maps()) else []
+                )
         return pool if len(pool) == 2 else []
 
     workers = wait_until(find_workers, command)

@@ -19,7 +19,7 @@ PAGE = " ".join(
 )
 
 
-@pytest.mark.minutes
+@pytest.mark.exhaustive
 def test_page_has_the_flops_of_open_clips_forward_over_ours(results: Path) -> None:
     predicted = []
     of_padding = []

@@ -220,12 +220,3 @@ def test_fine_tuning_at_another_size_resizes_the_tower_and_scores_whole_images(
     )
     assert set(scaled) == {1.0}
     assert tower.image_size == 32
-
-
-def test_separable_classes_are_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 40)
-    monkeypatch.setattr(fine_tune_module, "LEARNING_RATES", (1e-3,))
-    (score,) = score_fine_tuning(toy_subject(toy_tower()), toy_task(60, 30, 200))
-    assert score.accuracy > 0.97
-    assert (score.protocol, score.num_train, len(score.correct)) == ("fine-tune", 90, 200)
-    assert score.chosen in (3e-5, 1e-3)
