@@ -1,44 +1,49 @@
-"""Shapes in signatures are checked while the tests run; the pack is decoded and tokenised once a session.
+"""Shapes in signatures are checked while the tests run. Of several processes only those that run tests import bench.
 
 Tests run in a random order (pytest-randomly prints its seed; `--randomly-seed N` repeats it).
 """
 
+import argparse
 import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import settings
 from jaxtyping import install_import_hook
 
-with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
+
+def runs_tests() -> bool:
+    """Whether this process runs tests itself, and hands none out to workers."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-n", "--numprocesses", default="0")
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    return is_worker or parser.parse_known_args()[0].numprocesses == "0"
+
+
+if runs_tests():
     gc.disable()  # until the tests are collected
-    import bench.measure.speed
-    import bench.methods
-    import bench.train.loop
-    import bench.transfer.score  # noqa: F401
-    import tests.computed_once  # noqa: F401
-    from bench.interfaces.extensions import load_features_and_extensions
+    with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
+        import bench.measure.speed
+        import bench.methods
+        import bench.train.loop
+        import bench.transfer.score  # noqa: F401
+        import tests.computed_once  # noqa: F401
+        from bench.interfaces.extensions import load_features_and_extensions
 
-    load_features_and_extensions()
+        load_features_and_extensions()
+    from tests.fixtures import (  # noqa: F401
+        decoded,
+        forked_runs,
+        images,
+        own_results,
+        results,
+        torch_state,
+        user_cache,
+    )
 
-import torch
-
-from bench.console.console import INTERRUPTED
-from bench.data.manifest import user_cache_folder
-from bench.data.pack import PackImages, load_pack_images
-from bench.data.pack import decode_parts_into_user_cache as decode
-from bench.environment.files import hold_file_lock
-from bench.environment.tf32 import set_tf32
-from tests.processes import Parting
-
-# Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
-THREADS = 1 if os.environ.pop("PYTEST_XDIST_WORKER", "") else 2
 LONGEST_FILES = (  # those with tests that are marked `minutes` come first
     "test_kills.py",
     "test_extensions.py",
@@ -60,11 +65,6 @@ LONGEST_FILES = (  # those with tests that are marked `minutes` come first
     "test_commit_runs.py",
     "test_killed.py",
 )
-# How long an example takes on a busy machine is no law. The same examples each time: `--hypothesis-profile explore`
-# looks for others.
-settings.register_profile("explore", deadline=None)
-settings.register_profile("same", deadline=None, derandomize=True)
-settings.load_profile("same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -110,57 +110,4 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     session = config.pluginmanager.get_plugin("session")
     if session is not None and session.exitstatus == pytest.ExitCode.INTERRUPTED:
         sys.stdout.flush()
-        os._exit(INTERRUPTED)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def user_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
-    """A user's cache of the session's own, which its workers share: the pack is decoded once."""
-    own = tmp_path_factory.getbasetemp()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(
-            "XDG_CACHE_HOME", str((own if worker_id == "master" else own.parent) / "user-cache")
-        )
-        yield user_cache_folder()
-
-
-@pytest.fixture(scope="session")
-def results(user_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results folder whose cache is the user's."""
-    folder = tmp_path_factory.mktemp("results")
-    user_cache.mkdir(parents=True, exist_ok=True)
-    (folder / "cache").symlink_to(user_cache)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def images(user_cache: Path) -> PackImages:
-    return load_pack_images("pretrain", user_cache)
-
-
-@pytest.fixture(scope="session")
-def decoded(results: Path) -> Path:
-    """The same folder, once all of the pack's images are decoded."""
-    with (results / "cache" / "decoding").open("w") as file, hold_file_lock(file, wait=True):
-        decode()
-    return results
-
-
-@pytest.fixture
-def own_results(decoded: Path, tmp_path: Path) -> Path:  # noqa: ARG001 - the pack is decoded
-    """A results folder of a test's own, once all of the pack's images are decoded."""
-    return tmp_path
-
-
-@pytest.fixture
-def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands fork their runs from a process that has imported all: for tests of anything but a run's start."""
-    monkeypatch.setattr("bench.orchestration.preflight.Runner", Parting)
-
-
-@pytest.fixture(autouse=True)
-def torch_state() -> None:
-    """Each test begins with the same threads, random numbers and precision of fp32."""
-    set_tf32(enabled=False)
-    torch.set_num_threads(THREADS)
-    torch.manual_seed(0)
+        os._exit(128 + signal.SIGINT)

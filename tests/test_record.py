@@ -128,26 +128,6 @@ def test_another_format_is_refused_by_number_with_a_remedy_whatever_else_it_hold
             read_record(path)
 
 
-CORRUPTED = {
-    "unknown field": (b'{"format"', b'{"extra":1,"format"'),
-    "unknown field inside": (b'"reason"', b'"extra":1,"reason"'),
-    "missing field": (b'"threads":2,', b""),
-    "wrong type": (b'"threads":2', b'"threads":"2"'),
-    "unknown kind": (b'"kind":"failure"', b'"kind":"luck"'),
-    "an experiment that cannot be run": (b'"batch_size":128', b'"batch_size":0'),
-    "lone surrogate": (b"two cores", b"two \\ud800"),
-    "not UTF-8": (b"two cores", b"two \xff\xff"),
-}
-
-
-@pytest.mark.parametrize("what", CORRUPTED)
-def test_corrupted_record_is_refused_with_its_file_name(what: str, tmp_path: Path) -> None:
-    assert CORRUPTED[what][0] in GOOD
-    path = corrupt(GOOD.replace(*CORRUPTED[what]), tmp_path)
-    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: "):
-        read_record(path)
-
-
 IMPOSSIBLE = {
     "a window of 0 s": ("measured", "window_seconds", [0.5, 0.0]),
     "a phase of no step": ("measured", "phase_seconds", {"data": []}),

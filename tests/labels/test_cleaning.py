@@ -44,7 +44,7 @@ def test_every_single_character_is_repaired_as_ftfy_does() -> None:
 
 def test_suspect_ranges_cover_ftfys_mojibake() -> None:
     assert all(re.fullmatch(f"[{DUBIOUS}]", character) for character in MOJIBAKE)
-    for character in map(chr, range(0x80, 0x2C00)):
+    for character in map(chr, [*range(0x80, 0x800), *range(0x800, 0x2C00, 7)]):
         texts = [
             f"{before}{character} {character}{before} x {character}"
             for before in ("", *string.printable)

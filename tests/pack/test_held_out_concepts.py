@@ -19,7 +19,7 @@ from tests.pack.held_out_concepts import (
     group_overlapping_names,
 )
 
-SAMPLED = 60  # one in so many of the pre-trained images
+SAMPLED = 240  # one in so many of the pre-trained images
 ROUNDING = 1e-4  # of products of float32
 
 

@@ -81,16 +81,6 @@ class SumOfBatch(Broken):
         return F.cross_entropy(model(images), brightest_corner(images), reduction="sum")
 
 
-class NoiseOfRank(Broken):
-    """It draws noise for the images of a process, which differ on two processes."""
-
-    name = "noise_of_rank"
-
-    def loss(self, model: Any, images: Tensor, _target: Any, _: Any) -> Tensor:
-        noise = torch.randn(images.shape, device=images.device, dtype=images.dtype)
-        return F.cross_entropy(model(images + noise), brightest_corner(images))
-
-
 class NotFinite(Broken):
     name = "not_finite"
 
@@ -160,7 +150,6 @@ METHODS = (
     NoGradient,
     DetachedTower,
     SumOfBatch,
-    NoiseOfRank,
     NotFinite,
     HoldsLambda,
     KeepsCount,

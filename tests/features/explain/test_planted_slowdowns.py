@@ -94,16 +94,19 @@ def logarithms(found: RatioDecomposition) -> dict[str, float]:
     ("factor", "owner", "name"),
     [
         ("attention=fp32_softmax", bench.train.attention, "attention_with_fp32_softmax"),
-        ("optimizer_kernel=foreach", import_module("torch.optim.adam"), "_multi_tensor_adam"),
-        pytest.param(
-            *("gather=both", losses.contrastive, "_loss_with_both_gathered"),
-            marks=pytest.mark.exhaustive,
+        *(
+            pytest.param(*case, marks=pytest.mark.exhaustive)
+            for case in (
+                (
+                    "optimizer_kernel=foreach",
+                    import_module("torch.optim.adam"),
+                    "_multi_tensor_adam",
+                ),
+                ("gather=both", losses.contrastive, "_loss_with_both_gathered"),
+                ("ema_kernel=for_loop", bench.train.weight_average, "_update_average"),
+                ("log_grad_norm=true", bench.train.step, "compute_grad_norm_on_host"),
+            )
         ),
-        pytest.param(
-            *("ema_kernel=for_loop", bench.train.weight_average, "_update_average"),
-            marks=pytest.mark.exhaustive,
-        ),
-        ("log_grad_norm=true", bench.train.step, "compute_grad_norm_on_host"),
     ],
 )
 def test_planted_slowdown_is_found_in_its_own_factor(
