@@ -193,8 +193,11 @@ def _to_rgb_on_white(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-    white = Image.new("RGBA", rgba.size, "white")
-    return Image.alpha_composite(white, rgba).convert("RGB")
+    rgb = Image.new("RGB", rgba.size, "white")
+    rgb.paste(
+        rgba, mask=rgba
+    )  # equal to `Image.alpha_composite`, which takes the memory of two images more
+    return rgb
 
 
 def _upright_transposition(image: Image.Image) -> Image.Transpose | None:
