@@ -10,22 +10,13 @@ from hypothesis import strategies as st
 from bench.environment import cores
 from bench.environment.cores import (
     MAX_WORKERS,
-    LoaderWorkerPlan,
     choose_loader_workers,
     count_available_cores,
 )
-from bench.measure.comparison_records import select_comparable_experiment_records
-from bench.measure.speed_tables import step_phase_table
-from bench.records.record import Record
 from bench.train.build import (
-    log_loader_workers,
-    make_sample_record_fields,
-    open_batch_stream,
     resolve_loader_workers,
 )
-from tests.data.shards import write_shards
-from tests.small import circumstances, small
-from tests.speeds import speed
+from tests.small import small
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 CORES, RANKS = st.integers(1, 512), st.integers(1, 16)
@@ -67,32 +58,3 @@ def test_asked_number_wins_and_a_training_on_a_cpu_has_no_workers(
             == count
         )
     assert resolve_loader_workers(small("clip", data="shards").input, CPU).count == 0
-
-
-@pytest.mark.usefixtures("decoded")
-def test_record_log_and_table_have_the_workers_and_the_reason(
-    tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = str(write_shards(tmp_path / "data"))
-    reasons = {3: "as the experiment asks for", 0: "a training on a CPU uses all cores"}
-    for count, reason in reasons.items():
-        stream = open_batch_stream(
-            small("catlip", data=data, workers=count or "auto"), CPU, results
-        )
-        log_loader_workers(stream)
-        assert capsys.readouterr().err.endswith(f"catlip-tiny: {count} loader workers ({reason})\n")
-        counts = make_sample_record_fields(stream)
-        assert (counts["loader_workers"], counts["workers_reason"]) == (count, reason)
-        fields = {
-            "experiment": stream.experiment,
-            "circumstances": circumstances(),
-            "measured": speed(**counts),
-        }
-        timed = Record(comparison="c", **fields)
-        (row,) = step_phase_table(
-            select_comparable_experiment_records([timed], ["catlip-tiny"])
-        ).rows
-        assert row.get("loader workers", 0) == count
-    log_loader_workers(pack := open_batch_stream(small("clip"), CPU, results))
-    assert pack.workers == LoaderWorkerPlan(0, "the pack is in memory")
-    assert not capsys.readouterr().err

@@ -3,11 +3,8 @@
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
-from bench.experiment.config import FIELDS
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.settings import renamed_with_settings
 from bench.measure.comparison_records import (
     select_comparable_experiment_records,
     select_comparison_records,
@@ -57,27 +54,6 @@ def test_page_and_terminal_have_the_same_figures() -> None:
         page, terminal = make(on_page), make(in_terminal)
         assert [row[1:] for row in page.all_rows] == [row[1:] for row in terminal.all_rows] != []
     assert {row["bound"] for row in step_phase_table(in_terminal).rows} == {"compute-bound"}
-
-
-def test_settings_that_all_experiments_have_stand_once_below_the_table() -> None:
-    records = []
-    for name in ("clip-tiny", "catlip-tiny"):
-        experiment = renamed_with_settings(EXPERIMENTS[name], ["batch_size=6", "image_size=32"])
-        records.append(replace(timed(name), experiment=experiment))
-    names = [record.experiment_name for record in records]
-    group = select_comparable_experiment_records(records, names)
-    table = with_note_on_setting_differences(throughput_table(group), group)
-    assert [row["experiment"] for row in table.rows] == ["clip-tiny", "catlip-tiny"]
-    assert "All experiments have batch_size=6, image_size=32." in table.note
-    assert [select_comparable_experiment_records(records[:1], names[:1]).short_label(names[0])] == [
-        "clip-tiny"
-    ]
-    mixed = [records[0], timed("catlip-tiny")]
-    labels = [mixed[0].experiment_name, "catlip-tiny"]
-    assert [
-        select_comparable_experiment_records(mixed, labels, FIELDS).short_label(name)
-        for name in labels
-    ] == labels
 
 
 CLIP_AND_CATLIP = """

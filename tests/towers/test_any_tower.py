@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from models.image_tower import build_image_tower
+from models.patch_map import compute_patch_feature_map
 
 WITH_CLASS_TOKEN = {"catlip-bench-tiny": 48, "test_vit": 32}  # sides of images
 

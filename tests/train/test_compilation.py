@@ -67,6 +67,7 @@ def work(results: Path, folder: Path) -> Found:
             stream.experiment = change(stream.experiment, sharding=group)
             found[group] = compiled_steps(stream) | {"eager": eager}
         dist.destroy_process_group()
+        torch._dynamo.reset()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(step, "GRAPHS_PER_IMAGE_SIZE", 1)
             stream = opened("clip", results, text_padding="bucketed")

@@ -10,10 +10,14 @@ import pytest
 from bench.console.console import DISAGREEMENT, USAGE
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.features.check.checks import check_paddings, check_resume, run_checks
-from bench.features.check.two_processes import compare_with_two_processes
+from bench.features.check.checks import (
+    check_loss_is_equal_for_all_paddings,
+    check_resumed_training_is_equal,
+    run_method_checks,
+)
+from bench.features.check.two_processes import check_two_processes_equal_one
 from bench.features.check.verb import SMALL_SETTINGS
-from bench.interfaces.extensions import load_extensions
+from bench.interfaces.extensions import load_features_and_extensions
 from bench.measure.method_checks import require_working_method, run_check
 from tests import remembering
 from tests.processes import answer, in_child
@@ -32,12 +36,15 @@ WORDS = {
 }
 # The check with data that a method fails, and words of its outcome.
 BROKEN: dict[str, tuple[Callable[[Experiment, Path], None], str]] = {
-    "mean_over_tokens": (check_paddings, "text_padding="),
-    "keeps_count": (check_resume, "after a resume"),
-    "moves_frozen": (check_resume, "steps change average, which no checkpoint holds"),
-    "not_finite": (compare_with_two_processes, "the loss is nan"),
-    "sum_of_batch": (compare_with_two_processes, "the mean loss of two processes is"),
-    "remembers_its_rank": (compare_with_two_processes, "leaves another buffer queue"),
+    "mean_over_tokens": (check_loss_is_equal_for_all_paddings, "text_padding="),
+    "keeps_count": (check_resumed_training_is_equal, "after a resume"),
+    "moves_frozen": (
+        check_resumed_training_is_equal,
+        "steps change average, which no checkpoint holds",
+    ),
+    "not_finite": (check_two_processes_equal_one, "the loss is nan"),
+    "sum_of_batch": (check_two_processes_equal_one, "the mean loss of two processes is"),
+    "remembers_its_rank": (check_two_processes_equal_one, "leaves another buffer queue"),
 }
 
 
@@ -47,7 +54,7 @@ def small_experiment(method: str) -> Experiment:
 
 def outcomes_of_broken_methods(results: Path) -> dict[str, str]:
     """Return the outcome of the check that each method fails."""
-    load_extensions([str(BROKEN_METHODS), remembering.__file__])
+    load_features_and_extensions([str(BROKEN_METHODS), remembering.__file__])
     outcomes = {
         name: run_check(partial(require_working_method, small_experiment(name))) for name in WORDS
     }
@@ -91,8 +98,8 @@ def test_a_failed_check_is_a_disagreement_and_ends_the_checks(
 
 def outcomes_of(path: Path, method: str, results: Path) -> dict[str, str]:
     """Return the outcomes of all checks of a method of an extension."""
-    load_extensions([str(path)])
-    return run_checks(small_experiment(method), results)
+    load_features_and_extensions([str(path)])
+    return run_method_checks(small_experiment(method), results)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,7 @@ from bench.__main__ import main
 from bench.cli.options import find_experiment_with_settings
 from bench.data.samples import open_samples
 from bench.data.subset import subset_rows
-from bench.experiment.fields import SampleSettings
-from bench.features.data_summary.page import render_summary_html
-from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
+from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN
 from bench.interfaces.data_source import SOURCES
 from bench.labels.subwords import get_clip_tokenizer
 from tests.data.listed import Listed, Lists
@@ -247,23 +245,6 @@ def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(
     opened = open_samples(experiment, tmp_path)
     usable = {opened.key(row) for row in subset_rows(experiment.input.subset, 0, opened.keys)}
     assert usable == {key for key, (_, text) in samples.items() if text is not None} - {"01"}
-
-
-def test_page_counts_broken_images_and_repeated_captions_and_names_remedies(tmp_path: Path) -> None:
-    text = "large dress"
-    samples = {f"{number:02}": (encode_image(make_image(number)), text) for number in range(12)}
-    samples["03"] = (b"\xff\xd8 no image", text)
-    files = members(samples) | {"05.txt": "caf\xe9".encode("latin1")}
-    summary = summarize_data(
-        SampleSettings(data=str(write_shard(tmp_path / "s.tar", files))), tmp_path, 20, 0
-    )
-    words = Document(render_summary_html(summary)).words()
-    assert "1 of 12 sampled images cannot be decoded" in words
-    assert "1 of 12 samples have a caption that is not UTF-8" in words
-    assert "Most of these captions are repeated" in words
-    warning = "words that are mostly adjectives: large.n.01 (a garment size for a large person). To"
-    assert words.count(warning) == 2  # below the answer, and below the table
-    assert words.count("label DATA --rule paper") == 2
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Heads that begin from pre-training: the rows they take, what they answer before any training, and after."""
 
 from collections.abc import Callable
-from statistics import fmean
 
 import numpy as np
 import pytest
@@ -12,9 +11,6 @@ from bench.interfaces.method import METHODS
 from bench.labels.subwords import SubwordEncoder
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import NearestSynsetFinder, hypernyms, synset_keys_of_class_name
-from bench.records.record import Record, TransferScores
-from bench.records.scores import AccuracyScore
-from bench.tables.formats import NBSP
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.train.build import build_untrained_tower
@@ -34,8 +30,7 @@ from bench.transfer.classification.transfer_init import (
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ArrayImageSource
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
-from bench.transfer.terminal_tables import make_transfer_tables
-from tests.small import circumstances, small
+from tests.small import small
 
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
 CPU = torch.device("cpu")
@@ -216,20 +211,3 @@ def test_copied_rows_classify_after_one_image_per_class(few_trainings: None) -> 
         (False, DRAWS),
         (True, 1),
     }
-    heads, shares = make_transfer_tables([recorded(scores)])
-    assert [row["protocol"] for row in heads.rows] == [
-        "random head",
-        "copied rows",
-        "copied rows, gain over random",
-    ]
-    value, low, high = heads.rows[0]["1"]
-    assert low <= value <= high
-    assert shares.rows[0][f"100{NBSP}%"] == (1.0, None, None)
-    assert heads.rows[2]["1"][0] == pytest.approx(
-        fmean(copied) - fmean(accuracy["transfer-init, random head", 1])
-    )
-
-
-def recorded(scores: list[AccuracyScore]) -> Record:
-    measured = TransferScores(subject="knows", images=1, budgets=(), scores=tuple(scores))
-    return Record(comparison="c", experiment=None, circumstances=circumstances(), measured=measured)
