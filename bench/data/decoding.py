@@ -17,7 +17,7 @@ from torch import Tensor
 T = TypeVar("T")
 Pixels = UInt8[Tensor, "3 height width"]
 JPEG_REDUCTIONS = (8, 4, 2)  # denominators of libjpeg's scaled decoding, the fastest first
-MAX_PIXELS = 25 * 10**6  # open_clip's limit; decoding takes up to 450 MiB (WebP)
+MAX_PIXELS = 25 * 10**6  # open_clip's limit; decoding takes up to 470 MiB (WebP)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 EMPTY = "no bytes"
 UNKNOWN_FORMAT = f"not {', '.join(FORMATS)}"
@@ -175,8 +175,9 @@ def _to_upright_rgb_pixels(image: Image.Image) -> Pixels:
     transpose = _upright_transposition(image)
     if transpose is not None:
         image = image.transpose(transpose)
-    pixels = np.array(_to_rgb_on_white(image))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    rgb = _to_rgb_on_white(image)
+    image.close()  # frees its pixels before the others are copied
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 
 
 def _is_plain_upright_jpeg(image: Image.Image) -> bool:
