@@ -12,6 +12,7 @@ from losses import Scalar
 from losses.chunks import consecutive_slices, loss_dtype
 
 TOKENS_AT_ONCE = 512  # 100 MB of logits in fp32 with CLIP's vocabulary
+GRADIENT_SCALE = 256.0  # in the forward, so that small gradients do not become 0 in fp16
 
 
 def summed_caption_loss(
@@ -64,7 +65,7 @@ class _CaptionCrossEntropy(torch.autograd.Function):
                 losses = F.cross_entropy(logits, token_ids[chunk], reduction="none")
                 chunk_loss = (losses * shares[chunk]).sum()
             if needs_grad:
-                chunk_loss.backward()  # type: ignore[no-untyped-call]
+                chunk_loss.backward(torch.full_like(chunk_loss, GRADIENT_SCALE))  # type: ignore[no-untyped-call]
                 grad_features[chunk] = inputs.grad  # type: ignore[assignment]
             loss += chunk_loss.detach()
         ctx.save_for_backward(grad_features, *[value.grad for value in head])
@@ -73,5 +74,6 @@ class _CaptionCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        grad_features, *grad_head = [saved * gradient for saved in ctx.saved_tensors]
+        factor = gradient / GRADIENT_SCALE
+        grad_features, *grad_head = [saved * factor for saved in ctx.saved_tensors]
         return grad_features, None, None, *grad_head, None

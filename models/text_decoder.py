@@ -140,14 +140,6 @@ class TextDecoder(nn.Module):
             tokens_before += count * width
         return torch.stack(summed_losses).sum() / len(ends)
 
-    def _are_predicted_in_parallel(
-        self, rows: Int[Tensor, " captions"]
-    ) -> Bool[Tensor, " captions"]:
-        """Return for rows of the batch whether their captions are predicted from the image alone."""
-        return torch.floor((rows + 1) * self.parallel_share) > torch.floor(
-            rows * self.parallel_share
-        )
-
     def _decode(
         self,
         patches: PatchTokens,
@@ -158,7 +150,8 @@ class TextDecoder(nn.Module):
         num_tokens = inputs.shape[1]
         mask = None
         if self.parallel_share > 0:
-            are_parallel = self._are_predicted_in_parallel(rows)
+            parallel_before = torch.floor(rows * self.parallel_share)
+            are_parallel = torch.floor((rows + 1) * self.parallel_share) > parallel_before
             inputs = inputs.masked_fill(are_parallel[:, None], self.mask_id)
             square = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=inputs.device)
             mask = square.tril() | are_parallel[:, None, None, None]

@@ -133,24 +133,27 @@ def test_logits_of_all_tokens_are_never_stored(monkeypatch: pytest.MonkeyPatch) 
     assert counted.peak_bytes / 4 < tokens * vocabulary / 3
 
 
-def test_loss_in_autocast_has_the_precision_of_its_products() -> None:
-    """Its gradients are scaled as a gradient scaler does."""
+@pytest.mark.parametrize(("dtype", "precision"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
+def test_loss_in_autocast_has_the_precision_of_its_products(
+    dtype: torch.dtype, precision: float
+) -> None:
+    """Of 5,000 tokens, most have a small probability."""
     gradients = []
     for is_enabled in (False, True):
         torch.manual_seed(0)
         leaves = [
             torch.randn(4, 30, 16, requires_grad=True),
-            torch.randn(50, 16, requires_grad=True),
-            torch.randn(50, requires_grad=True),
+            torch.randn(5000, 16, requires_grad=True),
+            torch.randn(5000, requires_grad=True),
         ]
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_enabled):
+        with torch.autocast("cpu", dtype, enabled=is_enabled):
             loss = losses.caption.summed_caption_loss(
                 *leaves, torch.zeros(4, 30, dtype=torch.int64), torch.tensor([30, 2, 9, 1])
             )
-        gradients.append([loss, *torch.autograd.grad(2**16 * loss, leaves)])
+        gradients.append([loss, *torch.autograd.grad(loss, leaves)])
     for exact, rounded in zip(*gradients, strict=True):
         assert rounded.dtype == torch.float32
-        assert 0 < (rounded - exact).norm() / exact.norm() < 2**-7
+        assert 0 < (rounded - exact).norm() / exact.norm() < 3 * precision
 
 
 @pytest.mark.parametrize("padding", ["bucketed", "longest"])

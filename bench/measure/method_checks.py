@@ -120,6 +120,4 @@ def _describe_error_and_its_line(error: BaseException) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if "site-packages" not in frame.filename
     ]
-    if not frames:
-        return reason
     return f"{reason} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"

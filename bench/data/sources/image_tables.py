@@ -31,7 +31,7 @@ class ImageTableLayout:
     text_columns: list[str]  # that may hold texts
     image_column: str  # of paths
     folder: Path  # to which these paths are relative
-    image_folders: list[Path]  # of the images that the first rows name
+    image_folders: set[Path]  # of the images that the first rows name; one at least exists
 
 
 class TablesOfImageFiles(IndexingSource):
@@ -53,7 +53,7 @@ class TablesOfImageFiles(IndexingSource):
     def fingerprint(self, path: Path, request: SampleRequest) -> str:
         """Return a text that changes with the table, and with the files beside the images of its first rows."""
         layout = read_image_table_layout(path, request.image_column)
-        times = [folder.stat().st_mtime_ns for folder in layout.image_folders]
+        times = [path.stat().st_mtime_ns for path in layout.image_folders if path.is_dir()]
         return f"{digest_file_excerpts(path)} {layout.folder} {max(times)}"
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
@@ -132,8 +132,7 @@ def read_image_table_layout(path: Path, image_column: str | None) -> ImageTableL
         folder = _find_image_folder(path, names)
         if folder is not None:
             image_folders = {(folder / name).parent for name in names}
-            existing = sorted(filter(Path.is_dir, image_folders))
-            return ImageTableLayout(columns, text_columns, column, folder, existing)
+            return ImageTableLayout(columns, text_columns, column, folder, image_folders)
         if names and not missing:
             missing = (
                 f"the images of its column {column!r}, such as {join_shortened_names(names[:1])}"

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +18,7 @@ from bench.measure.costs import (
     count_parameters_and_forward_flops,
     count_text_forward_flops,
 )
+from bench.tables.groups import group_by
 from bench.train.build import count_trained_parameters, open_batch_stream
 from models.heads import DualEncoder, TokenCounts
 from models.tower_blocks import get_all_tower_blocks
@@ -70,15 +70,15 @@ def count_text_flops_per_caption(
     method: Method, model: nn.Module, batches: Sequence[CaptionTokens]
 ) -> float:
     """Return the FLOPs of the text forward per caption, the mean over batches; equal shapes are counted once."""
-    flops_by_shapes: dict[Any, float] = {}
-    flops = []
-    for batch in batches:
-        shapes = (len(batch.lengths), *[ids.shape for ids in batch.groups])
-        if shapes not in flops_by_shapes:
-            flops_of_batch = count_text_forward_flops(method, model, batch.to(META))
-            flops_by_shapes[shapes] = flops_of_batch / len(batch.lengths)
-        flops.append(flops_by_shapes[shapes])
-    return fmean(flops)
+    by_shapes = group_by(
+        batches, lambda batch: (len(batch.lengths), *[ids.shape for ids in batch.groups])
+    )
+    total = 0.0
+    for equal_batches in by_shapes.values():
+        batch = equal_batches[0]
+        flops_of_batch = count_text_forward_flops(method, model, batch.to(META))
+        total += len(equal_batches) * flops_of_batch / len(batch.lengths)
+    return total / len(batches)
 
 
 def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
