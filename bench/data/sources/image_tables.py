@@ -54,7 +54,7 @@ class TablesOfImageFiles(IndexingSource):
         """Return a text that changes with the table, and with the files beside the images of its first rows."""
         layout = read_image_table_layout(path, request.image_column)
         times = [path.stat().st_mtime_ns for path in layout.image_folders if path.is_dir()]
-        return f"{digest_file_excerpts(path)} {layout.folder} {max(times)}"
+        return f"{digest_file_excerpts(path)} {layout.folder} {max(times, default=0)}"
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         layout = read_image_table_layout(path, builder.image_column)
