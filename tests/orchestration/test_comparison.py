@@ -99,6 +99,9 @@ def test_steady_speeds_give_an_equal_device_seconds_budget(tmp_path: Path) -> No
         ).training.warmup_images
         == 500
     )
+    tuned = change(EXPERIMENTS["clip-tiny"], warmup_images=16_000)  # a fifth
+    assert with_training_images_and_short_warmup(tuned, 40_000).training.warmup_images == 8_000
+    assert with_training_images_and_short_warmup(tuned, 80_000) == tuned
 
 
 @pytest.mark.parametrize("clip_rates", [[1000.0, 50.0, 990.0], [1000.0]])

@@ -9,8 +9,8 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import (
-    DataOptions,
     Json,
+    LabelOptions,
     Results,
     Root,
     Settings,
@@ -18,6 +18,7 @@ from bench.cli.options import (
     find_experiments_with_settings,
     print_results_and_get_exit_code,
 )
+from bench.cli.own_vocabulary import with_vocabularies_counted_into_files
 from bench.cli.train import parse_image_count
 from bench.cli.transfer import choose_single_label_tasks
 from bench.console.console import log
@@ -46,7 +47,7 @@ NOTE = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tune(DataOptions):
+class Tune(LabelOptions):
     """Search the settings of methods, with as many trials for each, on the validation parts of tasks.
 
     Trials differ in learning rate, weight decay, warm-up, and the fields for which the method declares values to try.
@@ -80,6 +81,8 @@ class Tune(DataOptions):
             names, [*self.settings, *self.format_data_settings()]
         )
         experiments = [change(experiment, caption_lengths=PACK_DATA) for experiment in named]
+        if self.count_vocabulary:
+            experiments = with_vocabularies_counted_into_files(experiments, self.results)
         all_trials = [draw_trials(experiment, self.trials) for experiment in experiments]
         require_runnable_and_prepare_data(self.results, experiments, will_train=True, tasks=tasks)
         require_validation_parts(self.results, root, tasks)
