@@ -100,10 +100,12 @@ def _list_costs(tower: TowerResults, clips: Sequence[TowerResults]) -> dict[str,
     """Return what names a tower, and the costs of both phases, by column; `clips` are CLIP's own rows."""
     first = tower.results[0]
     phase = first.second_phase
-    second_images = fmean(result.second_images for result in tower.results)
+    images: str | int = UNKNOWN
+    if first.pretraining_images is not None:
+        second_images = fmean(result.second_images for result in tower.results)
+        images = first.pretraining_images + round(second_images)
     total = tower.total_seconds
     costs = {
-        "images, both phases": _nan_if_none(first.pretraining_images) + second_images,
         "device seconds, image tower": tower.pretraining_seconds,
         "device seconds, second phase": tower.second_seconds,
         "device seconds, both phases": total,
@@ -121,6 +123,7 @@ def _list_costs(tower: TowerResults, clips: Sequence[TowerResults]) -> dict[str,
         "tower": first.tower,
         "text tower": f"LiT, loss of {phase.loss}" if phase else "trained with it",
         "seeds": len(tower.results),
+        "images, both phases": images,
         **{name: UNKNOWN if math.isnan(cost) else cost for name, cost in costs.items()},
         "device seconds against CLIP": comparison,
     }
