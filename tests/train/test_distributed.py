@@ -161,7 +161,7 @@ class AskedOfRank1(StopRequest):
     looks = 0
 
     @property
-    def code(self) -> int:
+    def exit_code(self) -> int:
         self.looks += 1
         return TERMINATED if self.looks > 2 and dist.get_rank() == 1 else 0
 

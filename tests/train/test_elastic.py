@@ -30,7 +30,7 @@ class StopsLater(StopRequest):
     looks = 0
 
     @property
-    def code(self) -> int:
+    def exit_code(self) -> int:
         self.looks += 1
         return TERMINATED if self.looks > 4 else 0
 
