@@ -138,7 +138,7 @@ def test_unusable_samples_are_counted_by_reason(tmp_path: Path) -> None:
         "no image": 1,
         "no caption": 4,
     }
-    assert (len(shards), shards.total) == (33, 38)
+    assert (len(shards), shards.total_with_unusable) == (33, 38)
     assert any("5 of 38 samples are skipped (" in note for note in shards.notes())
 
 

@@ -193,7 +193,7 @@ REFUSED = [
     ("c.tar", TAR[: 1024 * 40 + 100], "truncated; copy or download it again"),
     ("c.txt.gz", gzip.compress(b"a dog, \n" * 999)[:-9], "before the end-of-stream marker"),
     ("c.jsonl.gz", b"not compressed", "Not a gzipped file"),
-    ("c.csv", b'caption\n"a dog\na cat\n', "unexpected end of data"),
+    ("c.csv", b'caption\n"a dog\na cat\n', "a quotation mark is not closed"),
     ("c.jsonl", b"a dog\n", "its first line is no JSON object"),
     ("c.jsonl", b'{"caption": ' + b"[" * 100_000, "nested too deep"),
     ("c.csv", b"caption,caption\na,b\n", "2 columns are named 'caption': rename all but one"),
