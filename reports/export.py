@@ -19,9 +19,8 @@ class ExportMetricValues:
 
     # files or folders of records and of pytest-benchmark documents
     results: Annotated[Positional[tuple[Path, ...]], arg(metavar="PATH ...")]
-    out: Annotated[
-        Path, arg(metavar="FILE")
-    ]  # csv file to write: a row for each figure of each process
+    # csv file to write: a row for each figure of each process
+    out: Annotated[Path, arg(metavar="FILE")]
 
     def run(self) -> int:
         """Read the figures and write the file."""
@@ -39,7 +38,7 @@ def encode_metric_values_as_csv(metric_values: Sequence[MetricValue]) -> bytes:
 
 
 def _csv_row(metric_value: MetricValue) -> dict[str, object]:
-    """Return the row of an metric value by column; the name of its experiment lists the settings that differ."""
+    """Return the row of a metric value by column; the name of its experiment lists the settings that differ."""
     row: dict[str, object] = {
         "group": metric_value.benchmark.group,
         "name": metric_value.benchmark.name,

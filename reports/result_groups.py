@@ -56,9 +56,8 @@ class ComparableResults:
 
     comparisons: list[str] = field(default_factory=list)  # names
     records: list[Record] = field(default_factory=list)
-    _names: dict[Key, str] = field(
-        default_factory=dict
-    )  # of experiments, by `settings_of_page_row`
+    # Of experiments, by `settings_of_page_row`.
+    _names: dict[Key, str] = field(default_factory=dict)
     # As of `_rows_that_set_equal_seconds`, of the first comparison that has such rows.
     _rows_that_set_equal_seconds: set[Key] = field(default_factory=set)
 

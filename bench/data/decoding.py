@@ -195,9 +195,8 @@ def _to_rgb_on_white(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     rgba = image if image.mode == "RGBA" else image.convert("RGBA")
     rgb = Image.new("RGB", rgba.size, "white")
-    rgb.paste(
-        rgba, mask=rgba
-    )  # equal to `Image.alpha_composite`, which takes the memory of two images more
+    # Equal to `Image.alpha_composite`, which takes the memory of two images more.
+    rgb.paste(rgba, mask=rgba)
     return rgb
 
 

@@ -191,9 +191,8 @@ for _field in fields(Experiment):
         }
 FIELDS = tuple(FIELD_DECLARATIONS)  # names of the fields that every experiment has
 
-_METHOD_FIELDS: dict[
-    str, dict[str, FieldDeclaration]
-] = {}  # by method and name, of methods that declare any
+# By method and name, of methods that declare any.
+_METHOD_FIELDS: dict[str, dict[str, FieldDeclaration]] = {}
 
 
 def declare_method_fields(method: str, settings: type[SettingsGroup]) -> None:

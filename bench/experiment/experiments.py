@@ -97,9 +97,8 @@ class MethodChangesFromClip:
     method: str
     fields: Mapping[str, Any] = field(default_factory=dict)  # at every scale
     by_scale: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # further ones
-    tuning: Mapping[str, TuningOrigin] = field(
-        default_factory=dict
-    )  # by scale; the others are untuned
+    # By scale; the others are untuned.
+    tuning: Mapping[str, TuningOrigin] = field(default_factory=dict)
 
 
 SEARCHED = {

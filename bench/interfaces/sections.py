@@ -34,9 +34,8 @@ class ComparisonRecords:
     labels: dict[str, str]  # the name of an experiment in sentences and charts
     base: str | None  # the base of ratios
     incomparable: str | None  # the reason why speeds are not comparable
-    throughputs: tuple[
-        "ExperimentThroughput", ...
-    ]  # of the timed experiments, in the order of the page
+    # Of the timed experiments, in the order of the page.
+    throughputs: tuple["ExperimentThroughput", ...]
 
     @property
     def is_smoke_test(self) -> bool:
@@ -231,9 +230,8 @@ class PageContext:
     records: Sequence["Record"]  # all of the page
     # Of accuracies from the base, by experiment and budget.
     differences: Mapping[tuple[str, str], "JudgedAccuracyDifference"] = field(default_factory=dict)
-    joined_comparisons: Sequence[
-        str
-    ] = ()  # names of the comparisons in the sections, the newest first
+    # Names of the comparisons in the sections, the newest first.
+    joined_comparisons: Sequence[str] = ()
     results: str = DEFAULT_RESULTS  # the folder of the records, as commands name it
     incomparable_results: Sequence[IncomparableResults] = ()
     folder_records: Sequence["Record"] = ()  # all of the folder, also those of other comparisons

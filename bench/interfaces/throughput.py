@@ -17,9 +17,8 @@ class ExperimentThroughput:
     images_per_second: float  # the median of the rounds
     interval: ValueWithInterval | None  # of the geometric mean of the runs; None under two runs
     ratio: RateRatio | None  # of images per second to the base; None for the base itself
-    ratio_of_all: (
-        RateRatio | None
-    )  # the same over all windows, also those that other work disturbed
+    # The same over all windows, also those that other work disturbed.
+    ratio_of_all: RateRatio | None
     forward_backward: RateRatio | None  # the same of forward and backward alone
     flop_ratio: float | None  # the FLOP-predicted ratio
     figures: dict[str, float | None]  # medians over the runs of `derive_run_metrics`

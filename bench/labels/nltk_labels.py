@@ -28,7 +28,7 @@ class NltkLabeller:
         """Take the synsets of the labels, and a tagger or None for NLTK's; ValueError names what must be installed."""
         self._vocabulary = vocabulary
         with refuse_missing_nltk("labels=nltk", f"wordnet punkt_tab {TAGGER_WEIGHTS}"):
-            from nltk.tokenize_clean_text import word_tokenize
+            from nltk.tokenize import word_tokenize
 
             self._tagger = tagger or load_nltk_tagger()
             self._tokenize = word_tokenize
@@ -82,12 +82,13 @@ def refuse_missing_nltk(feature: str, nltk_data: str) -> Iterator[None]:
     """Raise ValueError with the remedy where the block finds that NLTK or some of its data is not installed."""
     try:
         yield
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "nltk":
+            raise
         raise ValueError(f"{feature} needs NLTK: pip install -e '.[paper]'") from error
     except LookupError as error:
-        if (
-            type(error) is not LookupError
-        ):  # a KeyError or IndexError is a fault, NLTK raises the base class
+        # NLTK raises the base class; a KeyError or an IndexError is a fault.
+        if type(error) is not LookupError:
             raise
         remedy = f"python -m nltk.downloader {nltk_data}"
         raise ValueError(

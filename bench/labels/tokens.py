@@ -1,7 +1,7 @@
 """Tokens of a caption as the released code computes them with the `word_tokenize` of NLTK 3.10.
 
 The rules for words are the rules of the Penn Treebank and some of NLTK's own. Each rule inserts spaces around a word,
-and the last step splits at white space. Source: NLTK (Apache-2.0), `nltk/tokenize_clean_text/destructive.py`, after
+and the last step splits at white space. Source: NLTK (Apache-2.0), `nltk/tokenize/destructive.py`, after
 Robert MacIntyre's sed script of 1995.
 
 Sentence boundaries are Punkt's for lower-case English, equal to NLTK's `sent_tokenize`. Algorithm: Kiss and Strunk

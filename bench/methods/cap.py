@@ -84,7 +84,6 @@ class Cap(Method):
     def text_inputs(
         self, model: "Captioner", images: "Images", captions: "CaptionTokens"
     ) -> tuple[Any, ...]:
-        groups_ends_and_permutation = captions.text_tower_inputs[
-            :3
-        ]  # no positions: one caption to a row
+        # No positions: one caption to a row.
+        groups_ends_and_permutation = captions.text_tower_inputs[:3]
         return model.tower.compute_patch_tokens(images), *groups_ends_and_permutation

@@ -34,9 +34,8 @@ class ForwardBackwardFlops(NamedTuple):
 def count_step_matmul_flops(compute_loss: Callable[[], Tensor]) -> ForwardBackwardFlops:
     """Return the FLOPs of a loss, whose tensors are on the `meta` device, and of its backward."""
     without_backward = 0
-    counts_at_start: list[
-        tuple[int, int]
-    ] = []  # both counts, of each module that is being computed
+    # Both counts, of each module that is being computed.
+    counts_at_start: list[tuple[int, int]] = []
 
     def start(*_: object) -> None:
         counts_at_start.append((counter.get_total_flops(), without_backward))

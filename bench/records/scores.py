@@ -41,9 +41,8 @@ class AccuracyScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     # Of a label-fraction curve: share of the training images that are labelled.
     label_share: Share | None = None
     draw: Count = 0  # number of the random draw of the labelled images
-    training: TaskTrainingSettings | None = (
-        None  # None: nothing but a head on frozen features was trained
-    )
+    # None: nothing but a head on frozen features was trained.
+    training: TaskTrainingSettings | None = None
 
     @property
     def accuracy(self) -> float:
@@ -61,7 +60,7 @@ class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     num_test: Count
     baseline: float | None  # the same figure for what knows nothing; None: not measured
     draw: Count = 0
-    training: TaskTrainingSettings | None = None  # None: as for a score
+    training: TaskTrainingSettings | None = None  # None: nothing but a head was trained
 
 
 def describe_task_trainings(scores: Iterable[AccuracyScore | MetricScore]) -> str:

@@ -57,9 +57,8 @@ ACCEPTED_TOWERS = (
     f"open_clip or timm, or {REFERENCE_TOWER_EXTRA}"
 )
 REFERENCE_TOWER_TIMM_NAME = "tf_efficientnet_lite0"
-REFERENCE_TOWER_WEIGHTS = Path(
-    "models", "efficientnet-lite0-57934424.pth"
-)  # in the package's folder
+# In the package's folder.
+REFERENCE_TOWER_WEIGHTS = Path("models", "efficientnet-lite0-57934424.pth")
 NUM_CLASSIFIER_TENSORS = 2  # at the end of the file: weight and bias of the classifier
 
 

@@ -27,9 +27,8 @@ class LossCurve:
     seed: int
     part: str  # TRUNK, or the name of the cool-down
     points: Sequence[MeanLossPoint]
-    trunk_point: (
-        MeanLossPoint | None
-    )  # from which a cool-down branches off; None: it is a trunk, or there is none
+    # From which a cool-down branches off; None: it is a trunk, or there is none.
+    trunk_point: MeanLossPoint | None
 
     @property
     def is_before_cooldowns(self) -> bool:

@@ -147,6 +147,9 @@ def test_the_pages_of_the_command_line_say_what_the_parsers_accept() -> None:
         if (DOCS / path).is_file()
     }
     assert kept == expected, "write them with: python -m tests.cli.test_cli_page"
+    for text in kept.values():  # none is a field's name, or the help of another option
+        meanings = re.findall(r"^- `.*?`: (.*?)(?: \(required\))?$", text, re.MULTILINE)
+        assert len({words for words in meanings if " " in words}) == len(meanings)
     assert {f"cli/{path.name}" for path in (DOCS / "cli").iterdir()} == {*expected} - {"cli.md"}
 
 

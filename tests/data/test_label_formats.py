@@ -93,7 +93,6 @@ def test_labels_by_nltk_are_refused_without_it_with_the_command_that_installs_it
     for module in [name for name in sys.modules if name.partition(".")[0] == "nltk"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "nltk", None)
-    monkeypatch.setitem(sys.modules, "nltk.tokenize", None)
     with pytest.raises(ValueError, match=r"labels=nltk needs NLTK: pip install -e '\.\[paper\]'$"):
         _require_model_and_files(small("catlip", labels="nltk", head_rows=800))
 

@@ -36,11 +36,13 @@ def missing() -> str | None:
     """Return why the oracle cannot be asked here, if so."""
     try:
         from nltk.corpus import wordnet
-        from nltk.tokenize_clean_text import word_tokenize
+        from nltk.tokenize import word_tokenize
 
         wordnet.synset("dog.n.01")
         word_tokenize("a dog")
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != "nltk":
+            raise
         return "nltk is in the extra `oracle`"
     except LookupError:
         return "NLTK's data is not laid: see tests/labels/oracle.py"
@@ -48,7 +50,7 @@ def missing() -> str | None:
 
 
 def words(caption: str) -> list[str]:
-    from nltk.tokenize_clean_text import word_tokenize
+    from nltk.tokenize import word_tokenize
 
     return word_tokenize(clean_caption_as_released(caption))
 

@@ -85,9 +85,8 @@ class DataSummary:
     notes: Sequence[str]  # of the source
     images: Sequence[InspectedImage]
     captions: Sequence[FieldCaptions]
-    pictures: Sequence[
-        EmbeddedPicture
-    ]  # the first of the images, with their captions of all fields
+    # The first of the images, with their captions of all fields.
+    pictures: Sequence[EmbeddedPicture]
 
     @property
     def total(self) -> int:

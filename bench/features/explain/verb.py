@@ -37,9 +37,8 @@ class ExplainRatio:
     shows the ratio of each cause beside its FLOP-predicted ratio.
     """
 
-    name: Positional[
-        ExperimentName
-    ]  # experiment whose speed is explained: the end of the ladder (see `list`)
+    # experiment whose speed is explained: the end of the ladder (see `list`)
+    name: Positional[ExperimentName]
     baseline: ExperimentName  # experiment that it is compared with: the beginning of the ladder
     # further causes: fields with the values that they have at the beginning of the ladder, such as attention=plain
     factors: Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE ...")] = ()

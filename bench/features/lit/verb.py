@@ -61,9 +61,8 @@ class LockedImageTuning:
     # device seconds of both phases together, in place of --images: the second phase takes what the tower's training,
     # if its cost is known, has left of them
     total_seconds: Annotated[float | None, arg(metavar="S")] = None
-    price: float | None = (
-        None  # price of one device-hour, in any currency; the price of both phases is then shown
-    )
+    # price of one device-hour, in any currency; the price of both phases is then shown
+    price: float | None = None
     # text with {} in place of a class's name; repeatable, and the features of all are averaged; default: CLIP's 80
     # templates for ImageNet
     templates: Annotated[Repeated, arg(name="template", metavar="TEXT")] = ()

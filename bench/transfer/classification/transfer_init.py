@@ -74,9 +74,8 @@ class ChosenLearningRate(NamedTuple):
 class LabelSubsetOfEveryDraw(NamedTuple):
     """The labelled images that heads are trained on, in every draw."""
 
-    score_fields: dict[
-        str, Any
-    ]  # of `AccuracyScore`: the number of labels per class, or their share
+    # Of `AccuracyScore`: the number of labels per class, or their share.
+    score_fields: dict[str, Any]
     train_rows: RowsOfDraws
     validation_rows: RowsOfDraws
 
