@@ -28,7 +28,7 @@ COARSEST_SCALE = LEVEL_SCALES[-1] / 2  # of the level that only proposals use
 ANCHOR_RATIOS = (0.5, 1.0, 2.0)  # of the anchors' sides
 ANCHOR_SIDE = 8  # side of a level's anchors, in positions of the level: 32 px at a stride of 4
 CANONICAL_SIDE = 14  # side, in patches, of a region that is pooled from the level of the patch map
-FINEST_LEVEL = 2  # the pooling's number of the finest level: log2 of its stride
+FINEST_LEVEL = 2  # the pooling's number of the finest level; its distance to OWN_LEVEL matters
 OWN_LEVEL = 4  # the pooling's number of the patch map's level
 BOX_POOL_SIDE = 7  # side of a pooled region
 MASK_POOL_SIDE = 14
@@ -94,7 +94,8 @@ class SimplePyramid(nn.Module):
     """Map normalised images to maps of 4, 2, 1 and 1/2 times a tower's patch map, and 1/4 for proposals alone.
 
     Source: Li et al. 2022, "Exploring plain vision transformer backbones for object detection" (arXiv 2203.16527),
-    section 3 and appendix A.2: deconvolutions of stride 2 or pooling, then convolutions of 1 x 1 and 3 x 3, all normed.
+    section 3 and appendix A.2: deconvolutions of stride 2 or pooling, then convolutions of 1 x 1 and 3 x 3, each
+    normed. Between two deconvolutions are a norm and GELU.
     """
 
     def __init__(self, tower: ImageTower, channels: int) -> None:

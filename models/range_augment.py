@@ -42,7 +42,9 @@ class AugmentationOperation(NamedTuple):
     apply: Callable[[Images, Magnitudes], Images]
     low_end: Bounds  # between which the low end of the range stays
     high_end: Bounds
-    initial: tuple[float, float]  # initial parameters of the low and the high end
+    initial: tuple[
+        float, float
+    ]  # parameters of the low and the high end before training, of which ends are sigmoids
 
 
 OPERATIONS = {
@@ -54,6 +56,9 @@ OPERATIONS = {
 
 class RangeAugment(nn.Module):
     """Applies each operation to a random half of the images, with magnitudes drawn uniformly from its range.
+
+    The half is rounded down, to one image at least. Operations follow each other in a random order, without clamping
+    between them.
 
     The ends of the ranges are parameters, trained by the loss of the model and by `losses.psnr.psnr_loss`.
     `steps_taken` is the number of updates so far, which sets the target of that loss.

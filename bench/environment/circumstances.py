@@ -28,7 +28,7 @@ class RunCircumstances(
 ):
     """The machine, software, time and commit of a run, as stored in its record."""
 
-    # Description; runs are compared only on equal machines with equal settings of the GPU.
+    # GPU, CPU, memory and system; runs are compared only on equal machines with equal settings of the GPU.
     machine: str
     device: str  # "cpu" or "cuda"
     threads: Annotated[int, msgspec.Meta(ge=1)]
@@ -37,7 +37,7 @@ class RunCircumstances(
     packages: Texts
     commit: str  # of this project at the start, as `describe_current_commit` returns it
     started_at: str  # UTC, ISO 8601, before the run
-    # Number that shared each batch; `threads` is per process.
+    # Number of processes among which each batch was divided; `threads` is per process.
     processes: Annotated[int, msgspec.Meta(ge=1)] = 1
     # Driver, power limit, ECC, MIG and clocks of the GPU (bench/environment/gpu_settings.py); None: NVML does not tell.
     # "TF32": what fp32 computes in it (bench/environment/tf32.py).

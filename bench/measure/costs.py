@@ -158,7 +158,7 @@ def _mean_flops_of_packed_batches(
     """Count packed batches as they are, once for each number of rows; return the mean over the batches."""
     texts_by_num_rows = group_by(texts, lambda text: len(text.groups[0]))
     weighted_flops = [
-        (len(texts), count_with(texts[-1].to(META))) for texts in texts_by_num_rows.values()
+        (len(group), count_with(group[0].to(META))) for group in texts_by_num_rows.values()
     ]
     return _weighted_mean_flops(weighted_flops)
 
@@ -177,16 +177,18 @@ def _mean_flops_over_caption_widths(
         num_captions += text.num_rows_by_width
     widest = max(num_captions)
     first = _flops_to_array(count_with(make_meta_captions(batch_size, widest)))
-    slope = curvature = np.zeros_like(first)
+    first_difference = second_difference = np.zeros_like(first)
     if len(num_captions) > 1:
         second = _flops_to_array(count_with(make_meta_captions(batch_size, widest - 1)))
         third = _flops_to_array(count_with(make_meta_captions(batch_size, widest - 2)))
-        slope = second - first
-        curvature = third - 2 * second + first
+        first_difference = second - first
+        second_difference = third - 2 * second + first
     total = np.zeros_like(first)
     for width, count in num_captions.items():
         n = widest - width
-        total += count * (first + n * slope + n * (n - 1) // 2 * curvature)
+        # Newton's formula.
+        flops = first + n * first_difference + n * (n - 1) // 2 * second_difference
+        total += count * flops
     return _array_to_flops(total // num_captions.total())
 
 
@@ -204,7 +206,10 @@ def count_text_forward_flops(method: Method, model: Any, captions: CaptionTokens
 def _mean_image_forward_flops(
     image: ImageSettings, batch_sizes: Mapping[int, int], *, last_block_computes_patches: bool
 ) -> int:
-    """Count a forward of one image, the mean over batches of each side in pixels; `batch_sizes` are by side."""
+    """Count a forward of one image, the mean over the images of equally many batches of each side.
+
+    `batch_sizes` are by side in pixels.
+    """
     flops_by_side = _image_forward_flops_by_side(image, last_block_computes_patches)
     total_flops = sum(number * flops_by_side[side] for side, number in batch_sizes.items())
     return total_flops // sum(batch_sizes.values())

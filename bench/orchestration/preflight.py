@@ -33,7 +33,7 @@ from bench.labels.vocabulary import explain_vocabulary_mismatch
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import require_multi_process_support
-from bench.records.record import Failure, Record, Speed, list_comparison_names
+from bench.records.record import Failure, Record, list_comparison_names
 
 get_model_settings = attrgetter(*map(dotted_field_name, field_names_with_role("model")))
 # Fields in which the records of a resumed comparison may differ from its experiments.
@@ -56,8 +56,10 @@ def require_runnable_and_prepare_data(
     """
     require_comparable_experiments(experiments, may_differ)
     if will_train:
-        for mismatch in filter(None, map(explain_vocabulary_mismatch, experiments)):
-            raise ValueError(mismatch)
+        for experiment in experiments:
+            mismatch = explain_vocabulary_mismatch(experiment)
+            if mismatch:
+                raise ValueError(mismatch)
     results = results.resolve()
     require_runnable_experiments(results, experiments, reads_data=reads_data)
     if not all(TASKS[task].layout for task in tasks):
@@ -86,7 +88,8 @@ def resume_comparison_and_remove_failures(
     """Resume the newest comparison of a purpose, or the named one, and remove its records of failures.
 
     Its records may also be of the experiments in `also_accepted`. Raises ValueError if there is none, or if its records
-    are of other experiments, another commit, other extensions or another GPU.
+    are of other experiments, another commit or other extensions, or timed on another device, or with other settings of
+    the GPU.
     """
     results = results.resolve()
     name = name or latest_comparison_name(results, purpose)
@@ -159,11 +162,14 @@ def _reason_not_resumable(record: Record, accepted: Iterable[Experiment]) -> str
         return f"was begun at commit {where.commit}, this is {describe_current_commit()}"
     if where.extensions != LOADED_EXTENSIONS:
         return "was begun with other extensions, or other source of them"
-    if isinstance(record.measured, Speed) and has_gpu():
-        for setting, value in read_gpu_settings(get_first_gpu_nvml_handle()).items():
-            recorded = where.gpu.get(setting, value)
-            if recorded != value:
-                return f"has runs on a GPU with {setting} {recorded}, not {value}"
+    if record.measured.is_timed:
+        settings: dict[str, str | None] = {"device": "cpu"}
+        if has_gpu():
+            settings = {"device": "cuda", **read_gpu_settings(get_first_gpu_nvml_handle())}
+        recorded = {"device": where.device, **where.gpu}
+        for setting, value in settings.items():
+            if recorded.get(setting, value) != value:
+                return f"has runs with {setting} {recorded[setting]}, not {value}"
     return None
 
 

@@ -143,7 +143,7 @@ def log_and_describe_failure(error: Exception) -> str:
     """Return the reason of a failed run in one line, and log the traceback; of a UserError it is not logged."""
     if isinstance(error, UserError):
         return format_error_on_one_line(error)
-    for line in traceback.format_exc().splitlines():
+    for line in "".join(traceback.format_exception(error)).splitlines():
         log(line)
     return format_error_on_one_line(f"{type(error).__name__}: {error}")
 

@@ -33,7 +33,8 @@ from bench.records.scores import AccuracyScore, Count, MetricScore, Share
 FORMAT = 5  # raise it when a field changes its name or its meaning
 OTHER_FORMAT_REMEDY = "measure again, or read it at the commit that it names"
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
-MAX_STEM_LENGTH = 190  # characters of a record's file name; suffixes and names of locks make it longer, to 255 at most
+# Characters of a record's file name; a digest, suffixes and names of locks make it longer, to 255 at most.
+MAX_STEM_LENGTH = 190
 MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
 TOWER_KEY = "model.classification.vit.mode"  # of CoreNet's files: the size of the tower
 # What a field of a record can be; reading refuses anything else.
@@ -76,9 +77,8 @@ class StepFlops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     text_forward: Count
     forward: Count  # towers, projections, head and loss
     step: PositiveCount  # forward and backward, with what it computes again
-    teacher_forward: Count = (
-        0  # part of the forward that no backward follows, also of other frozen encoders
-    )
+    # Part of the forward that no backward follows, also of other frozen encoders.
+    teacher_forward: Count = 0
 
 
 class RunOnSamples(RecordContent, frozen=True, kw_only=True):
@@ -98,6 +98,8 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
 
     The device is idle at both ends of a window. Of several processes the seconds are rank 0's.
     """
+
+    is_timed = True
 
     round: Count
     warmup_seconds: NonNegative  # with the heating
@@ -138,13 +140,19 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     rank_window_seconds: tuple[Durations, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a figure that some windows lack."""
+        """Raise ValueError for a figure that some windows or steps lack."""
         number = len(self.window_seconds)
         for name in ("window_images", "window_core_waits", "window_throttled_percent"):
             if len(getattr(self, name)) not in (0, number):
                 raise ValueError(f"{name} must be of all {number} windows")
         if any(len(seconds) != number for seconds in self.rank_window_seconds):
             raise ValueError(f"rank_window_seconds must be of all {number} windows")
+        step_counts = {*map(len, self.phase_seconds.values())}
+        step_counts |= {len(self.phase_images), len(self.phase_core_waits)} - {0}
+        if len(step_counts) > 1:
+            raise ValueError(
+                "phase_seconds, phase_images and phase_core_waits must be of equal steps"
+            )
 
     @property
     def processes(self) -> int:
@@ -174,6 +182,8 @@ class Memory(RecordContent, frozen=True, kw_only=True, tag="memory"):
 
 class ReleasedRun(RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
     """A timed run of the authors' released training loop with their configuration file: its windows and losses."""
+
+    is_timed = True
 
     repository: str
     commit: str  # of the checkout, "-dirty" if its files differ; "unknown": it is no git repository
@@ -270,6 +280,8 @@ class FigureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class MeasuredFigures(RecordContent, frozen=True, kw_only=True, tag="figures"):
     """The figures of one measurement of an extension, with all that is needed to show them without the extension."""
+
+    is_timed = True
 
     measurement: str  # its name
     title: str
@@ -370,7 +382,10 @@ def read_record(path: Path) -> Record:
 
 
 def read_records(results: Path, comparison: str = "*") -> list[Record]:
-    """Read a folder's records (of one comparison), in the order of their file names; a damaged one is a ValueError."""
+    """Read a folder's records (of one comparison), in the order of their file names.
+
+    Raises ValueError for a damaged record of a known kind. A damaged one of an unknown kind is no record.
+    """
     return [
         read_record(path)
         for path in list_record_files(results)

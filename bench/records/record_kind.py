@@ -9,6 +9,7 @@ class AnyRecordContent:
     """Marker base of the contents of records: of a `RecordContent`, or of a content whose kind is not known here."""
 
     __slots__ = ()
+    is_timed: ClassVar[bool] = False  # whether figures depend on the device and its settings
 
 
 class RecordContent(

@@ -41,7 +41,7 @@ def read_tower_provenance(path: Path) -> TowerProvenance:
 
 
 def is_catlip_bench_tower(path: Path) -> bool:
-    """Return whether a file is a tower that this project trained."""
+    """Return whether a file is a tower that this project trained; ValueError for a damaged .safetensors file."""
     return (
         path.suffix == ".safetensors"
         and path.is_file()
@@ -81,13 +81,14 @@ def find_latest_towers(results: Path, experiment_name: str) -> list[Path]:
     """
     paths = [*results.glob("*.tower.*.safetensors"), *results.glob("*/*.tower.*.safetensors")]
     newest_by_name: dict[str, dict[int, list[Path]]] = {}  # then by seed
-    for path in sorted(paths, key=attrgetter("name")):  # the name begins with the time
+    paths.sort(key=lambda path: (comparison_name_from_filename(path), path))
+    for path in paths:  # the oldest first: the name begins with the time
         experiment = read_tower_provenance(path).experiment
         newest_by_seed = newest_by_name.setdefault(experiment.name, {})
         newest = newest_by_seed.setdefault(experiment.seed, [])
-        comparison = comparison_name_from_filename(path)
-        if newest and comparison_name_from_filename(newest[0]) != comparison:
-            newest.clear()  # they are of an earlier training
+        comparison = path.with_name(comparison_name_from_filename(path))
+        if newest and newest[0].with_name(comparison_name_from_filename(newest[0])) != comparison:
+            newest.clear()  # they are of an earlier training, or of one in another folder
         newest.append(path)
     names = set(newest_by_name)
     if experiment_name in names:

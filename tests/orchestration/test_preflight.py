@@ -39,9 +39,16 @@ def test_subset_of_every_experiment_on_the_same_data_is_checked(tmp_path: Path) 
         require_runnable_and_prepare_data(tmp_path / "results", [part, whole], may_differ=FIELDS)
 
 
-@pytest.mark.parametrize(("driver", "is_refused"), [("580.1", False), ("570.2", True)])
-def test_rounds_of_another_driver_are_not_continued(
-    driver: str, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("device", "driver", "reason"),
+    [
+        ("cuda", "580.1", ""),
+        ("cuda", "570.2", r"driver 580\.1, not 570\.2"),
+        ("cpu", "580.1", "device cpu, not cuda"),
+    ],
+)
+def test_rounds_of_another_device_or_driver_are_not_continued(
+    device: str, driver: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A card of another UUID with equal settings is accepted: the page names its rounds."""
     experiment = EXPERIMENTS["clip-tiny"]
@@ -49,6 +56,7 @@ def test_rounds_of_another_driver_are_not_continued(
     where = replace(
         record.circumstances,
         commit=describe_current_commit(),
+        device=device,
         gpu={"driver": "580.1"},
         gpu_uuid="another",
     )
@@ -57,15 +65,13 @@ def test_rounds_of_another_driver_are_not_continued(
     monkeypatch.setattr(preflight, "count_usable_gpus", lambda: 1)
     monkeypatch.setattr(preflight, "read_gpu_settings", lambda _: {"driver": driver})
     monkeypatch.setattr(preflight, "get_first_gpu_nvml_handle", lambda: None)
-    if not is_refused:
+    if not reason:
         assert (
             len(resume_comparison_and_remove_failures(tmp_path, "measure", [experiment]).records())
             == 1
         )
         return
-    with pytest.raises(
-        ValueError, match=r"driver 580\.1, not 570\.2: begin a new comparison without --resume"
-    ):
+    with pytest.raises(ValueError, match=f"{reason}: begin a new comparison without --resume"):
         resume_comparison_and_remove_failures(tmp_path, "measure", [experiment])
 
 

@@ -1,4 +1,4 @@
-"""The checks of a method, on a batch of 8 images of the pack."""
+"""The checks of a method, on the first batches of an experiment."""
 
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,7 @@ def check_loss_is_equal_for_all_paddings(experiment: Experiment, results: Path) 
     method = get_method(experiment.method)
     if not method.runs_text_model_on_captions(experiment):
         return
+    require_method_accepts(experiment)
     losses: dict[str, Tensor] = {}
     for padding in get_args(TextPadding):
         padded = change(experiment, text_padding=padding)
@@ -68,20 +69,18 @@ def check_loss_is_equal_for_all_paddings(experiment: Experiment, results: Path) 
 
 
 def check_resumed_training_is_equal(experiment: Experiment, results: Path) -> None:
-    """Check that a training which is resumed before its last step has the weights of one that was not."""
+    """Check that a training which is resumed before its last step has the weights and buffers of one that was not."""
     whole = build_run(experiment, results)
     resumed = build_run(experiment, results)
     rate = experiment.optimizer.learning_rate
-    for k in range(STEPS):
-        if k == STEPS - 1:
-            state = copy_state_to_cpu(collect_state(whole))
-            load_state(resumed, state)
-            name = _name_of_first_difference(whole.model, resumed.model)
-            if name:
-                raise CheckError(
-                    f"steps change {name}, which no checkpoint holds: make it a buffer"
-                )
+    for k in range(STEPS - 1):
         whole.step(whole.stream.batch(k), rate)
+    state = copy_state_to_cpu(collect_state(whole))
+    load_state(resumed, state)
+    name = _name_of_first_difference(whole.model, resumed.model)
+    if name:
+        raise CheckError(f"steps change {name}, which no checkpoint holds: make it a buffer")
+    whole.step(whole.stream.batch(STEPS - 1), rate)
     load_state(resumed, state)  # again, for the random numbers of the last step
     resumed.step(resumed.stream.batch(STEPS - 1), rate)
     name = _name_of_first_difference(whole.model, resumed.model)
@@ -90,9 +89,11 @@ def check_resumed_training_is_equal(experiment: Experiment, results: Path) -> No
 
 
 def _name_of_first_difference(model: nn.Module, other: nn.Module) -> str:
-    """Return the name of the first weight or buffer in which two models differ; empty if none."""
+    """Return the name of the first weight or buffer in which two models differ; empty if none. NaN is a CheckError."""
     weights = other.state_dict()
     for name, value in model.state_dict().items():
+        if value.isnan().any():
+            raise CheckError(f"{name} is nan after a training step")
         if not torch.equal(value, weights[name]):
             return name
     return ""

@@ -136,9 +136,8 @@ def read_coco_detection_task(root: Path, _cache: Path) -> DetectionTask:
 
     Polygons of fewer than three corners are left out. Raises ValueError for missing or contradictory files.
     """
-    import_pycocotools_module(
-        "mask"
-    )  # a missing pycocotools is reported before the large files are read
+    # A missing pycocotools is reported before the large files are read.
+    import_pycocotools_module("mask")
     train, test = _read_splits(root, AnnotationsFileWithMasks)
     train = _leave_out_empty_boxes(train)
     test = _leave_out_empty_boxes(test)
@@ -157,18 +156,21 @@ def _leave_out_empty_boxes(split: CocoSplit) -> CocoSplit:
 
 
 def _read_splits(root: Path, file_type: type[AnnotationsFile]) -> tuple[CocoSplit, CocoSplit]:
-    """Read `train` and `val`; ValueError where they have other categories."""
-    train = _read_split(root, "train", file_type)
-    val = _read_split(root, "val", file_type)
+    """Read `train` and the `val` of its year; ValueError for several years, or where they have other categories."""
+    pattern = root / "annotations" / "instances_train*.json"
+    files = sorted(pattern.parent.glob(pattern.name)) or [pattern]
+    if len(files) > 1:
+        raise ValueError(f"{pattern} must be one file, got {len(files)}: keep one year")
+    train = _read_split(root, files[0], file_type)
+    val_name = files[0].name.replace("train", "val")
+    val = _read_split(root, pattern.with_name(val_name), file_type)
     if train.classes != val.classes:
         raise ValueError(f"{root}: train and val have other categories")
     return train, val
 
 
-def _read_split(root: Path, split: str, file_type: type[AnnotationsFile]) -> CocoSplit:
+def _read_split(root: Path, file: Path, file_type: type[AnnotationsFile]) -> CocoSplit:
     """Read the annotations file of a split, and check that its images are there."""
-    pattern = root / "annotations" / f"instances_{split}*.json"
-    file = min(pattern.parent.glob(pattern.name), default=pattern)
     require_path_of_layout(root, file, COCO_LAYOUT)
     folder = root / file.stem.removeprefix("instances_")
     require_path_of_layout(root, folder, COCO_LAYOUT)

@@ -84,14 +84,11 @@ class DetectionRecipe:
 
     side: int  # of the square that images are resized to, in pixels
     heads: DetectionHeadSizes
-    trainings: Mapping[int, DenseTrainingRecipe]  # by the smallest width of their towers, ascending
+    trainings: Mapping[int, DenseTrainingRecipe]  # by the smallest width of their towers
 
     def choose_training_for_width(self, width: int) -> DenseTrainingRecipe:
         """Return the training settings for a tower of this width, which is the length of its features."""
-        trainings = [
-            training for min_width, training in self.trainings.items() if min_width <= width
-        ]
-        return trainings[-1]
+        return self.trainings[max(min_width for min_width in self.trainings if min_width <= width)]
 
 
 # CatLIP's recipes for ViT-B, ViT-L and ViT-H, whose 25 or 20 epochs repeat each image four times; without RangeAugment,
@@ -137,6 +134,7 @@ def score_detection(extractor: FeatureExtractor, task: DetectionTask) -> list[Me
 
     The baseline, 0, detects nothing.
     """
+    import_pycocotools_module("mask")  # a missing one is reported before the training
     assert extractor.tower is not None
     tower = extractor.tower.to(extractor.device)
     training = task.recipe.choose_training_for_width(tower.width)

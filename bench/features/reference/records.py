@@ -8,6 +8,8 @@ from bench.records.scores import Count
 class ReferenceRun(RecordContent, frozen=True, kw_only=True, tag="reference"):
     """One side of a comparison with other people's training code: a run of theirs or of ours."""
 
+    is_timed = True
+
     side: str
     round: Count
     window_seconds: Durations

@@ -128,9 +128,9 @@ def _train_superclass_checkout(
 
 
 def pad_superclass_captions(stream: BatchStream[LabelPairs], batch_number: int) -> CaptionTokens:
-    """Return the captions of a batch as SuperClass's released code reads them.
+    """Return the distinct token ids of each caption of a batch, with start and end token, padded to the context.
 
-    They are token ids with start and end token, padded to the context.
+    SuperClass's released code reads all token ids, but its loss depends on their presence alone.
     """
     experiment = stream.experiment
     labels = stream.target(batch_number)

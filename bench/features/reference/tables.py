@@ -46,7 +46,7 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
 
 
 def _speed_columns(rates: Mapping[str, RateByRound], base: str) -> dict[str, dict[str, Any]]:
-    """Return the cells on images/s by column and name; `rates` are images/s of runs, `base` is a name of them."""
+    """Return each name's cells on images/s by column; the cells of ratios are empty where `base` has no runs."""
     ratios = {}
     if base in rates:
         others = {name: runs for name, runs in rates.items() if name != base}
@@ -63,7 +63,10 @@ def _speed_columns(rates: Mapping[str, RateByRound], base: str) -> dict[str, dic
 
 
 def loss_comparison_table(records: Sequence[Record]) -> Table:
-    """Return the table that says whether the losses of each other side equal ours, in the first round."""
+    """Return the table that says whether the losses of each other side equal ours, in the first round.
+
+    It says nothing where our first round failed.
+    """
     losses = {}
     bound = 0.0
     for record in records:
@@ -76,12 +79,16 @@ def loss_comparison_table(records: Sequence[Record]) -> Table:
     for side, their_losses in losses.items():
         steps = WARMUP_STEPS if side == OPEN_CLIP_BUCKETED else STEPS_COMPARED
         theirs = their_losses[:steps]
-        difference = _largest_relative_difference(theirs, our_losses[:steps])
+        difference = None
+        equal = None
+        if our_losses:
+            difference = _largest_relative_difference(theirs, our_losses[:steps])
+            equal = "yes" if difference <= bound else "no"
         row = {
             "reference": side,
             "steps": len(theirs),
             "largest difference, relative": difference,
-            "equal": "yes" if difference <= bound else "no",
+            "equal": equal,
             "mean": fmean(their_losses),
             "mean of ours": fmean(our_losses) if our_losses else None,
         }
@@ -90,8 +97,8 @@ def loss_comparison_table(records: Sequence[Record]) -> Table:
 
 
 def _largest_relative_difference(theirs: Sequence[float], ours: Sequence[float]) -> float:
-    """Return the largest difference of two lists of losses, relative to theirs; infinity if they cannot be compared."""
-    if not ours or len(ours) != len(theirs):
+    """Return the largest difference of two lists of losses, relative to theirs; infinity if their lengths differ."""
+    if len(ours) != len(theirs):
         return float("inf")
     differences = np.subtract(theirs, ours) / theirs
     return float(np.abs(differences).max())

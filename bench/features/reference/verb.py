@@ -18,6 +18,7 @@ from bench.cli.options import (
 )
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.options import ROUNDS_RANGE, require_option_in_range
+from bench.environment.circumstances import describe_current_commit
 from bench.experiment.config import FIELDS, Experiment
 from bench.features.reference import (
     OPEN_CLIP_CHECKOUT_SIDES,
@@ -31,6 +32,7 @@ from bench.features.reference.experiments import (
     reference_experiment,
     released_experiments_by_file,
 )
+from bench.features.reference.records import ReferenceRun
 from bench.features.reference.tables import (
     loss_comparison_table,
     reference_speed_table,
@@ -40,6 +42,7 @@ from bench.orchestration import preflight
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runs import FunctionRun
 from bench.orchestration.scope import default_num_rounds
+from bench.records.record import ReleasedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class CompareWithReference:
             else preflight.begin_comparison
         )
         comparison = start(self.results, "reference", experiments)
+        self._require_equal_checkouts(comparison)
         num_rounds = self.rounds or default_num_rounds(on_gpu=comparison.on_gpu)
         for round_ in range(num_rounds):
             runs = self._new_runs_of_round(comparison, experiments_by_title, round_)
@@ -178,6 +182,17 @@ class CompareWithReference:
             if not (self.checkout / file).is_file():
                 raise ValueError(
                     f"{self.checkout} has no {file}: --checkout needs a `git clone {repository.url}`"
+                )
+
+    def _require_equal_checkouts(self, comparison: Comparison) -> None:
+        """Raise ValueError for a resumed comparison with runs of another commit of CHECKOUT."""
+        commit = describe_current_commit(self.checkout) if self.checkout else ""
+        for record in comparison.records():
+            run = record.measured
+            if isinstance(run, ReferenceRun | ReleasedRun) and run.commit != commit:
+                raise ValueError(
+                    f"{comparison.name} has runs beside another commit of --checkout: begin a new comparison without "
+                    "--resume"
                 )
 
     def _require_valid_options(self) -> None:

@@ -140,11 +140,12 @@ def test_labels_are_the_classes_of_the_annotations(tmp_path: Path) -> None:
     [
         ("annotations/instances_train2017.json", "annotations/instances_train*.json is not there"),
         ("val2017", "val2017 is not there"),
+        ("annotations/instances_val2017.json", "instances_val2017.json is not there"),
     ],
 )
 def test_missing_coco_file_error_shows_the_layout(tmp_path: Path, lost: str, text: str) -> None:
     path = coco_tree(tmp_path) / lost
-    path.rename(path.with_name("elsewhere"))
+    path.rename(path.with_name("instances_val2014.json"))  # of another year
     with pytest.raises(ValueError, match="expected are annotations/instances_train") as error:
         read_coco_multi_label_task(tmp_path, tmp_path / "cache")
     assert text in str(error.value)
