@@ -29,7 +29,7 @@ IGNORE_REPEATS_SECONDS = 5.0  # torchrun forwards a signal at once
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of this process; return 0 or an exit code of `bench.console.console`."""
-    stop = StopHandler()
+    stop = FirstSignalHandler()
     previous_handlers = {}
     for number in EXIT_CODE_BY_SIGNAL:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -83,8 +83,8 @@ def log_unexpected_error(error: BaseException) -> int:
     return UNEXPECTED
 
 
-class StopHandler:
-    """Handles a signal: raises `Stopped` with its exit code.
+class FirstSignalHandler:
+    """Handles signals: raises `Stopped` with the exit code of the first.
 
     Signals of the next seconds do nothing, so that the command can wait for a training that saves its state: SLURM
     signals every process of a job step, and torchrun forwards the signal. Later ones, and any after the command has

@@ -106,7 +106,7 @@ class SimplePyramid(nn.Module):
         self.levels = nn.ModuleList()
         for scale in LEVEL_SCALES:
             scaled_width = round(width / max(1, scale))
-            layers = _build_scaling_layers(width, scale) + _build_normed_convolutions(
+            layers = _build_scaling_layers(width, scale) + _build_normed_1x1_and_3x3(
                 scaled_width, channels
             )
             self.levels.append(nn.Sequential(*layers))
@@ -190,11 +190,11 @@ def _build_scaling_layers(width: int, scale: float) -> list[nn.Module]:
     return [nn.MaxPool2d(2)] if scale < 1 else layers
 
 
-def _build_normed_convolutions(width: int, channels: int) -> list[nn.Module]:
-    """Return convolutions of 1 x 1 and 3 x 3 from `width` to `channels` channels, each followed by a layer norm."""
+def _build_normed_1x1_and_3x3(in_channels: int, out_channels: int) -> list[nn.Module]:
+    """Return convolutions of 1 x 1 and 3 x 3, each followed by a layer norm, without activations."""
     return [
-        nn.Conv2d(width, channels, 1, bias=False),
-        LayerNorm2d(channels, eps=NORM_EPS),
-        nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-        LayerNorm2d(channels, eps=NORM_EPS),
+        nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        LayerNorm2d(out_channels, eps=NORM_EPS),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+        LayerNorm2d(out_channels, eps=NORM_EPS),
     ]

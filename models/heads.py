@@ -79,7 +79,7 @@ class DualEncoder(ProjectedImageTower):
         return self.project(features), F.normalize(text_features, dim=-1)
 
 
-class Classifier(nn.Module):
+class ImageClassifier(nn.Module):
     """Image tower and a head that gives a logit for each label."""
 
     def __init__(self, tower: ImageTower, head: nn.Module) -> None:
@@ -106,13 +106,18 @@ class TokenCounts(nn.Module):
     @torch.no_grad()
     def add_batch(
         self,
-        token_ids: Int[Tensor, " positives"],
+        distinct_token_ids: Int[Tensor, " positives"],
         num_images: int,
         group: dist.ProcessGroup | None = None,
     ) -> None:
-        """Count a batch, summed over the ranks of a group; `token_ids` are the distinct tokens of image after image."""
+        """Count a batch, summed over the ranks of a group.
+
+        `distinct_token_ids` are of image after image, without repeats in an image. `num_images` is this rank's.
+        """
         batch_counts = torch.zeros_like(self.images_with_token, dtype=torch.float32)
-        batch_counts.index_add_(0, token_ids, torch.ones_like(token_ids, dtype=torch.float32))
+        batch_counts.index_add_(
+            0, distinct_token_ids, torch.ones_like(distinct_token_ids, dtype=torch.float32)
+        )
         if group is not None:
             dist.all_reduce(batch_counts, group=group)
             num_images *= dist.get_world_size(group)
@@ -131,7 +136,7 @@ def build_token_head(width: int, num_tokens: int) -> nn.Module:
     return nn.Sequential(nn.LayerNorm(width), linear)
 
 
-class TokenClassifier(Classifier):
+class TokenClassifier(ImageClassifier):
     """A classifier over subword tokens, with the tokens' counts."""
 
     def __init__(self, tower: ImageTower, num_tokens: int) -> None:

@@ -60,14 +60,14 @@ def get_feature_map_channels_and_patch_size(tower: ImageTower) -> tuple[int, int
     return channels, side // rows
 
 
-def copy_resized_tower(tower: ImageTower, image_size: int) -> ImageTower:
-    """Return a copy of a tower for images of `image_size` pixels, rounded to a multiple of its patch size.
+def copy_resized_tower(tower: ImageTower, nearest_image_size: int) -> ImageTower:
+    """Return a copy of a tower for images of `nearest_image_size` pixels, rounded to a multiple of its patch size.
 
     Position embeddings are resampled by the code of the tower's own library, as when its weights are loaded at that
     size (`resample_position_embeddings`). ValueError for a tower that accepts its own size alone.
     """
     _, patch = get_feature_map_channels_and_patch_size(tower)
-    rows = max(1, round(image_size / patch))
+    rows = max(1, round(nearest_image_size / patch))
     size = rows * patch
     wrapped_trunk = copy.deepcopy(tower.trunk)
     trunk = unwrap_timm_trunk(wrapped_trunk)

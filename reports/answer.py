@@ -11,7 +11,7 @@ from bench.interfaces.catalog import describe_out_of_domain_scoring, is_pack_tas
 from bench.interfaces.sections import (
     Block,
     BlockGroup,
-    ComparisonRecords,
+    ComparisonView,
     PageContext,
     Paragraph,
     WarningBox,
@@ -115,7 +115,7 @@ def answer_sentences(page: PageContext, scores: FullLabelScores) -> list[Markup]
     return sentences or [Markup("No speed was measured in this comparison.")]
 
 
-def _speed_sentence(comparison: ComparisonRecords, row: ExperimentThroughput) -> Markup:
+def _speed_sentence(comparison: ComparisonView, row: ExperimentThroughput) -> Markup:
     return SPEED.format(
         lead=comparison.short_label(row.experiment),
         rate=format_rate(row.images_per_second),
@@ -139,7 +139,7 @@ def answer_blocks(
     data = sorted({experiment.input.data for experiment in comparison.experiments.values()})
     notes = [
         describe_disturbed_windows(comparison.records, comparison.experiments),
-        _describe_disturbed_steps(comparison),
+        _say_whether_ratio_includes_disturbed_steps(comparison),
         _describe_untested_conditions(comparison),
         describe_out_of_domain_scoring(scores.tasks, data) if scores else "",
         SAMPLES if sample_flaw_table(comparison.records).all_rows else "",
@@ -159,7 +159,7 @@ def answer_blocks(
 
 
 def _first_chart_and_figures(
-    comparison: ComparisonRecords, scores: FullLabelScores, figures: Table | None
+    comparison: ComparisonView, scores: FullLabelScores, figures: Table | None
 ) -> BlockGroup:
     """Return the chart of the first task and the table of figures, as far as there are such."""
     blocks = list[Block]()
@@ -185,7 +185,7 @@ def _describe_how_to_add_seeds(page: PageContext, scores: FullLabelScores) -> Ma
     )
 
 
-def speed_and_accuracy_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
+def speed_and_accuracy_table(comparison: ComparisonView, scores: FullLabelScores) -> Table:
     """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
     base = comparison.short_label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
@@ -210,7 +210,7 @@ def speed_and_accuracy_table(comparison: ComparisonRecords, scores: FullLabelSco
     return Table.of_rows("The answer in figures", columns, rows)
 
 
-def _lead_throughput(comparison: ComparisonRecords) -> ExperimentThroughput | None:
+def _lead_throughput(comparison: ComparisonView) -> ExperimentThroughput | None:
     """Return the speed of the experiment whose ratio the answer begins with; None without a ratio."""
     rows = {}
     for row in comparison.throughputs:
@@ -221,7 +221,7 @@ def _lead_throughput(comparison: ComparisonRecords) -> ExperimentThroughput | No
     return rows[choose_lead_experiment(comparison, list(rows))]
 
 
-def _lead_ratio_sentence(comparison: ComparisonRecords) -> Markup | None:
+def _lead_ratio_sentence(comparison: ComparisonView) -> Markup | None:
     """Report the ratio of the experiment that the answer begins with; None without a ratio."""
     row = _lead_throughput(comparison)
     if row is None or row.ratio is None:
@@ -248,7 +248,7 @@ def _describe_interval(ratio: RateRatio) -> str:
     return "one run each: no interval"
 
 
-def _describe_disturbed_steps(comparison: ComparisonRecords) -> str:
+def _say_whether_ratio_includes_disturbed_steps(comparison: ComparisonView) -> str:
     """Say whether the ratio of the answer includes disturbed steps; empty where nothing was disturbed."""
     row = _lead_throughput(comparison)
     if row is None or row.ratio is None or row.ratio_of_all is None:
@@ -261,7 +261,7 @@ def _describe_disturbed_steps(comparison: ComparisonRecords) -> str:
     return WITHOUT_DISTURBED.format(format_ratio(row.ratio_of_all.value))
 
 
-def _describe_untested_conditions(comparison: ComparisonRecords) -> str:
+def _describe_untested_conditions(comparison: ComparisonView) -> str:
     """Say that the answer does not show other machines, sizes, trainings and tasks than the records have."""
     machines = dict.fromkeys(record.circumstances.machine_and_gpu for record in comparison.records)
     towers = set[str]()
@@ -279,7 +279,7 @@ def _describe_untested_conditions(comparison: ComparisonRecords) -> str:
     return text
 
 
-def _describe_adjective_labels(comparison: ComparisonRecords) -> str:
+def _describe_adjective_labels(comparison: ComparisonView) -> str:
     """Name the frequent labels whose words are mostly adjectives; empty if there are none."""
     labels = dict[str, None]()
     for record in comparison.records:
@@ -288,7 +288,7 @@ def _describe_adjective_labels(comparison: ComparisonRecords) -> str:
     return format_adjective_warning(labels)
 
 
-def _build_warnings(comparison: ComparisonRecords) -> list[Markup]:
+def _build_warnings(comparison: ComparisonView) -> list[Markup]:
     """Return the warnings on ratios that are not shown, on MFUs that differ, and on failed runs."""
     warnings = []
     seen = describe_leaked_test_images(comparison)
@@ -314,7 +314,7 @@ def _build_warnings(comparison: ComparisonRecords) -> list[Markup]:
 
 
 def _ratio_and_mfu_cells(
-    comparison: ComparisonRecords, row: ExperimentThroughput | None
+    comparison: ComparisonView, row: ExperimentThroughput | None
 ) -> list[Cell]:
     """Return the measured ratio, the FLOP-predicted ratio and the MFU."""
     if row is None:

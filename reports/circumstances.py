@@ -9,7 +9,7 @@ from bench.experiment.fields import PACK_DATA
 from bench.interfaces.method import find_method_text
 from bench.interfaces.sections import (
     Block,
-    ComparisonRecords,
+    ComparisonView,
     DefinitionList,
     FoldOutBlock,
     Heading,
@@ -87,7 +87,7 @@ ENVIRONMENT = PageSection("environment", "Environment", "Environment", _build_ci
 
 
 def _differing_and_equal_blocks(
-    comparison: ComparisonRecords, texts_by_experiment: Mapping[str, TextByName], noun: str
+    comparison: ComparisonView, texts_by_experiment: Mapping[str, TextByName], noun: str
 ) -> list[Block]:
     """Return a table of what differs between experiments, and the rest, which is equal; `noun` names a row."""
     names = dict[str, None]()
@@ -112,7 +112,7 @@ def _differing_and_equal_blocks(
     return blocks
 
 
-def methods_table(comparison: ComparisonRecords) -> Table:
+def methods_table(comparison: ComparisonView) -> Table:
     """Show the targets, the loss and the parameters of each method."""
     columns = [
         *Column.all_left_aligned("experiment", "targets", "loss"),

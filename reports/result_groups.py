@@ -239,11 +239,11 @@ def _split_missing_and_superseded(
     """Return the records whose runs the page lacks, and those of runs that it has with other figures."""
     known = set[Key]()
     for record in page:
-        known.update(_identity_keys(record))
+        known.update(_repetition_keys(record))
     added = []
     superseded = []
     for record in records:
-        if known.isdisjoint(_identity_keys(record)):
+        if known.isdisjoint(_repetition_keys(record)):
             added.append(record)
         elif all(record.measured != shown.measured for shown in page):
             superseded.append(record)
@@ -258,8 +258,8 @@ def _is_result(record: Record) -> bool:
     return not is_reference and not isinstance(measured, (Failure, Memory))
 
 
-def _identity_keys(record: Record) -> Iterator[Key]:
-    """Yield what identifies the results of a record; a record that shares a key with another one repeats its run."""
+def _repetition_keys(record: Record) -> Iterator[Key]:
+    """Yield keys; a record that shares one with a record of the page repeats its run. All timed records share one."""
     experiment = record.experiment
     seed = None if experiment is None else experiment.seed
     match record.measured:

@@ -15,7 +15,7 @@ from bench.profilers.counters import (
     count_matmul_flops,
 )
 from bench.train.build import build_tower_from_settings
-from models.heads import Classifier, DualEncoderClassifier, ProjectedImageTower
+from models.heads import DualEncoderClassifier, ImageClassifier, ProjectedImageTower
 from models.open_clip_blocks import ClassTokenOnlyBlock
 from models.text_tower import build_open_clip_text_tower
 
@@ -28,7 +28,7 @@ def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[
     """
     _, model = build_tower_and_model_on_meta(change(experiment, image_sizes=()))
     flops = _mean_image_flops(experiment)
-    if isinstance(model, Classifier | DualEncoderClassifier):
+    if isinstance(model, ImageClassifier | DualEncoderClassifier):
         features = torch.empty(1, model.tower.width, device=META)
         flops += count_matmul_flops(lambda: model.head(features))
     if isinstance(model, ProjectedImageTower):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bench.interfaces.extensions import Extension
 from bench.interfaces.method import Method
 from losses.collectives import all_gather
-from models.heads import Classifier
+from models.heads import ImageClassifier
 
 WIDTH = 8
 QUEUED = 48  # features
@@ -24,7 +24,7 @@ class Remembering(Method):
     reads_rows_and_step = True
 
     def build_model(self, tower: Any, _: Any) -> nn.Module:
-        model = Classifier(tower, nn.Linear(tower.width, WIDTH))
+        model = ImageClassifier(tower, nn.Linear(tower.width, WIDTH))
         model.register_buffer("queue", torch.randn(QUEUED, WIDTH))
         model.register_buffer("memory", torch.randn(REMEMBERED, WIDTH))
         return model

@@ -12,7 +12,7 @@ import pynvml
 from bench.environment.cores import CGROUP_QUOTA, count_available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
 from bench.environment.gpus import count_usable_gpus
-from bench.environment.requirements import locate_compiler_requirements, locate_gpu_requirements
+from bench.environment.requirements import check_driver_and_triton, locate_compiler_requirements
 from bench.orchestration.preflight import has_gpu
 from bench.profilers.nvml import SLOWDOWNS, get_throttle_mask
 from bench.tables.formats import GIB, format_count_with_noun
@@ -106,10 +106,10 @@ def check_tools(results: Path) -> Iterator[MachineFinding]:
     """Check what torch.compile and loader workers need, and the disk."""
     tools = [*locate_compiler_requirements()]
     if has_gpu():
-        tools += locate_gpu_requirements()
+        tools += check_driver_and_triton()
     for tool in tools:
         yield _make_finding(
-            tool.name, tool.path or "none", is_flaw=not tool.path, advice=tool.remedy
+            tool.name, tool.location or "none", is_flaw=not tool.location, advice=tool.remedy
         )
     folder = results.resolve()
     while not folder.exists():

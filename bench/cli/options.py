@@ -147,7 +147,9 @@ class LabelOptions(DataOptions):
     vocabulary: VocabularyFile = None
     count_vocabulary: Annotated[
         bool,
-        arg(help="first count the labels from the captions of --data, in place of --vocabulary"),
+        arg(
+            help="first count the labels of the captions of --data, or else of the pack, in place of --vocabulary"
+        ),
     ] = False
 
     def format_data_settings(self) -> list[str]:

@@ -118,7 +118,7 @@ class TrainAndScoreTower(LabelOptions):
             curves=(),
         )
         try:
-            checkpoint = self._find_checkpoint(experiment, out)
+            checkpoint = self._find_resumable_checkpoint(experiment, out)
             with lock_training_folder(out):
                 (out / REQUEUE_FILE).unlink(missing_ok=True)
                 if self.count_vocabulary and checkpoint is None:
@@ -150,10 +150,13 @@ class TrainAndScoreTower(LabelOptions):
             )
         return with_training_images_and_short_warmup(experiment, images)
 
-    def _find_checkpoint(
+    def _find_resumable_checkpoint(
         self, experiment: Experiment, out: Path
     ) -> tuple[Path, CheckpointMetadata] | None:
-        """Return the newest checkpoint in OUT with its metadata; ValueError if it must not be resumed."""
+        """Return the newest checkpoint in OUT with its metadata, or None.
+
+        Raises ValueError if there is one without --resume, or if it is of another training.
+        """
         folder = out / "checkpoints"
         with lock_training_folder(folder) if folder.is_dir() else nullcontext():
             if not list_checkpoints_newest_first(folder):

@@ -80,7 +80,10 @@ class StopRequest:
 
 @contextmanager
 def handle_stop_signals() -> Iterator[StopRequest]:
-    """Handle the signals of `EXIT_CODE_BY_SIGNAL` by a `StopRequest` while the block runs."""
+    """Note the signals of `EXIT_CODE_BY_SIGNAL` in a `StopRequest` while the block runs.
+
+    Until its `can_save` is set, a signal ends the process at once.
+    """
     stop = StopRequest()
     before = {number: signal.signal(number, stop.handle_signal) for number in EXIT_CODE_BY_SIGNAL}
     try:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from bench.experiment.config import join_shortened_names, look_up
+from bench.experiment.config import join_first_names_shortened, look_up
 
 CAPTION_COLUMNS = (
     "caption",
@@ -142,6 +142,7 @@ def find_image_byte_column(schema: pa.Schema, requested_column: str | None) -> s
         return known
     if len(columns) != 1:
         raise ValueError(
-            f"no column named image holds bytes (there are {join_shortened_names(schema.names)}): name one with --image"
+            f"no column named image holds bytes (there are {join_first_names_shortened(schema.names)}): name one with "
+            "--image"
         )
     return columns[0]

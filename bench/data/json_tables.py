@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.data.text_tables import Row, TextTable, decode_json_object, decode_utf8_with_replacement
+from bench.data.text_tables import Row, TextTable, decode_json_object, decode_utf8_without_bom
 from bench.environment.files import decode_json, read_bytes_unless_larger
 
 SEPARATORS = re.compile(r"[\s,]*")
@@ -38,7 +38,7 @@ class CocoCaptionFile(msgspec.Struct):
 
 def open_json_table(path: Path) -> TextTable:
     """Read a JSON list of objects, or COCO's captions, as rows; ValueError for any other file."""
-    text = decode_utf8_with_replacement(read_bytes_unless_larger(path)).strip()
+    text = decode_utf8_without_bom(read_bytes_unless_larger(path)).strip()
     rows = _iterate_json_list_objects(text)
     if not text.startswith("["):
         rows = iter(_read_coco_caption_rows(path, path.stat().st_mtime_ns))

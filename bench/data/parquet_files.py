@@ -28,7 +28,7 @@ open_parquet = partial(
 )
 
 
-class ParquetReader:
+class SequentialParquetReader:
     """An open Parquet file, read from start to end."""
 
     def __init__(self, path: Path, file: pq.ParquetFile) -> None:

@@ -35,8 +35,8 @@ from bench.environment.files import (
     prefix_errors,
     read_bytes_unless_larger,
 )
-from bench.experiment.config import join_shortened_names
-from bench.interfaces.data_source import DataSource, SampleRequest, Samples
+from bench.experiment.config import join_first_names_shortened
+from bench.interfaces.data_source import DataSource, SampleFieldsRequest, Samples
 
 INDEX_FORMAT = 10  # raise it when the same file gives another index
 COLUMNS = (
@@ -50,7 +50,7 @@ TOO_LARGE = f"image larger than {MAX_BYTES // 2**20} MiB"
 ImagePlaceColumns = tuple[tuple[str, pa.DataType], ...]  # names and types
 
 
-def image_suffixes(request: SampleRequest) -> tuple[str, ...]:
+def image_suffixes(request: SampleFieldsRequest) -> tuple[str, ...]:
     """Return the suffixes of the files that are read as images, or as embeddings in their place."""
     if request.image_column is not None:
         return (request.image_column.lower(),)
@@ -69,7 +69,7 @@ class IndexSummary(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class IndexBuilder:
     """Writes the usable samples of files into an index, and counts the others by what they lack."""
 
-    def __init__(self, request: SampleRequest, schema: pa.Schema, writer: Any) -> None:
+    def __init__(self, request: SampleFieldsRequest, schema: pa.Schema, writer: Any) -> None:
         self.image_column = request.image_column
         self.suffixes = image_suffixes(request)
         self.needs_captions = request.needs_captions
@@ -204,7 +204,7 @@ class IndexedSamples(Samples):
 
     @property
     def caption_field(self) -> str:
-        return join_shortened_names(list(self.summary.fields.samples))
+        return join_first_names_shortened(list(self.summary.fields.samples))
 
     def notes(self) -> list[str]:
         """Return the notes of all sources, which captions are read, and how many are not UTF-8."""
@@ -234,11 +234,11 @@ class IndexingSource(DataSource):
         """Return the files or folders from which an index is made, after any conversion of the data's files."""
         return self.files(data)
 
-    def fingerprint(self, path: Path, _request: SampleRequest) -> str:
+    def fingerprint(self, path: Path, _request: SampleFieldsRequest) -> str:
         """Return a text that changes when the index of a file has to be made again."""
         return f"{path.name} {digest_file_excerpts(path)}"
 
-    def open(self, data: str, request: SampleRequest) -> IndexedSamples:
+    def open(self, data: str, request: SampleFieldsRequest) -> IndexedSamples:
         """Index the files unless they are indexed, and open their samples; ValueError names a damaged file."""
         paths = self.prepare_files_to_index(data, request.cache)
         contents = f"{image_suffixes(request)} {request.needs_captions}"
@@ -254,7 +254,7 @@ class IndexingSource(DataSource):
             samples.summary.fields.require_fields(request.captions)
         return samples
 
-    def write_index(self, paths: Sequence[Path], index: Path, request: SampleRequest) -> None:
+    def write_index(self, paths: Sequence[Path], index: Path, request: SampleFieldsRequest) -> None:
         """Read files and write their index; ValueError names a file that cannot be read."""
         schema = pa.schema([*COLUMNS, *self.samples.place_columns])
         with atomic_write(index) as temporary, pa.ipc.new_file(temporary, schema) as writer:

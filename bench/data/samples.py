@@ -19,7 +19,7 @@ from bench.experiment.fields import SEEN_CONCEPTS, SampleSettings, TargetSetting
 from bench.interfaces.data_source import (
     SOURCES,
     DataSource,
-    SampleRequest,
+    SampleFieldsRequest,
     Samples,
     format_counts,
 )
@@ -60,7 +60,7 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
     A method that reads no captions sees the same images as the others, or all images where the others are refused.
     """
     inputs = experiment.input
-    request = SampleRequest(
+    request = SampleFieldsRequest(
         cache=cache,
         captions=parse_caption_choice(inputs.caption),
         image_column=inputs.image_column,
@@ -74,7 +74,7 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
     return _open_samples_if_most_are_usable(inputs.data, request)
 
 
-def _open_samples_if_most_are_usable(data: str, request: SampleRequest) -> Samples:
+def _open_samples_if_most_are_usable(data: str, request: SampleFieldsRequest) -> Samples:
     """Open samples; ValueError if none or too few can be used."""
     samples = open_source_samples(data, request)
     lacking = sum(samples.skipped.values())
@@ -89,7 +89,7 @@ def _open_samples_if_most_are_usable(data: str, request: SampleRequest) -> Sampl
     return samples
 
 
-def open_source_samples(data: str, request: SampleRequest) -> Samples:
+def open_source_samples(data: str, request: SampleFieldsRequest) -> Samples:
     """Open the samples of data by the source that reads them.
 
     ValueError if none can be used, if two samples of an extension have one key, or for an option that the source does

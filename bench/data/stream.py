@@ -178,7 +178,7 @@ class PackStream(BatchStream[T]):
         self._keys = [images.keys[row] for row in rows]
 
     def load_batch_parts(self, k: int) -> tuple[int, T]:
-        return k, self.target(k)
+        return k, self.target(k)  # images are made on the device from the batch number
 
     def make_batch(self, loaded: tuple[int, T]) -> Batch[T]:
         k, target = loaded

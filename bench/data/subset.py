@@ -19,7 +19,7 @@ from bench.data.paths import UNREADABLE
 from bench.data.text_tables import open_text_table
 from bench.environment.files import atomic_write, prefix_errors
 from bench.environment.seeds import SUBSET, derive_seed
-from bench.experiment.config import join_shortened_names
+from bench.experiment.config import join_first_names_shortened
 from bench.experiment.fields import RANDOM_SUBSET, SEEN_CONCEPTS
 
 Keys: TypeAlias = Sequence[str] | pa.ChunkedArray
@@ -74,7 +74,7 @@ def _read_key_file_of_known_keys(subset: str, keys: Keys) -> list[str]:
     is_unknown = pc.invert(_is_in(listed, keys))
     unknown = _to_array(listed).filter(is_unknown)
     if len(unknown):
-        example = join_shortened_names([unknown[0].as_py()])
+        example = join_first_names_shortened([unknown[0].as_py()])
         raise ValueError(
             f"{subset}: no sample has {len(unknown):,} of its {len(listed):,} keys, such as {example}"
         )
@@ -91,7 +91,7 @@ def read_key_file(path: Path) -> list[str]:
         column = find_first_known_column(table.columns, KEY_COLUMNS)
         if column is None:
             expected = " or ".join(KEY_COLUMNS)
-            columns = join_shortened_names(table.columns) or "none"
+            columns = join_first_names_shortened(table.columns) or "none"
             raise ValueError(f"expected keys in a column named {expected} (there are {columns})")
         keys = {row.get(column) for row in table.rows}
         if not keys or not keys.isdisjoint((None, "")):

@@ -11,7 +11,7 @@ from io import BufferedIOBase
 from typing import IO, Any, NoReturn, cast
 
 from bench.data.columns import CAPTION_SUFFIXES, EMBEDDING_SUFFIXES, IMAGE_SUFFIXES
-from bench.data.text_tables import MAX_LINE_BYTES, decode_json_object, decode_utf8_with_replacement
+from bench.data.text_tables import MAX_LINE_BYTES, decode_json_object, decode_utf8_without_bom
 
 MAX_OTHER_BYTES = 2**13  # of a member that may be a text, by a suffix that is not known
 BLOCK_BYTES = tarfile.BLOCKSIZE
@@ -35,13 +35,15 @@ class SampleMember:
 MembersBySuffix = dict[str, SampleMember]
 
 
-def find_image_member(members: MembersBySuffix, suffixes: Sequence[str]) -> SampleMember | None:
+def find_image_member(
+    members: MembersBySuffix, preferred_suffixes: Sequence[str]
+) -> SampleMember | None:
     """Return a sample's image: the member with the first of the suffixes, else one with a compound one (image.jpg)."""
-    for suffix in suffixes:
+    for suffix in preferred_suffixes:
         if suffix in members:
             return members[suffix]
     for suffix, member in members.items():
-        if _part_after_last_dot(suffix) in suffixes:
+        if _part_after_last_dot(suffix) in preferred_suffixes:
             return member
     return None
 
@@ -56,7 +58,7 @@ def decode_texts_and_json_objects(members: MembersBySuffix) -> dict[str, object]
             if fields is not None:
                 values[suffix] = fields
         elif kind in CAPTION_SUFFIXES or _looks_like_caption(member.content):
-            values[suffix] = decode_utf8_with_replacement(member.content)
+            values[suffix] = decode_utf8_without_bom(member.content)
     return values
 
 

@@ -179,7 +179,7 @@ class CaptionTokens:
         lengths = self.lengths[rows]
         width = ids.shape[1]
         layout = pack_into_rows(lengths.tolist(), width)
-        starts = torch.tensor(layout.starts)
+        starts = torch.tensor(layout.first_token_positions)
         reserved_rows = self.reserved_rows.get(len(rows), 0)
         num_rows = max(layout.num_rows, reserved_rows)
         captions = torch.arange(len(rows))

@@ -55,14 +55,14 @@ def _count_captions_by_group_width(
     return groups
 
 
-class PackedLayout(NamedTuple):
+class CaptionRowLayout(NamedTuple):
     """Where captions begin in rows of a fixed width, and how many rows they need."""
 
-    starts: list[int]  # position of each caption's first token, counted through all rows
+    first_token_positions: list[int]  # of each caption, counted through all rows
     num_rows: int
 
 
-def pack_into_rows(lengths: Sequence[int], width: int) -> PackedLayout:
+def pack_into_rows(lengths: Sequence[int], width: int) -> CaptionRowLayout:
     """Put captions of these lengths in tokens one after the other into rows of `width` tokens.
 
     A caption lies in one row, of those with room the fullest; long ones come first (best-fit decreasing).
@@ -85,7 +85,7 @@ def pack_into_rows(lengths: Sequence[int], width: int) -> PackedLayout:
         starts[caption] = start
         still_free = free - length
         rows_by_free[still_free].append(start + length)
-    return PackedLayout(starts, num_rows)
+    return CaptionRowLayout(starts, num_rows)
 
 
 def estimate_required_packed_rows(lengths: Sequence[int], width: int, batch_size: int) -> int:

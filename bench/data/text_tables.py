@@ -155,7 +155,7 @@ def decode_json_object(content: bytes) -> dict[str, object] | None:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError):  # NaN, long numbers, text that is not valid
         try:
-            text = json.dumps(json.loads(decode_utf8_with_replacement(content)), ensure_ascii=False)
+            text = json.dumps(json.loads(decode_utf8_without_bom(content)), ensure_ascii=False)
             encoded = text.encode("utf-8", "surrogatepass")
             value = json.loads(encoded.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
@@ -163,6 +163,6 @@ def decode_json_object(content: bytes) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def decode_utf8_with_replacement(content: bytes) -> str:
-    """Decode UTF-8 without its mark; bytes that are not valid become U+FFFD."""
+def decode_utf8_without_bom(content: bytes) -> str:
+    """Decode UTF-8 without a byte order mark; bytes that are not valid become U+FFFD."""
     return content.removeprefix(UTF8_MARK).decode("utf-8", "replace")

@@ -10,12 +10,13 @@ import pynvml
 SWITCH = ("off", "on")
 
 
-def get_nvml_handle(uuid: str) -> Any:
+def get_nvml_handle(cuda_uuid: str) -> Any:
     """Return NVML's handle of the GPU with CUDA's UUID.
 
-    The two libraries number GPUs differently. NVMLError if NVML lists no such GPU, as for a MIG slice.
+    NVML must be initialised. `cuda_uuid` has no prefix "GPU-"; the two libraries number GPUs differently. NVMLError if
+    NVML lists no such GPU, as for a MIG slice.
     """
-    return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+    return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{cuda_uuid}")
 
 
 def read_gpu_settings(handle: Any) -> dict[str, str | None]:

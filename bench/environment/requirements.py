@@ -27,7 +27,7 @@ class SystemRequirement:
     """A tool that runs need, where it is on this machine, and how to install it."""
 
     name: str
-    path: str  # empty: it is missing
+    location: str  # path, or "installed"; empty: it is missing
     remedy: str
 
 
@@ -52,7 +52,7 @@ def pip_install_command(packages: Sequence[str]) -> str:
 
 
 def locate_compiler_requirements() -> Iterator[SystemRequirement]:
-    """Yield the C++ compiler and the header that torch.compile needs, installed or not."""
+    """Yield the C++ compiler and the header that torch.compile needs; a missing one has an empty `location`."""
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++") or ""
     yield SystemRequirement("C++ compiler", compiler, f"{APT_INSTALL} g++")
     header = Path(sysconfig.get_path("include"), "Python.h")
@@ -61,8 +61,8 @@ def locate_compiler_requirements() -> Iterator[SystemRequirement]:
     yield SystemRequirement("Python.h", header_path, f"{APT_INSTALL} {python}-dev")
 
 
-def locate_gpu_requirements() -> Iterator[SystemRequirement]:
-    """Yield the driver and Triton, which a run on a GPU needs in addition, installed or not."""
+def check_driver_and_triton() -> Iterator[SystemRequirement]:
+    """Yield the driver and Triton, which a run on a GPU needs in addition; a missing one has an empty `location`."""
     driver = "libcuda.so.1"
     try:
         ctypes.CDLL(driver)

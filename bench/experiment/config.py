@@ -317,11 +317,11 @@ def look_up(name: str, options: Mapping[str, T], noun: str) -> T:
     near = get_close_matches(name, options, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(
-        f"no {noun} named {name!r}{hint} (there are {join_shortened_names(sorted(options))})"
+        f"no {noun} named {name!r}{hint} (there are {join_first_names_shortened(sorted(options))})"
     )
 
 
-def join_shortened_names(names: Sequence[str]) -> str:
-    """Join names with commas, at most 100 of them, each cut after 200 characters."""
+def join_first_names_shortened(names: Sequence[str]) -> str:
+    """Join names with commas, each cut after 200 characters; ", ..." stands for more than 100."""
     more = ", ..." if len(names) > MAX_LISTED_NAMES else ""
     return ", ".join(name[:MAX_NAME_LENGTH] for name in names[:MAX_LISTED_NAMES]) + more

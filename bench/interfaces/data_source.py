@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SampleRequest:
-    """Which parts of each sample a run reads, with the folder for caches."""
+class SampleFieldsRequest:
+    """Which fields of each sample a run reads, with the folder for caches."""
 
     cache: Path  # folder for what a source computes once, such as an index
     # Which fields of a sample are read: a `CaptionChoice` of bench.data.captions.choice.
@@ -138,7 +138,7 @@ class DataSource(Named):
         return None
 
     @abstractmethod
-    def open(self, data: str, request: SampleRequest) -> Samples:
+    def open(self, data: str, request: SampleFieldsRequest) -> Samples:
         """Return the samples, in an order that depends on the files alone; ValueError or OSError."""
 
 

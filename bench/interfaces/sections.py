@@ -25,8 +25,8 @@ DEFAULT_RESULTS = "results"  # the folder of records that commands name by defau
 
 
 @dataclass(frozen=True, slots=True)
-class ComparisonRecords:
-    """The records of one comparison, with its experiments in the order of the page."""
+class ComparisonView:
+    """What tables and sections of one comparison are made from; its experiments are in the order of the page."""
 
     name: str
     records: tuple["Record", ...]
@@ -226,7 +226,7 @@ class IncomparableResults:
 class PageContext:
     """What a section is built from."""
 
-    comparison: ComparisonRecords
+    comparison: ComparisonView
     records: Sequence["Record"]  # all of the page
     # Of accuracies from the base, by experiment and budget.
     differences: Mapping[tuple[str, str], "JudgedAccuracyDifference"] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from bench.data.captions.reader import CaptionFieldCounts
 from bench.data.manifest import user_cache_folder
 from bench.data.samples import caption_files, open_source_samples
 from bench.experiment.fields import SampleSettings
-from bench.interfaces.data_source import SampleRequest
+from bench.interfaces.data_source import SampleFieldsRequest
 from bench.labels.labeller import LabelTally, get_label_rule, label_and_tally, make_vocabulary
 from bench.labels.vocabulary import Vocabulary
 
@@ -37,7 +37,7 @@ def count_sample_labels(inputs: SampleSettings, rule_name: str) -> LabelTally:
     Their index lies in the user's cache.
     """
     choice = parse_caption_choice(inputs.caption)
-    request = SampleRequest(
+    request = SampleFieldsRequest(
         cache=user_cache_folder(), captions=choice, image_column=inputs.image_column
     )
     samples = open_source_samples(inputs.data, request)

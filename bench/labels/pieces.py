@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import TypeVar
 
-from bench.labels.tokens import always_ends_sentence, split_words, tokenize_clean_text
-from bench.labels.wordnet import NOT_A_LABEL, NounLexicon
+from bench.labels.tokens import always_ends_sentence, split_into_nltk_words, split_words
+from bench.labels.wordnet import NOT_A_LABEL, NounLabelLexicon
 
 # A word that is one token in any context, its genitive, and punctuation that is split off. A period must end a sentence
 # here, which `always_ends_sentence` decides.
@@ -44,7 +44,7 @@ UNKNOWN: LabelIds = (NOT_A_LABEL,)
 class WhitespacePieceLabeller:
     """Labels pieces (the parts of captions between white space) and tokens, and caches their labels."""
 
-    def __init__(self, lexicon: NounLexicon) -> None:
+    def __init__(self, lexicon: NounLabelLexicon) -> None:
         self._lexicon = lexicon
         self._words: dict[str, int] = {}
         self._pieces: dict[str, LabelIds | None] = {}
@@ -109,9 +109,9 @@ class WhitespacePieceLabeller:
         """Return the labels for each way in which a piece can be tokenised."""
         starts = (piece, f"{NEIGHBOUR} {piece}")
         middles = [f"{start} {NEIGHBOUR}" for start in starts]
-        tokenizations = [tokenize_clean_text(text) for text in starts]
+        tokenizations = [split_into_nltk_words(text) for text in starts]
         if piece[-1] not in ".?!":
-            tokenizations += [tokenize_clean_text(text) for text in middles]
+            tokenizations += [split_into_nltk_words(text) for text in middles]
         else:
             tokenizations += [split_words(text) for text in starts]
             if not always_ends_sentence(piece):

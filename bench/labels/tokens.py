@@ -66,13 +66,13 @@ def get_punkt_parameters() -> PunktParameters:
 
 def clean_and_tokenize(caption: str) -> list[str]:
     """Clean a caption and return its tokens."""
-    return tokenize_clean_text(clean_caption_like_corenet(caption))
+    return split_into_nltk_words(clean_caption_like_corenet(caption))
 
 
-def tokenize_clean_text(text: str) -> list[str]:
-    """Return the tokens of a clean text."""
+def split_into_nltk_words(clean_caption: str) -> list[str]:
+    """Return the words of a caption that `clean_caption_like_corenet` cleaned, as NLTK's `word_tokenize` splits it."""
     tokens = []
-    for sentence in split_sentences(text):
+    for sentence in split_sentences(clean_caption):
         tokens += split_words(sentence)
     return tokens
 

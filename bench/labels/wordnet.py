@@ -32,8 +32,8 @@ WORD = re.compile(r"[a-z0-9']+")
 NOT_NOUNS = {"and", "or", "of", "the", "a", "in", "with", "other"}
 
 
-class NounLexicon:
-    """The noun lemmas of WordNet 3.0, and the synsets that can be labels.
+class NounLabelLexicon:
+    """The noun lemmas of WordNet 3.0, and the label of each lemma that names a synset.
 
     A synset can be a label if it has its lemma's name: it is the lemma's first (most frequent) synset and the lemma is
     that synset's first word, so that `wn.synset("{lemma}.n.01").name()` equals that string. Labels are numbered in the
@@ -91,7 +91,7 @@ class NounLexicon:
         return {f"n{offset}": gloss for offset, gloss in glosses}
 
 
-lexicon = cache(NounLexicon)  # read once per process
+lexicon = cache(NounLabelLexicon)  # read once per process
 
 
 def read_compressed_tsv(path: Path) -> Iterator[list[str]]:

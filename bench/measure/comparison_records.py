@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment
 from bench.experiment.settings import shared_settings_in_brackets, strip_bracketed_settings
 from bench.interfaces.method import METHODS, find_method_text
-from bench.interfaces.sections import ComparisonRecords
+from bench.interfaces.sections import ComparisonView
 from bench.measure.summary import summarize_throughputs
 from bench.measure.throughput import require_comparable_records
 from bench.records.record import Record, Speed
@@ -16,7 +16,7 @@ UNTIMED = "its speed was not measured"  # the reason of an absent figure
 VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}
 
 
-def select_comparison_records(name: str, records: Sequence[Record]) -> ComparisonRecords:
+def select_comparison_records(name: str, records: Sequence[Record]) -> ComparisonView:
     """Return the records of one comparison with its experiments, in the order of their methods, and their labels."""
     trained = []
     for record in records:
@@ -38,7 +38,7 @@ def select_comparison_records(name: str, records: Sequence[Record]) -> Compariso
 
 def select_comparable_experiment_records(
     records: Sequence[Record], names: Collection[str], may_differ: Iterable[str] = MAY_DIFFER
-) -> ComparisonRecords:
+) -> ComparisonView:
     """Return the records of the experiments of these names, in their order; the first that was timed is the base.
 
     Their labels are their names, without settings that all of them have.
@@ -80,7 +80,7 @@ def reason_not_comparable(records: Sequence[Record]) -> str | None:
 
 def _make_comparison_records(
     name: str, records: Sequence[Record], experiments: dict[str, Experiment], labels: dict[str, str]
-) -> ComparisonRecords:
+) -> ComparisonView:
     """Return the records, with the experiments compared with the first that was timed, else with the first."""
     timed = [record for record in records if isinstance(record.measured, Speed)]
     timed_names = {record.experiment_name for record in timed}
@@ -89,7 +89,7 @@ def _make_comparison_records(
     incomparable = reason_not_comparable(timed)
     comparable_base = base if incomparable is None else None
     throughputs = summarize_throughputs(records, experiments, comparable_base)
-    return ComparisonRecords(
+    return ComparisonView(
         name, tuple(records), experiments, labels, base, incomparable, tuple(throughputs)
     )
 

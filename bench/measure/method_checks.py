@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.console.console import format_error_on_one_line
 from bench.data.targets import CaptionsWithRows
 from bench.experiment.auto_fields import with_resolved_text_padding
-from bench.experiment.config import Experiment, join_shortened_names
+from bench.experiment.config import Experiment, join_first_names_shortened
 from bench.interfaces.method import get_method
 from bench.measure.costs import META, build_tower_and_model_on_meta, make_meta_batch
 from bench.train.augmentation import get_method_with_augmentation
@@ -40,7 +40,7 @@ def run_check(check: Callable[[], None]) -> str:
 def run_static_checks(experiment: Experiment) -> dict[str, str]:
     """Return the outcomes, by name, of the checks of an experiment's method that need no step."""
     return {
-        "loss and gradients": run_check(partial(_check_loss_on_meta, experiment)),
+        "loss and gradients": run_check(partial(_check_loss_and_gradients_on_meta, experiment)),
         "loader workers": run_check(partial(_check_pickling, experiment)),
     }
 
@@ -52,7 +52,7 @@ def require_working_method(experiment: Experiment) -> None:
             raise ValueError(f"{experiment.name}: {outcome}")
 
 
-def _check_loss_on_meta(experiment: Experiment) -> None:
+def _check_loss_and_gradients_on_meta(experiment: Experiment) -> None:
     """Check that the loss needs no values, calls the tower, and that its gradient reaches all trained parameters."""
     tower, model = build_tower_and_model_on_meta(experiment)
     if getattr(model, "tower", None) is not tower:
@@ -88,7 +88,7 @@ def _check_gradients(loss: Tensor, model: torch.nn.Module) -> None:
     ]
     if unreached:
         raise CheckError(
-            f"no gradient reaches {len(unreached)} parameters: {join_shortened_names(unreached)}"
+            f"no gradient reaches {len(unreached)} parameters: {join_first_names_shortened(unreached)}"
         )
 
 

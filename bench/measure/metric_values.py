@@ -36,44 +36,44 @@ FINGERPRINT = "fingerprint"
 UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unknown commit
 
 
-class BenchmarkStats(msgspec.Struct, frozen=True):
-    """The statistics of one benchmark in one process: its median time in seconds."""
+class PytestBenchmarkStats(msgspec.Struct, frozen=True):
+    """The statistics of a benchmark in a pytest-benchmark document: its median time in seconds in one process."""
 
     median: Annotated[float, msgspec.Meta(gt=0)]
 
 
-class BenchmarkEntry(msgspec.Struct, frozen=True):
-    """One benchmark of a document; `extra_info` holds counters by their metric's name."""
+class PytestBenchmark(msgspec.Struct, frozen=True):
+    """One benchmark of a pytest-benchmark document; `extra_info` holds counters by their metric's name."""
 
     name: str
-    stats: BenchmarkStats
+    stats: PytestBenchmarkStats
     group: str | None = None
     fullname: str = ""
     extra_info: dict[str, Any] = {}
 
 
-class BenchmarkCommit(msgspec.Struct, frozen=True):
-    """The commit that was timed."""
+class PytestBenchmarkCommit(msgspec.Struct, frozen=True):
+    """The timed commit as a pytest-benchmark document names it."""
 
     id: str = ""
     time: str | None = None  # of the commit, ISO 8601
     dirty: bool = False
 
 
-class BenchmarkFile(msgspec.Struct, frozen=True):
+class PytestBenchmarkFile(msgspec.Struct, frozen=True):
     """The fields of a pytest-benchmark document that are read."""
 
-    benchmarks: tuple[BenchmarkEntry, ...]
+    benchmarks: tuple[PytestBenchmark, ...]
     datetime: str = ""
     machine_info: dict[str, Any] = {}
-    commit_info: BenchmarkCommit = BenchmarkCommit()
+    commit_info: PytestBenchmarkCommit = PytestBenchmarkCommit()
     turn: str = ""  # equal in documents of interleaved processes; "" if not interleaved
 
 
-def parse_benchmark_file(content: bytes, name: str) -> BenchmarkFile:
+def parse_benchmark_file(content: bytes, name: str) -> PytestBenchmarkFile:
     """Decode a document; `name` is the file's in the ValueError for invalid content."""
     with prefix_errors(f"{name}: not a document of pytest-benchmark"):
-        return decode_json(content, BenchmarkFile)
+        return decode_json(content, PytestBenchmarkFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ def _read_metric_values_of_file(path: Path, named: Path) -> list[MetricValue]:
     return metric_values_of_benchmark_file(document)
 
 
-def metric_values_of_benchmark_file(document: BenchmarkFile) -> list[MetricValue]:
+def metric_values_of_benchmark_file(document: PytestBenchmarkFile) -> list[MetricValue]:
     """Return each benchmark's median time and counters."""
     metric_values = []
     info = document.commit_info

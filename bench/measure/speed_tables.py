@@ -15,7 +15,7 @@ from bench.experiment.config import (
 )
 from bench.experiment.experiments import TUNED_FIELDS
 from bench.experiment.settings import shared_settings_in_brackets
-from bench.interfaces.sections import ComparisonRecords
+from bench.interfaces.sections import ComparisonView
 from bench.interfaces.throughput import PHASE, ExperimentThroughput
 from bench.measure.summary import UTILISATION_PREFIX
 from bench.records.record import PHASES, Failure, Memory
@@ -66,7 +66,7 @@ FORWARD_BACKWARD_NOTE = (
 )
 
 
-def throughput_table(comparison: ComparisonRecords) -> Table:
+def throughput_table(comparison: ComparisonView) -> Table:
     """Return the table of speed, measured and FLOP-predicted ratios, verdicts and MFU at equal batch size.
 
     It has a row for each timed experiment, and one for each whose timed runs all failed.
@@ -114,7 +114,7 @@ def throughput_table(comparison: ComparisonRecords) -> Table:
 
 
 def with_note_on_setting_differences(
-    table: Table, comparison: ComparisonRecords, may_differ: Iterable[str] = MAY_DIFFER
+    table: Table, comparison: ComparisonView, may_differ: Iterable[str] = MAY_DIFFER
 ) -> Table:
     """Return a table of speeds whose note also lists how the experiments differ, for a terminal.
 
@@ -141,7 +141,7 @@ def with_note_on_setting_differences(
     return replace(table, note="\n".join(lines))
 
 
-def _describe_runs_and_captions(comparison: ComparisonRecords) -> str:
+def _describe_runs_and_captions(comparison: ComparisonView) -> str:
     """Return sentences on the unit of repetition of the intervals, and the captions."""
     inputs = [experiment.input for experiment in comparison.experiments.values()]
     return (
@@ -153,7 +153,7 @@ def _describe_runs_and_captions(comparison: ComparisonRecords) -> str:
     )
 
 
-def step_phase_table(comparison: ComparisonRecords) -> Table:
+def step_phase_table(comparison: ComparisonView) -> Table:
     """Return the table of a step's phases, their sum beside the whole step, and whether data or compute limits it."""
     rows = []
     phases = step_phases_of_any_row(comparison.throughputs)
@@ -190,7 +190,7 @@ def step_phases_of_any_row(rows: Sequence[ExperimentThroughput]) -> list[str]:
     ]
 
 
-def memory_utilisation_and_parameter_table(comparison: ComparisonRecords) -> Table:
+def memory_utilisation_and_parameter_table(comparison: ComparisonView) -> Table:
     """Return the table of memory, utilisation, the cost of targets, and numbers of parameters."""
     memories = {
         experiment.name: memory
@@ -227,7 +227,7 @@ def memory_utilisation_and_parameter_table(comparison: ComparisonRecords) -> Tab
     )
 
 
-def _throughput_cells(comparison: ComparisonRecords, row: ExperimentThroughput) -> list[Cell]:
+def _throughput_cells(comparison: ComparisonView, row: ExperimentThroughput) -> list[Cell]:
     """Return the cells of a timed experiment."""
     is_base = row.experiment == comparison.base
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
@@ -252,7 +252,7 @@ def _throughput_cells(comparison: ComparisonRecords, row: ExperimentThroughput) 
     ]
 
 
-def _describe_input_bound_experiments(comparison: ComparisonRecords) -> str:
+def _describe_input_bound_experiments(comparison: ComparisonView) -> str:
     """Return a sentence on the experiments that are input-bound."""
     shares = []
     starved = []

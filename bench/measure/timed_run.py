@@ -9,7 +9,7 @@ from bench.records.record import Speed
 
 
 class TimedRun(NamedTuple):
-    """An experiment, and what one timed run of it recorded. Rates are of all processes of the run together."""
+    """An experiment, and the `Speed` record of one run of it. Rates are of all processes of the run together."""
 
     experiment: Experiment
     speed: Speed

@@ -18,14 +18,14 @@ from bench.labels.vocabulary import (
     read_vocabulary,
     replace_unshipped_vocabulary,
 )
-from models.heads import Classifier
+from models.heads import ImageClassifier
 from models.image_tower import ImageTower
 
 # `model.layer.linear_init_std_dev` of CatLIP's recipes (bench/cli/released_recipes.toml).
 HEAD_STD = 0.02
 
 
-def build_synset_classifier(tower: ImageTower, targets: TargetSettings) -> Classifier:
+def build_synset_classifier(tower: ImageTower, targets: TargetSettings) -> ImageClassifier:
     """Return the tower with a linear classifier of one row per synset."""
     head = nn.Linear(tower.width, count_synset_head_rows(targets))
     if targets.head_initialisation == "trunc_normal":
@@ -35,7 +35,7 @@ def build_synset_classifier(tower: ImageTower, targets: TargetSettings) -> Class
         vocabulary = read_vocabulary(replace_unshipped_vocabulary(targets.synset_vocabulary))
         with torch.no_grad():
             head.bias.copy_(compute_label_log_odds(vocabulary, len(head.bias)))
-    return Classifier(tower, head)
+    return ImageClassifier(tower, head)
 
 
 def compute_label_log_odds(vocabulary: Vocabulary, num_rows: int) -> Float[Tensor, " rows"]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.data.targets import CaptionsWithRows, LabelPairs
     from losses.collectives import ProcessGroupLike
     from models import Images
-    from models.heads import Classifier
+    from models.heads import ImageClassifier
     from models.image_tower import ImageTower
 
 
@@ -41,7 +41,7 @@ class CatLip(LabelMethod):
     def row_synsets(self, experiment: Experiment) -> tuple[str, ...]:
         return read_vocabulary(experiment.targets.synset_vocabulary).keys
 
-    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "Classifier":
+    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ImageClassifier":
         from bench.method_parts.synsets import build_synset_classifier
 
         return build_synset_classifier(tower, experiment.targets)
@@ -55,7 +55,7 @@ class CatLip(LabelMethod):
 
     def loss(
         self,
-        model: "Classifier",
+        model: "ImageClassifier",
         images: "Images",
         target: "LabelPairs | DenseLabels",
         _: "ProcessGroupLike",

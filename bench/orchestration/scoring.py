@@ -24,7 +24,7 @@ FUNCTION = "bench.orchestration.scoring:score_and_record_missing"
 
 
 class PlannedScore(NamedTuple):
-    """A score that a run records."""
+    """A tower or features, the task and the protocol of a score, and the file that will hold it."""
 
     subject: TowerOrFeaturesToScore
     task: str

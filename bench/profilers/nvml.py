@@ -34,7 +34,7 @@ GPM = {
 
 @dataclass(frozen=True, slots=True)
 class DeviceGauges:
-    """Gauges of a device by the name and unit of their figure, and why figures are `missing`.
+    """Functions that read a device, by the name and unit of their figure; `missing` says why others cannot be read.
 
     A gauge is read at a moment; an interval gauge is called at the beginning of a block, its result at the end.
     """

@@ -453,7 +453,7 @@ def list_record_files_of_report(results: Path) -> list[Path]:
 def decode_record(content: bytes, path: Path) -> Record:
     """Decode a record's document; ValueError names the file, and what is wrong with it.
 
-    The content of a kind that is not known here is kept as it is, where the file is named by this kind.
+    The content of a kind that is not known here is kept undecoded if `path` is named by that kind, else refused.
     """
     with prefix_errors(f"{path}: not a record"):
         header = decode_json(content, FormatNumber)

@@ -63,8 +63,8 @@ class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     training: TaskTrainingSettings | None = None  # None: nothing but a head was trained
 
 
-def describe_task_trainings(scores: Iterable[AccuracyScore | MetricScore]) -> str:
-    """Return a line with the image sizes, batches and steps of the scores' trainings; empty if there are none."""
+def format_task_trainings_note(scores: Iterable[AccuracyScore | MetricScore]) -> str:
+    """Return a line break and a line with the image sizes, batches and steps of the scores' trainings, or nothing."""
     trainings = dict[str, None]()
     for score in scores:
         training = score.training

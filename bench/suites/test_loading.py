@@ -19,7 +19,7 @@ from bench.data.sample_stream import SampleLoader
 from bench.data.sources.tar_shards import TarShards
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.interfaces.data_source import SampleRequest
+from bench.interfaces.data_source import SampleFieldsRequest
 from bench.interfaces.method import METHODS
 from bench.measure.generated_shards import write_shard
 
@@ -46,7 +46,7 @@ def test_batch_of_shards(
     )
     captions = repeat("a dog and a cat on a red chair")
     write_shard(tmp_path / "0.tar", range(IMAGES), captions, side)
-    request = SampleRequest(cache=tmp_path / "cache", captions=CaptionChoice())
+    request = SampleFieldsRequest(cache=tmp_path / "cache", captions=CaptionChoice())
     shards = TarShards().open(str(tmp_path), request)
     loader: SampleLoader[Any] = SampleLoader(
         experiment,

@@ -215,7 +215,7 @@ def _average_gradient(parameter: Tensor) -> None:
 
 
 def split_by_sharding(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Return the sharded parameters (DTensors) and the others as two lists, because a kernel takes only one kind."""
+    """Group parameters into sharded ones (DTensors) and others, without empty groups: a kernel takes only one kind."""
     groups: dict[bool, list[nn.Parameter]] = {}
     for parameter in parameters:
         groups.setdefault(is_sharded(parameter), []).append(parameter)

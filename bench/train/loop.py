@@ -91,7 +91,7 @@ def train(
                     # So that the disk need not hold an unfinished checkpoint beside the tower.
                     manager.wait_until_written()
                 names = tuple(names_of_budgets[segment.budget_images])
-                _save_tower_and_head(
+                _gather_and_save_tower_and_head(
                     run, segment.budget_images, names, tower_path(segment.budget_images)
                 )
             if progress.trunk_state:
@@ -204,8 +204,10 @@ def _take_steps(
     return losses
 
 
-def _save_tower_and_head(run: TrainRun, images: int, budgets: tuple[str, ...], path: Path) -> None:
-    """Save the tower, and beside it what was trained with it; all ranks gather them, and rank 0 writes."""
+def _gather_and_save_tower_and_head(
+    run: TrainRun, images: int, budgets: tuple[str, ...], path: Path
+) -> None:
+    """Save the tower, and beside it what was trained with it. All ranks must call it; rank 0 writes."""
     experiment = run.stream.experiment
     text = method_text_if_from_extension(experiment)
     provenance = TowerProvenance(experiment=experiment, images=images, budgets=budgets, method=text)

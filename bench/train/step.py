@@ -16,7 +16,7 @@ from bench.data.targets import Target
 from bench.environment.cores import count_available_cores
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.auto_fields import resolve_text_padding
-from bench.experiment.config import Experiment, join_shortened_names
+from bench.experiment.config import Experiment, join_first_names_shortened
 from bench.experiment.fields import OptimizerSettings, RuntimeSettings
 from bench.interfaces.method import Method, get_method
 from bench.interfaces.optimizer import OPTIMIZERS, ParameterGroup
@@ -231,7 +231,7 @@ def make_optimizer(
             for parameter in parameters:
                 missing.pop(parameter, None)
     if missing:
-        names = join_shortened_names([*missing.values()])
+        names = join_first_names_shortened([*missing.values()])
         raise ValueError(f"no parameter group of the method has {names}")
     return OPTIMIZERS[settings.optimizer].build(model, groups, settings)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.interfaces.sections import ComparisonRecords
+from bench.interfaces.sections import ComparisonView
 from bench.records.scores import AccuracyScore
 from bench.statistics.accuracies import MeanEstimate, estimate_mean_over_draws
 from bench.tables.formats import NBSP
@@ -86,7 +86,7 @@ def format_init_protocol_name(head: str) -> str:
     return f"transfer-init, {head}"
 
 
-def collect_label_curves(comparison: ComparisonRecords) -> list[LabelCurve]:
+def collect_label_curves(comparison: ComparisonView) -> list[LabelCurve]:
     """Return all curves: towers in the page's order, then the random-init baseline, then reference features."""
 
     def curve_key(scored: TowerOrReferenceScore) -> tuple[object, ...]:
@@ -131,7 +131,7 @@ def _format_label_number(unit: str, labels: float) -> str:
     return f"{labels:g}"
 
 
-def label_curve_table(comparison: ComparisonRecords, curves: Sequence[LabelCurve]) -> Table:
+def label_curve_table(comparison: ComparisonView, curves: Sequence[LabelCurve]) -> Table:
     """Return a table with the accuracy of towers and references on one task at each number of labels.
 
     A head that starts from pre-training has a second row: its gain over the random head on the same draws.

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.interfaces.sections import ComparisonRecords
+from bench.interfaces.sections import ComparisonView
 from bench.records.record import TransferScores
-from bench.records.scores import MetricScore, describe_task_trainings
+from bench.records.scores import MetricScore, format_task_trainings_note
 from bench.statistics.accuracies import estimate_mean_over_draws
 from bench.tables.formats import CONFIDENCE_TEXT, format_count
 from bench.tables.groups import group_by
@@ -30,7 +30,7 @@ class TowerOrReferenceMetric:
     metric: MetricScore
 
 
-def non_accuracy_metric_tables(comparison: ComparisonRecords) -> list[Table]:
+def non_accuracy_metric_tables(comparison: ComparisonView) -> list[Table]:
     """Return a table for each task and protocol with metrics other than accuracy, trivial baselines last."""
     scored = list[TowerOrReferenceMetric]()
     for record, transfer in comparison.records_and_contents_of(TransferScores):
@@ -44,7 +44,7 @@ def non_accuracy_metric_tables(comparison: ComparisonRecords) -> list[Table]:
 
 
 def _non_accuracy_metric_table(
-    comparison: ComparisonRecords, title: str, scored: Sequence[TowerOrReferenceMetric]
+    comparison: ComparisonView, title: str, scored: Sequence[TowerOrReferenceMetric]
 ) -> Table:
     """Return the table of one task and protocol, one row per tower or reference."""
     subjects = group_by(scored, lambda row: (row.subject, row.images_seen))
@@ -71,4 +71,4 @@ def _non_accuracy_metric_table(
     num_test = format_count(metrics[0].num_test)
     num_train = format_count(metrics[0].num_train)
     note = f"{num_test} test images; {num_train} for training and validation."
-    return Table.from_dicts(title, rows, note + describe_task_trainings(metrics))
+    return Table.from_dicts(title, rows, note + format_task_trainings_note(metrics))

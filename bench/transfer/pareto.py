@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from bench.interfaces.sections import ComparisonRecords
+from bench.interfaces.sections import ComparisonView
 from bench.measure.throughput import rates_by_round, timed_runs_by_experiment
 from bench.measure.timed_run import TimedRun
 from bench.records.record import Speed
@@ -53,7 +53,7 @@ IMAGES = TowerCostAxis(
 
 
 def make_time_and_energy_cost_axes(
-    comparison: ComparisonRecords,
+    comparison: ComparisonView,
 ) -> tuple[TowerCostAxis, TowerCostAxis]:
     """Return the axes of device seconds and of energy, with the costs that speed records hold.
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from bench.interfaces.catalog import RANDOM_INIT, REFERENCE_TOWER
-from bench.interfaces.sections import ComparisonRecords
+from bench.interfaces.sections import ComparisonView
 from bench.measure.comparison_records import UNTIMED
 from bench.records.record import TransferScores
 from bench.statistics.intervals import accuracy_with_wilson_interval
@@ -40,7 +40,7 @@ NO_SEED = "it has no random weights, or was not trained here"
 CHOSEN = {PROBE: "C", "k-NN": "k"}
 
 
-def accuracy_overview_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
+def accuracy_overview_table(comparison: ComparisonView, scores: FullLabelScores) -> Table:
     """Return a table of the accuracy on every task by its main protocol: towers by images seen, then bounds.
 
     Each experiment is listed at the first number of images that it has in common with others.
@@ -75,7 +75,7 @@ def _align_cells_with_tasks(cells: Mapping[str, Cell], tasks: Sequence[str]) -> 
 
 
 def seed_accuracy_table(
-    comparison: ComparisonRecords, scores: FullLabelScores, protocol: str
+    comparison: ComparisonView, scores: FullLabelScores, protocol: str
 ) -> Table:
     """Return a table with one row per tower and seed: its accuracy by a protocol on every task."""
     tasks = [task for task in scores.tasks if scores.accuracies(task, protocol)]
@@ -103,7 +103,7 @@ def seed_accuracy_table(
 
 
 def task_accuracy_table(
-    comparison: ComparisonRecords, scores: FullLabelScores, task: str, protocols: Sequence[str]
+    comparison: ComparisonView, scores: FullLabelScores, task: str, protocols: Sequence[str]
 ) -> Table:
     """Return a table with one row per tower, grouped by budget: its accuracy on a task by each protocol.
 
@@ -197,7 +197,7 @@ def _protocol_cells(protocol: str, tower: TowerOrReferenceAccuracy | None) -> li
     return cells
 
 
-def describe_leaked_test_images(comparison: ComparisonRecords) -> str:
+def describe_leaked_test_images(comparison: ComparisonView) -> str:
     """Return a sentence on the test images that towers saw in training; empty if there are none."""
     leaked_by_task = dict[str, int]()
     for _, transfer in comparison.records_and_contents_of(TransferScores):
@@ -212,7 +212,7 @@ def describe_leaked_test_images(comparison: ComparisonRecords) -> str:
     return f"Test images that are in the training data, byte for byte: {join_with_and(counts)}. Scores are too high."
 
 
-def tower_or_reference_name_cell(comparison: ComparisonRecords, name: str) -> Cell:
+def tower_or_reference_name_cell(comparison: ComparisonView, name: str) -> Cell:
     """Return the cell that names what was scored, by its name."""
     title = RANDOM_INIT_TITLE if name == RANDOM_INIT else name
     return Cell.naming_row(comparison.labels.get(name, title), name)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bench.experiment.config import Experiment
 from bench.experiment.fields import RandomInitKey
 from bench.interfaces.catalog import DEFAULT_TASKS, RANDOM_INIT, REFERENCES
-from bench.interfaces.sections import ComparisonRecords
+from bench.interfaces.sections import ComparisonView
 from bench.records.record import EQUAL_SECONDS, TransferScores
 from bench.records.scores import AccuracyScore
 from bench.statistics.accuracies import ItemScores, MeanEstimate, estimate_mean_over_seeds
@@ -164,13 +164,13 @@ class FullLabelScores(tuple[TowerOrReferenceScore, ...]):  # noqa: SLOT001 - cac
         return {key: _average_accuracies_over_seeds(scores) for key, scores in groups.items()}
 
 
-def collect_full_label_scores(comparison: ComparisonRecords) -> FullLabelScores:
+def collect_full_label_scores(comparison: ComparisonView) -> FullLabelScores:
     """Return the scores of all tasks, each fitted on all labels, from a comparison's records."""
     scores = collect_all_scores(comparison)
     return FullLabelScores(scored for scored in scores if not scored.is_of_label_curve)
 
 
-def collect_all_scores(comparison: ComparisonRecords) -> list[TowerOrReferenceScore]:
+def collect_all_scores(comparison: ComparisonView) -> list[TowerOrReferenceScore]:
     """Return all scores: experiments in the page's order, then the random-init baseline, then reference features."""
     scores = list[TowerOrReferenceScore]()
     for record, transfer in comparison.records_and_contents_of(TransferScores):

@@ -11,7 +11,7 @@ from bench.interfaces.catalog import (
 )
 from bench.measure.comparison_records import select_comparison_records
 from bench.records.record import Record
-from bench.records.scores import describe_task_trainings
+from bench.records.scores import format_task_trainings_note
 from bench.tables.groups import group_by
 from bench.tables.tables import Table
 from bench.transfer.label_curves import CURVES_NOTE, collect_label_curves, label_curve_table
@@ -36,7 +36,7 @@ def make_transfer_tables(records: Sequence[Record]) -> list[Table]:
     tables: list[Table] = []
     scores_by_protocol = group_by(scores, lambda score: score.protocol)
     for protocol in sorted(scores_by_protocol, key=lambda name: (name != PROBE, name)):
-        note = TOWER_NOTE + describe_task_trainings(scores_by_protocol[protocol])
+        note = TOWER_NOTE + format_task_trainings_note(scores_by_protocol[protocol])
         table = seed_accuracy_table(comparison, full_label_scores, protocol)
         tables.append(replace(table, note=note))
     curves_by_table = group_by(

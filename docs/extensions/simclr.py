@@ -8,7 +8,7 @@ from bench.interfaces.extensions import Extension
 from bench.interfaces.method import Method
 from losses.chunks import loss_dtype, without_autocast
 from losses.collectives import all_gather_with_gradient, draw_local_rows, rank_and_world_size
-from models.heads import Classifier
+from models.heads import ImageClassifier
 
 TEMPERATURE = 0.1
 
@@ -24,7 +24,7 @@ class SimCLR(Method):
     def build_model(self, tower, experiment):
         head = nn.Sequential(nn.Linear(tower.width, tower.width), nn.ReLU())
         head.append(nn.Linear(tower.width, 128))
-        return Classifier(tower, head)
+        return ImageClassifier(tower, head)
 
     def loss(self, model, images, target, group):
         # (batch, 2, 3, height, width): each view gets a contrast of its own in each channel.

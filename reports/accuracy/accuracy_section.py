@@ -8,7 +8,7 @@ from bench.interfaces.sections import (
     BlockGroup,
     Chart,
     ChartLegend,
-    ComparisonRecords,
+    ComparisonView,
     FoldOutBlock,
     Heading,
     PageContext,
@@ -60,7 +60,7 @@ HEADS_NOTE = (
 
 
 def first_task_accuracy_over_time_chart(
-    comparison: ComparisonRecords, scores: FullLabelScores
+    comparison: ComparisonView, scores: FullLabelScores
 ) -> Chart | None:
     """Draw the first task against device seconds, beside the answer; None without a timed tower."""
     device_seconds, _ = make_time_and_energy_cost_axes(comparison)
@@ -104,7 +104,7 @@ def _build_accuracy_blocks(page: PageContext) -> Sequence[Block]:
 SECTION = PageSection("accuracy", "Accuracy", "Accuracy", _build_accuracy_blocks)
 
 
-def _full_label_blocks(comparison: ComparisonRecords, scores: FullLabelScores) -> list[Block]:
+def _full_label_blocks(comparison: ComparisonView, scores: FullLabelScores) -> list[Block]:
     """Return the tables and charts of accuracy on whole tasks."""
     tasks = scores.tasks
     data = {experiment.input.data for experiment in comparison.experiments.values()}
@@ -144,7 +144,7 @@ def _any_tower_has_cost(scores: FullLabelScores, cost: TowerCostAxis) -> bool:
 
 
 def _label_curve_blocks(
-    comparison: ComparisonRecords, curves: Sequence[LabelCurve], title: str, note: str
+    comparison: ComparisonView, curves: Sequence[LabelCurve], title: str, note: str
 ) -> list[Block]:
     """Return a table for each task, by protocol and unit of the number of labels; nothing without curves."""
     if not curves:

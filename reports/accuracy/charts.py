@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from matplotlib.transforms import ScaledTranslation
 
-from bench.interfaces.sections import ComparisonRecords
+from bench.interfaces.sections import ComparisonView
 from bench.statistics.accuracies import MeanEstimate
 from bench.tables.formats import format_abbreviated_count, format_accuracy
 from bench.tables.groups import group_by
@@ -40,7 +40,7 @@ CHANCE = "majority class"
 
 
 def accuracy_chart(
-    comparison: ComparisonRecords,
+    comparison: ComparisonView,
     scores: FullLabelScores,
     task: str,
     cost: TowerCostAxis,
@@ -94,7 +94,7 @@ def accuracy_chart(
 
 
 def loss_curves_chart(
-    comparison: ComparisonRecords, experiment: str, curves: Sequence[LossCurve]
+    comparison: ComparisonView, experiment: str, curves: Sequence[LossCurve]
 ) -> Markup:
     """Draw the losses of an experiment, of all its seeds; cool-downs branch off the trunk of their seed."""
     colour, _ = experiment_colour_and_marker(comparison, experiment)
@@ -149,7 +149,7 @@ def _draw_pareto_front(
 
 def _draw_accuracy_curve(
     axes: Axes,
-    comparison: ComparisonRecords,
+    comparison: ComparisonView,
     points: Sequence[TowerOrReferenceAccuracy],
     cost: TowerCostAxis,
     shift_right_in_typographic_points: float,

@@ -8,7 +8,7 @@ from bench.interfaces.sections import (
     Block,
     BlockGroup,
     Chart,
-    ComparisonRecords,
+    ComparisonView,
     FoldOutBlock,
     PageContext,
     PageSection,
@@ -52,7 +52,7 @@ def _build_loss_blocks(page: PageContext) -> Sequence[Block]:
 SECTION = PageSection("losses", "Training losses", "Losses", _build_loss_blocks)
 
 
-def _loss_curves_table(comparison: ComparisonRecords, names: Sequence[str]) -> Table:
+def _loss_curves_table(comparison: ComparisonView, names: Sequence[str]) -> Table:
     """Show the loss curves at ten points each."""
     columns = [
         *Column.all_left_aligned("experiment", "part"),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from bench.experiment.experiments import HEADLINE_METHODS
-from bench.interfaces.sections import ComparisonRecords, PageContext
+from bench.interfaces.sections import ComparisonView, PageContext
 from bench.statistics.accuracies import (
     MIN_SEEDS_FOR_RANKING,
     JudgedAccuracyDifference,
@@ -49,7 +49,7 @@ ExperimentAndBudget = tuple[str, str]
 
 
 def judge_first_task_differences(
-    comparison: ComparisonRecords, scores: FullLabelScores
+    comparison: ComparisonView, scores: FullLabelScores
 ) -> dict[ExperimentAndBudget, JudgedAccuracyDifference]:
     """Judge the differences of the towers' accuracies from the base on the first task as one family.
 
@@ -140,7 +140,7 @@ def accuracy_difference_table(page: PageContext) -> Table:
     return Table.of_rows("Differences of accuracy from the base", columns, rows, DIFFERENCES_NOTE)
 
 
-def choose_lead_experiment(comparison: ComparisonRecords, candidates: Sequence[str]) -> str:
+def choose_lead_experiment(comparison: ComparisonView, candidates: Sequence[str]) -> str:
     """Return the experiment that the answer begins with: the project's question, or else the first beside the base."""
     for name in candidates:
         if comparison.experiments[name].method == HEADLINE_METHODS[-1]:
@@ -151,9 +151,7 @@ def choose_lead_experiment(comparison: ComparisonRecords, candidates: Sequence[s
     return candidates[0]
 
 
-def choose_answer_budget(
-    comparison: ComparisonRecords, scores: FullLabelScores
-) -> EqualBudget | None:
+def choose_answer_budget(comparison: ComparisonView, scores: FullLabelScores) -> EqualBudget | None:
     """Return the budget of the answer: the first at which the base and another tower were scored, of seconds first."""
     for budget in sorted(scores.headline_budgets, key=lambda budget: budget.images is not None):
         towers = select_towers_at_budget(scores.main_accuracies(scores.tasks[0]), budget)

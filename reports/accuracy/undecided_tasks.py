@@ -6,7 +6,7 @@ from statistics import fmean
 import numpy as np
 from markupsafe import Markup
 
-from bench.interfaces.sections import ComparisonRecords
+from bench.interfaces.sections import ComparisonView
 from bench.records.record import Training
 from bench.statistics.accuracies import (
     MIN_SEEDS_FOR_RANKING,
@@ -42,9 +42,7 @@ NEEDED = Markup(
 LOWER_BOUND = "a lower bound from the binomial spread over the test images of one seed"
 
 
-def describe_undecided_tasks(
-    comparison: ComparisonRecords, scores: FullLabelScores
-) -> Iterator[str]:
+def describe_undecided_tasks(comparison: ComparisonView, scores: FullLabelScores) -> Iterator[str]:
     """Yield, for the first tasks, which towers are like untrained ones, and what would tell the others apart."""
     if comparison.is_smoke_test or not scores.budgets:
         return
@@ -72,7 +70,7 @@ def _may_equal_untrained(gain: MeanEstimate | None) -> bool:
 
 
 def _describe_seeds_needed(
-    comparison: ComparisonRecords,
+    comparison: ComparisonView,
     task: str,
     base: TowerOrReferenceAccuracy,
     lead: TowerOrReferenceAccuracy,

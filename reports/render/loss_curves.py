@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from bench.data.image_sizes import BatchShapeSchedule, make_batch_shape_schedule
-from bench.interfaces.sections import ComparisonRecords
+from bench.interfaces.sections import ComparisonView
 from bench.records.record import Training
 
 TRUNK = "trunk"
@@ -37,7 +37,7 @@ class LossCurve:
 
 
 def collect_loss_curves(
-    comparison: ComparisonRecords, experiment_name: str, max_points: int = 120
+    comparison: ComparisonView, experiment_name: str, max_points: int = 120
 ) -> list[LossCurve]:
     """Return the losses of all trainings of an experiment, averaged to at most `max_points` points a curve.
 

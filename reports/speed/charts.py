@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from bench.interfaces.sections import ChartGlyphMeaning, ComparisonRecords
+from bench.interfaces.sections import ChartGlyphMeaning, ComparisonView
 from bench.interfaces.throughput import ExperimentThroughput
 from bench.statistics.ratios import SMALLEST_EFFECT
 from bench.tables.formats import (
@@ -49,7 +49,7 @@ RATIO_KEYS = (
 )
 
 
-def throughput_chart(comparison: ComparisonRecords) -> Markup:
+def throughput_chart(comparison: ComparisonView) -> Markup:
     """Draw images per second: each run as a dot, their median as a bar, the interval of their mean as a line."""
     medians = []
     with open_row_chart(len(comparison.throughputs)) as (figure, axes):
@@ -80,7 +80,7 @@ def throughput_chart(comparison: ComparisonRecords) -> Markup:
         return figure_to_svg(figure, "throughput", text)
 
 
-def ratio_chart(comparison: ComparisonRecords) -> Markup:
+def ratio_chart(comparison: ComparisonView) -> Markup:
     """Draw the ratios of each experiment to the base: whole step, forward and backward alone, FLOP-predicted."""
     base = comparison.short_label(comparison.base or "")
     rows = [row for row in comparison.throughputs if row.ratio is not None]
@@ -129,13 +129,13 @@ def _draw_and_describe_ratios(
     return texts
 
 
-def experiment_colour_and_marker(comparison: ComparisonRecords, experiment: str) -> tuple[str, str]:
+def experiment_colour_and_marker(comparison: ComparisonView, experiment: str) -> tuple[str, str]:
     """Return the colour and the marker of an experiment in every chart."""
     return colour_and_marker(experiment_index(comparison, experiment))
 
 
 def legend_entries(
-    comparison: ComparisonRecords, experiments: Iterable[str]
+    comparison: ComparisonView, experiments: Iterable[str]
 ) -> list[tuple[str, Markup]]:
     """Return the label and the marker of each experiment, once."""
     entries = []
@@ -145,7 +145,7 @@ def legend_entries(
     return entries
 
 
-def experiment_index(comparison: ComparisonRecords, experiment: str) -> int:
+def experiment_index(comparison: ComparisonView, experiment: str) -> int:
     """Return the index of an experiment in its comparison."""
     return list(comparison.experiments).index(experiment)
 

@@ -6,7 +6,7 @@ from bench.interfaces.sections import (
     Block,
     BlockGroup,
     Chart,
-    ComparisonRecords,
+    ComparisonView,
     Heading,
     PageContext,
     PageSection,
@@ -54,7 +54,7 @@ def _build_speed_blocks(page: PageContext) -> Sequence[Block]:
 SECTION = PageSection("throughput", "Throughput", "Throughput", _build_speed_blocks)
 
 
-def _chart_blocks(comparison: ComparisonRecords) -> list[Block]:
+def _chart_blocks(comparison: ComparisonView) -> list[Block]:
     """Return the charts of speeds and, where experiments are compared, of ratios."""
     runs = _runs_table(comparison)
     charts = [Chart(throughput_chart(comparison), "Images per second", [RUNS_NOTE], table=runs)]
@@ -64,7 +64,7 @@ def _chart_blocks(comparison: ComparisonRecords) -> list[Block]:
     return [BlockGroup(charts, "pair")]
 
 
-def _runs_table(comparison: ComparisonRecords) -> Table:
+def _runs_table(comparison: ComparisonView) -> Table:
     """Show the images per second of every run."""
     most = max(len(row.rounds) for row in comparison.throughputs)
     columns = [Column.left_aligned("experiment")]

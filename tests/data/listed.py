@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.interfaces.data_source import DataSource, SampleRequest, Samples
+from bench.interfaces.data_source import DataSource, SampleFieldsRequest, Samples
 
 
 class Listed(Samples):
@@ -39,5 +39,5 @@ class Lists(DataSource):
     def files(self, _data: str) -> list[Path]:
         return []
 
-    def open(self, _data: str, _request: SampleRequest) -> Samples:
+    def open(self, _data: str, _request: SampleFieldsRequest) -> Samples:
         return self.samples  # type: ignore[return-value]

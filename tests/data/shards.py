@@ -12,7 +12,7 @@ from PIL import Image
 from bench.data.captions.choice import CaptionChoice
 from bench.data.sample_index import IndexedSamples
 from bench.data.sources.tar_shards import TarShards
-from bench.interfaces.data_source import SampleRequest
+from bench.interfaces.data_source import SampleFieldsRequest
 
 CAPTIONS = (
     "a dog and a cat",
@@ -103,4 +103,4 @@ def write_shards(folder: Path) -> Path:
 
 
 def open_shards(data: str, cache: Path) -> IndexedSamples:
-    return TarShards().open(data, SampleRequest(cache=cache, captions=CaptionChoice()))
+    return TarShards().open(data, SampleFieldsRequest(cache=cache, captions=CaptionChoice()))

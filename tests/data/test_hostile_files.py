@@ -13,7 +13,7 @@ import torch
 
 from bench.data.captions.choice import CaptionChoice
 from bench.data.samples import open_source_samples
-from bench.interfaces.data_source import SampleRequest
+from bench.interfaces.data_source import SampleFieldsRequest
 from bench.profilers.memory import PeakMemory
 from tests.data.layouts import HF_IMAGE, Sample, write_saved_dataset
 from tests.data.shards import encode_image, make_image, write_shard
@@ -263,7 +263,7 @@ def flaws_of(family: str, folder: Path) -> dict[str, str]:
 def _read(data: str, folder: Path) -> str | int:
     """Return the number of samples that are read, or the refusal."""
     try:
-        request = SampleRequest(cache=folder / "cache", captions=CaptionChoice())
+        request = SampleFieldsRequest(cache=folder / "cache", captions=CaptionChoice())
         samples = open_source_samples(data, request)
         return sum(
             bool(samples.image(row) and samples.captions_by_field(row))

@@ -11,7 +11,7 @@ import pyarrow as pa
 from bench.data.captions.batches import collect_caption_batches
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.reader import CaptionFieldCounts, CaptionReader
-from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, ParquetReader
+from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, SequentialParquetReader
 from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
 from bench.data.tables import open_table, read_first_rows
 from bench.data.tar_samples import decode_texts_and_json_objects, iterate_tar_samples
@@ -63,7 +63,7 @@ def _read_table_captions(path: Path, reader: CaptionReader) -> Iterator[pa.Binar
         first_rows = read_first_rows(path, table.text_columns)
         columns = reader.find_needed_columns(table.columns, table.text_columns, first_rows)
         if (
-            isinstance(table, ParquetReader)
+            isinstance(table, SequentialParquetReader)
             and reader.column
             and table.has_one_text_per_row(reader.column)
         ):
@@ -73,7 +73,9 @@ def _read_table_captions(path: Path, reader: CaptionReader) -> Iterator[pa.Binar
             yield from collect_caption_batches(texts)
 
 
-def _read_caption_column(table: ParquetReader, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
+def _read_caption_column(
+    table: SequentialParquetReader, reader: CaptionReader
+) -> Iterator[pa.BinaryArray]:
     """Read a column with one caption in each row, without making its texts Python objects."""
     for batch in table.read_batches([reader.column]):
         captions = batch[reader.column].combine_chunks().cast(pa.binary())

@@ -14,7 +14,7 @@ from bench.data.columns import (
     find_columns_of_caption_fields,
     find_first_known_column,
 )
-from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, join_shortened_names
+from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, join_first_names_shortened
 
 MAX_CAPTION_BYTES = 4 * 2**20  # a longer caption is left out
 NO_CAPTION = "no caption"  # why a sample cannot be used
@@ -54,9 +54,9 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
         others = [
             name for name in self.names if read.isdisjoint({name, name.removeprefix("json.")})
         ]
-        sentence = f"captions are read from {join_shortened_names(fields)}"
+        sentence = f"captions are read from {join_first_names_shortened(fields)}"
         if others:
-            sentence += f"; not read: {join_shortened_names(others)} (others with --caption)"
+            sentence += f"; not read: {join_first_names_shortened(others)} (others with --caption)"
         return sentence
 
     def require_fields(self, choice: CaptionChoice) -> None:
@@ -64,7 +64,7 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
         missing = [name for name in choice.field_names if name and not self.samples.get(name)]
         if missing or not self.samples:
             wanted = f" in {missing[0]!r}" if missing else ""
-            names = join_shortened_names(sorted(self.names.keys() - missing))
+            names = join_first_names_shortened(sorted(self.names.keys() - missing))
             others = " and no other text"
             if names:
                 others = f" (there are {names}): name one with --caption"
@@ -102,7 +102,7 @@ class CaptionReader:
                 rows = ({name: row.get(name) for name in text_columns} for row in first_rows)
                 known = _find_only_multiword_text_field(rows)
             if not known:
-                others = join_shortened_names(text_columns)
+                others = join_first_names_shortened(text_columns)
                 raise ValueError(
                     f"no column has a name known for captions (there are {others}): name it with --caption"
                 )
@@ -136,7 +136,7 @@ class CaptionReader:
 
     def _read_field(self, name: str, values: SampleValues) -> FieldTexts:
         """Return the texts of a field, which may be in the .json of a tar sample."""
-        field = name or self.column or self._find_caption_field_of_tar_sample(values)
+        field = name or self.column or self._find_caption_field_or_empty(values)
         value = _value_at_dotted_path(values, field)
         if value is None and "json" in values:
             value = _value_at_dotted_path(values["json"], field)
@@ -145,7 +145,7 @@ class CaptionReader:
             self.counts.add_samples_with_text(field)
         return texts
 
-    def _find_caption_field_of_tar_sample(self, values: SampleValues) -> str:
+    def _find_caption_field_or_empty(self, values: SampleValues) -> str:
         """Return the field of a tar sample's caption; empty if no name is known and several may be."""
         if "txt" in values:
             return "txt"

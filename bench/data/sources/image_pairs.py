@@ -14,7 +14,7 @@ from bench.data.paths import is_visible_with_suffix
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexingSource
 from bench.data.tar_samples import SampleMember, decode_texts_and_json_objects, may_be_text
 from bench.environment.files import MAX_BYTES, read_bytes_unless_larger
-from bench.interfaces.data_source import SampleRequest
+from bench.interfaces.data_source import SampleFieldsRequest
 
 FOLDER_KEY = "caption"  # name of the files, caption.txt or caption.json, that serve all images of their folder
 SUFFIXES_OF_IMAGES = (*IMAGE_ENDINGS, ".npy")
@@ -59,7 +59,7 @@ class ImageTextFilePairs(IndexingSource):
     def prepare_files_to_index(self, data: str, _cache_folder: Path) -> list[Path]:
         return [Path(data).absolute()]
 
-    def fingerprint(self, path: Path, _request: SampleRequest) -> str:
+    def fingerprint(self, path: Path, _request: SampleFieldsRequest) -> str:
         files = iterate_files_of_pairs(str(path))
         lines = (f"{file.name} {file.num_bytes} {file.modified_ns}" for file in files)
         return f"{path} {_digest_unordered_lines(lines)}"

@@ -14,8 +14,8 @@ from bench.data.paths import UNREADABLE, digest_file_excerpts, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexingSource
 from bench.data.sources.image_pairs import ImageFileSamples
 from bench.data.tables import open_table, read_first_rows
-from bench.experiment.config import join_shortened_names, look_up
-from bench.interfaces.data_source import SampleRequest
+from bench.experiment.config import join_first_names_shortened, look_up
+from bench.interfaces.data_source import SampleFieldsRequest
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 TEXT_SUFFIXES = (".json", ".txt")  # of tables, and of captions of single images
@@ -46,11 +46,11 @@ class TablesOfImageFiles(IndexingSource):
     def files(self, data: str) -> list[Path]:
         tables = [path for path in find_possible_image_tables(data) if _is_image_table(path)]
         if Path(data).is_dir() and len(tables) > 1:
-            names = join_shortened_names([str(path) for path in tables])
+            names = join_first_names_shortened([str(path) for path in tables])
             raise ValueError(f"{data} has {len(tables)} tables of images ({names}): name one")
         return tables
 
-    def fingerprint(self, path: Path, request: SampleRequest) -> str:
+    def fingerprint(self, path: Path, request: SampleFieldsRequest) -> str:
         """Return a text that changes with the table, and with the files beside the images of its first rows."""
         layout = read_image_table_layout(path, request.image_column)
         times = [path.stat().st_mtime_ns for path in layout.image_folders if path.is_dir()]
@@ -134,11 +134,9 @@ def read_image_table_layout(path: Path, image_column: str | None) -> ImageTableL
             image_folders = {(folder / name).parent for name in names}
             return ImageTableLayout(columns, text_columns, column, folder, image_folders)
         if names and not missing:
-            missing = (
-                f"the images of its column {column!r}, such as {join_shortened_names(names[:1])}"
-            )
+            missing = f"the images of its column {column!r}, such as {join_first_names_shortened(names[:1])}"
     raise ValueError(
-        missing or f"a column of paths of images (there are {join_shortened_names(columns)})"
+        missing or f"a column of paths of images (there are {join_first_names_shortened(columns)})"
     )
 
 

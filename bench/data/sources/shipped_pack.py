@@ -14,7 +14,7 @@ from bench.console.console import log
 from bench.data.manifest import PARTS, decoded_part_path, pretrain_shards, user_cache_folder
 from bench.environment.circumstances import CHECKOUT
 from bench.experiment.fields import PACK_DATA
-from bench.interfaces.data_source import DataSource, SampleRequest, Samples
+from bench.interfaces.data_source import DataSource, SampleFieldsRequest, Samples
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -33,7 +33,7 @@ class ShippedPack(DataSource):
     def files(self, _data: str) -> list[Path]:
         return pretrain_shards()
 
-    def open(self, _data: str, _request: SampleRequest) -> "PackSamples":
+    def open(self, _data: str, _request: SampleFieldsRequest) -> "PackSamples":
         cache = user_cache_folder()
         decode_pack_unless_cached(cache, ["pretrain"])
         return PackSamples(cache)

@@ -12,7 +12,7 @@ from bench.data.tar_samples import (
     find_image_member,
     iterate_tar_samples,
 )
-from bench.interfaces.data_source import SampleRequest
+from bench.interfaces.data_source import SampleFieldsRequest
 
 
 class TarSamples(IndexedSamples):
@@ -38,7 +38,7 @@ class TarShards(IndexingSource):
     def files(self, data: str) -> list[Path]:
         return sorted(iterate_files(data, (".tar",)), key=Path.as_posix)
 
-    def fingerprint(self, path: Path, _request: SampleRequest) -> str:
+    def fingerprint(self, path: Path, _request: SampleFieldsRequest) -> str:
         return digest_file_excerpts(path)
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:

@@ -24,7 +24,7 @@ from bench.data.sample_stream import MAX_UNDECODABLE_FRACTION
 from bench.data.samples import get_source, max_tolerated_unusable_samples, open_source_samples
 from bench.data.subset import write_key_file
 from bench.experiment.fields import SampleSettings
-from bench.interfaces.data_source import SampleRequest, Samples
+from bench.interfaces.data_source import SampleFieldsRequest, Samples
 from bench.interfaces.sections import EmbeddedPicture
 from bench.labels.adjectives import format_adjective_warning, frequent_adjective_labels
 from bench.labels.labeller import get_label_rule, label_and_tally, make_vocabulary
@@ -138,7 +138,7 @@ def summarize_data(
     """
     data = inputs.data
     choice = parse_caption_choice(inputs.caption)
-    request = SampleRequest(
+    request = SampleFieldsRequest(
         cache=results / CACHE, captions=choice, image_column=inputs.image_column
     )
     samples = open_source_samples(data, request)
@@ -229,11 +229,11 @@ def _decode_sampled_image(samples: Samples, row: int, *, is_shown: bool) -> Insp
         except UnusableImageError as error:
             return InspectedImage(row, len(content), digest, flaw=str(error))
     height, width, _ = rgb.shape
-    thumbnail = _make_thumbnail(rgb) if is_shown else b""
+    thumbnail = _encode_webp_thumbnail(rgb) if is_shown else b""
     return InspectedImage(row, len(content), digest, width, height, thumbnail=thumbnail)
 
 
-def _make_thumbnail(rgb: npt.NDArray[np.uint8]) -> bytes:
+def _encode_webp_thumbnail(rgb: npt.NDArray[np.uint8]) -> bytes:
     image = Image.fromarray(rgb)
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     file = io.BytesIO()

@@ -142,7 +142,7 @@ def score_detection(extractor: FeatureExtractor, task: DetectionTask) -> list[Me
     def measure_box_precision(model: MaskRCNN, part: ExampleDataset[ImageWithObjects]) -> float:
         return compute_average_precision(_detect_objects(model, part))["box AP"]
 
-    train = partial(_train_detector, tower, task)
+    train = partial(_train_detector_on_copy, tower, task)
     result = training.train_at_best_rate(
         task, tower, task.recipe.side, train, measure_box_precision
     )
@@ -163,7 +163,7 @@ def score_detection(extractor: FeatureExtractor, task: DetectionTask) -> list[Me
     return scores
 
 
-def _train_detector(
+def _train_detector_on_copy(
     tower: ImageTower,
     task: DetectionTask,
     part: ExampleDataset[ImageWithObjects],

@@ -78,7 +78,7 @@ class MeanIou(NamedTuple):
 
 
 def score_segmentation(extractor: FeatureExtractor, task: SegmentationTask) -> list[MetricScore]:
-    """Train a segmenter at the best rate, and return its mean IoU on the test part.
+    """Train a segmenter at the best rate, and return its mean IoU on the test part as the only score.
 
     The baseline predicts the commonest class everywhere.
     """
@@ -94,7 +94,7 @@ def score_segmentation(extractor: FeatureExtractor, task: SegmentationTask) -> l
         task,
         tower,
         side,
-        train=partial(_train_segmenter, tower, task, side),
+        train=partial(_train_segmenter_on_copy, tower, task, side),
         measure_quality=lambda model, part: measure(model, part).value,
     )
     test_iou = measure(result.model, task.test)
@@ -168,7 +168,7 @@ def random_scale_crop_flip(
     return rgb, mask
 
 
-def _train_segmenter(
+def _train_segmenter_on_copy(
     tower: ImageTower,
     task: SegmentationTask,
     side: int,

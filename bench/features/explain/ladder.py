@@ -118,7 +118,7 @@ def plan_ladder(
         raise ValueError(
             f"a ladder has one tower and one data set, these differ in {format_field_differences(shared)}"
         )
-    factors = _find_differing_factors(differences)
+    factors = _select_factors_with_baseline_values(differences)
     factors |= _parse_chosen_factors(factor_settings, target, baseline.method)
     stages = [LadderStage(field, {field: get_field(target, field)}) for field in factors]
     rest_fields = [name for name in differences if name in RECIPE_FIELDS and name not in factors]
@@ -148,10 +148,10 @@ def plan_ladder(
     return ExperimentLadder(rungs=tuple(rungs), note=note), timed
 
 
-def _find_differing_factors(differences: Mapping[str, tuple[Any, ...]]) -> FieldValues:
-    """Return the fields that change the work of a step, with their values at the beginning.
+def _select_factors_with_baseline_values(differences: Mapping[str, tuple[Any, ...]]) -> FieldValues:
+    """Return the fields that change the work of a step, with the baseline's values.
 
-    Fields that methods declare belong to the objective.
+    Fields of the recipe and of labels are no factors. Fields that methods declare belong to the objective.
     """
     ignored = (*NEVER_FACTORS, *FIELDS_WITHOUT_WORK, *LABEL_FIELDS, *RECIPE_FIELDS)
     factors = {}

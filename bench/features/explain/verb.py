@@ -40,7 +40,8 @@ class ExplainRatio:
     # experiment whose speed is explained: the end of the ladder (see `list`)
     name: Positional[ExperimentName]
     baseline: ExperimentName  # experiment that it is compared with: the beginning of the ladder
-    # further causes: fields with the values that they have at the beginning of the ladder, such as attention=plain
+    # causes besides the fields in which the experiments differ: fields with the values that they have at the beginning
+    # of the ladder, such as attention=plain
     factors: Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE ...")] = ()
     rounds: Rounds = None
     # continue the newest ladder in RESULTS, which must be of the same experiments and commit: recorded runs are not

@@ -9,9 +9,9 @@ import time
 from typing import TYPE_CHECKING
 
 from bench.environment.requirements import (
+    check_driver_and_triton,
     find_unmet_requirements,
     locate_compiler_requirements,
-    locate_gpu_requirements,
     pip_install_command,
 )
 
@@ -62,7 +62,7 @@ def print_and_require_installed_tools(device_type: str) -> None:
     """Print which programs, libraries and packages are missing, and how to install them; SystemExit if any is."""
     needs = [*locate_compiler_requirements()]
     if device_type == "cuda":
-        needs += locate_gpu_requirements()
+        needs += check_driver_and_triton()
     missing = [f"{need.name} is missing: {need.remedy}" for need in needs if not need.path]
     packages = find_unmet_requirements("tests")
     if packages:

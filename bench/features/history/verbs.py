@@ -62,7 +62,7 @@ class TimeCommits:
     suite: Suite = SUITE
     rounds: int = 3  # number of rounds; each times every commit once, in a fresh process
     only: Selection = None
-    # folder to which a JSON file for each commit and round is added, as `report history` reads it
+    # folder to which TIME/COMMIT/ROUND.json is added for each commit and round, as `report history` reads it
     out: Annotated[Path, FOLDER] = Path("results/history")
 
     def run(self) -> int:

@@ -15,7 +15,7 @@ from bench.features.lit.costs import find_pretraining_seconds
 from bench.features.lit.records import SecondPhase, ZeroShot
 from bench.features.lit.stored_features import digest_json, load_or_compute_features
 from bench.features.lit.text_phase import TEXT_TOWER, TextPhase
-from bench.features.lit.zero_shot import make_prompts, score_classification, score_retrieval
+from bench.features.lit.zero_shot import make_prompts, score_classification, score_retrieval_at_1
 from bench.towers.head_file import read_text_encoder
 from bench.towers.provenance import TowerProvenance
 from bench.towers.tower_from import load_tower
@@ -86,7 +86,7 @@ def score_zero_shot(
         if retrieves_captions:
             drawings = load_pack_images(CAPTIONED, user_cache_folder())
             images = composite_on_white(drawings.pixels)
-            scores += score_retrieval(texts, embed, images, drawings.captions)
+            scores += score_retrieval_at_1(texts, embed, images, drawings.captions)
     return ZeroShot(
         skipped=skipped,
         tower=loaded.name,

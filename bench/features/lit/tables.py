@@ -36,8 +36,8 @@ NOTE = (
 
 
 @dataclass(frozen=True, slots=True)
-class TowerResults:
-    """The newest result of each seed of a tower, with its own text tower or one that learned in a second phase."""
+class ResultsOverSeeds:
+    """The newest results of a tower, one for each seed, with its own text tower or one of a second phase."""
 
     results: Sequence[ZeroShot]  # of one tower, kind of text tower and tasks
     machine: str
@@ -69,7 +69,7 @@ def build_zero_shot(page: PageContext) -> Sequence[Block] | None:
     return [table] if table.all_rows else None
 
 
-def _group_by_tower(records: Sequence[Record]) -> list[TowerResults]:
+def _group_by_tower(records: Sequence[Record]) -> list[ResultsOverSeeds]:
     """Return the results by tower, CLIP's own first; of a seed that was scored again the newest."""
     groups: dict[tuple[Any, ...], dict[int, ZeroShot]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.circumstances.started_at):
@@ -92,11 +92,11 @@ def _group_by_tower(records: Sequence[Record]) -> list[TowerResults]:
         results = list(result_by_seed.values())
         before = fmean(_nan_if_none(result.pretraining_seconds) for result in results)
         second = fmean(result.second_seconds for result in results)
-        towers.append(TowerResults(results, machine, is_clip, before, second))
+        towers.append(ResultsOverSeeds(results, machine, is_clip, before, second))
     return sorted(towers, key=lambda tower: not tower.is_clip)
 
 
-def _list_costs(tower: TowerResults, clips: Sequence[TowerResults]) -> dict[str, Any]:
+def _list_costs(tower: ResultsOverSeeds, clips: Sequence[ResultsOverSeeds]) -> dict[str, Any]:
     """Return what names a tower, and the costs of both phases, by column; `clips` are CLIP's own rows."""
     first = tower.results[0]
     phase = first.second_phase
@@ -129,7 +129,7 @@ def _list_costs(tower: TowerResults, clips: Sequence[TowerResults]) -> dict[str,
     }
 
 
-def _list_accuracies(tower: TowerResults) -> dict[str, Any]:
+def _list_accuracies(tower: ResultsOverSeeds) -> dict[str, Any]:
     """Return the mean accuracy on each task, with its interval, by column."""
     columns = {}
     for number, score in enumerate(tower.results[0].scores):

@@ -52,10 +52,13 @@ def score_classification(
 
 
 @torch.no_grad()
-def score_retrieval(
+def score_retrieval_at_1(
     texts: TextEncoder, embed: Embed, images: ImageSource, captions: Sequence[str]
 ) -> list[ZeroShotScore]:
-    """Score which images have their caption nearest, and which captions their image; an equal caption is right, too."""
+    """Score which images have their caption nearest of all, and which captions their image.
+
+    An image with an equal caption is right, too.
+    """
     cosines = _project(texts, embed, images) @ texts.encode(tuple(captions)).T
     names = np.array(captions)
     scores = []

@@ -112,7 +112,7 @@ class PlannedStep:
         return self.num_images / self.seconds
 
 
-def loss_flops_per_second(gpu: GpuSpec, contrastive_precision: str) -> float:
+def assume_loss_flops_per_second(gpu: GpuSpec, contrastive_precision: str) -> float:
     """Return the FLOP/s at which a GPU is assumed to compute the products of a contrastive loss.
 
     They are LOSS_SHARE of its peak; `contrastive_precision` is "fp32" or "autocast", which is bf16 here.
@@ -137,11 +137,11 @@ def compute_profile_from_flops(
         backward_seconds=(3 if work.is_recomputed else 2) * work.forward / rate,
         optimizer_seconds=0.0,
         num_captions=0.0,
-        loss_flops_per_second=loss_flops_per_second(gpu, contrastive_precision),
+        loss_flops_per_second=assume_loss_flops_per_second(gpu, contrastive_precision),
     )
 
 
-def plan_step(inputs: PlanInputs, links: Interconnect, num_gpus: int) -> PlannedStep:
+def predict_step_seconds(inputs: PlanInputs, links: Interconnect, num_gpus: int) -> PlannedStep:
     """Predict the seconds of a step on so many GPUs. With sharding each GPU updates its shard of the parameters."""
     compute = inputs.compute
     images = inputs.images_per_gpu

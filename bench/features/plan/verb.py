@@ -28,9 +28,9 @@ from bench.features.plan.model import (
     PUBLISHED_ERROR,
     UTILISATION,
     PlanInputs,
+    assume_loss_flops_per_second,
     compute_profile_from_flops,
-    loss_flops_per_second,
-    plan_step,
+    predict_step_seconds,
 )
 from bench.features.plan.records import (
     TimedRunsOnOneDevice,
@@ -68,13 +68,14 @@ class PredictScaling:
     names: Positional[ExperimentNames] = ()  # names of the experiments (see `list`)
     gpus: int = 64  # number of GPUs that train together
     images: Images = None
-    # folder of records that `measure` wrote on one GPU, whose step time is taken; this or --device is required
-    record: Annotated[Path | None, FOLDER] = None
+    # folder with records of `measure` on one GPU, such as results, whose newest step time is taken; this or --device is
+    # required
+    records: Annotated[Path | None, FOLDER] = None
     device: Annotated[
         str | None,
         arg(
             metavar="GPU",
-            help=f"GPU whose step time is assumed from --utilisation, in place of --record: {', '.join(GPU_SPECS)}",
+            help=f"GPU whose step time is assumed from --utilisation, in place of --records: {', '.join(GPU_SPECS)}",
         ),
     ] = None
     # with --device: share, from 0 to 1, of the GPU's bf16 peak that a step reaches without communication; default: the
@@ -98,18 +99,18 @@ class PredictScaling:
                 raise ValueError(f"{experiment.name}: plan knows optimizer=adamw alone")
         records: list[Record] = []
         timed_runs: list[TimedRunsOnOneDevice] = []
-        if self.record is not None:
-            records = read_newest_timed_records(self.record, experiments)
+        if self.records is not None:
+            records = read_newest_timed_records(self.records, experiments)
             timed_runs = [
                 find_runs_of_nearest_batch(experiment, records) for experiment in experiments
             ]
-        gpu = self._find_gpu(timed_runs)
+        gpu = self._find_named_or_recorded_gpu(timed_runs)
         links = interconnect_from_data_sheet(gpu, self.network_gbs)
         plans = []
         for number, experiment in enumerate(experiments):
             timed = timed_runs[number] if timed_runs else None
             plans.append(self._plan_experiment(experiment, timed, records, gpu, links))
-        assumptions = self._describe_step_time_sources(timed_runs, gpu)
+        assumptions = self._describe_step_time_assumptions(timed_runs, gpu)
         assumptions["captions"] = describe_captions_that_runs_read(
             experiment.input for experiment in experiments
         )
@@ -128,14 +129,14 @@ class PredictScaling:
         require_option_in_range("utilisation", self.utilisation, LEAST, 1)
         if not self.names:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
-        if (self.record is None) == (self.device is None):
+        if (self.records is None) == (self.device is None):
             raise ValueError(
-                "a plan needs either --record FOLDER (measured) or --device GPU (assumed): give one"
+                "a plan needs either --records FOLDER (measured) or --device GPU (assumed): give one"
             )
         if self.utilisation is not None and self.device is None:
-            raise ValueError("--utilisation needs --device: with --record the step is measured")
+            raise ValueError("--utilisation needs --device: with --records the step is measured")
 
-    def _find_gpu(self, timed_runs: Sequence[TimedRunsOnOneDevice]) -> GpuSpec:
+    def _find_named_or_recorded_gpu(self, timed_runs: Sequence[TimedRunsOnOneDevice]) -> GpuSpec:
         """Return the data sheet of the named or the recorded GPU; ValueError for a CPU and an unknown GPU."""
         if self.device is not None:
             return look_up(self.device.lower(), GPU_SPECS, "device")
@@ -176,7 +177,7 @@ class PredictScaling:
             tokens = mean_tokens_per_caption(captions)
             watts: float | None = gpu.watts
         else:
-            loss_rate = loss_flops_per_second(gpu, runtime.contrastive_precision)
+            loss_rate = assume_loss_flops_per_second(gpu, runtime.contrastive_precision)
             compute = compute_profile_from_runs(timed, loss_rate)
             tokens = timed.runs[0].tokens_per_caption
             watts = timed.watts
@@ -199,7 +200,7 @@ class PredictScaling:
         )
         return PlanResult(
             inputs=inputs,
-            step=plan_step(inputs, links, self.gpus),
+            step=predict_step_seconds(inputs, links, self.gpus),
             is_measured=timed is not None,
             tokens_per_caption=tokens,
             images=images,
@@ -213,10 +214,10 @@ class PredictScaling:
             return ""
         return ASSUMED_NOTE if self.utilisation else f"{ASSUMED_NOTE}\n{PUBLISHED_ERROR}"
 
-    def _describe_step_time_sources(
+    def _describe_step_time_assumptions(
         self, timed_runs: Sequence[TimedRunsOnOneDevice], gpu: GpuSpec
     ) -> dict[str, str]:
-        """Return where the step times of one GPU come from, in words, by the name of a row of the assumptions."""
+        """Return rows of the table of assumptions by name: the sources of step times, assumed utilisation and power."""
         rows = {}
         for timed in timed_runs:
             circumstances = timed.circumstances

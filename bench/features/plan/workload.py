@@ -58,7 +58,7 @@ def count_forward_flops_per_pair(
         if name.split(".")[0] in LAST_LAYERS and parameter.ndim == MATRIX_DIMENSIONS:
             forward += 2 * method.views * parameter.numel()
     if caption_batches:
-        forward += count_text_flops_per_caption(method, model, caption_batches)
+        forward += count_text_forward_flops_per_caption(method, model, caption_batches)
     return ForwardFlopsPerPair(
         forward=forward,
         teacher=float(costs.teacher_flops),
@@ -66,10 +66,10 @@ def count_forward_flops_per_pair(
     )
 
 
-def count_text_flops_per_caption(
+def count_text_forward_flops_per_caption(
     method: Method, model: nn.Module, batches: Sequence[CaptionTokens]
 ) -> float:
-    """Return the FLOPs of the text forward per caption, the mean over batches; equal shapes are counted once."""
+    """Return the FLOPs of the text's forward per caption, the mean over batches; equal shapes are counted once."""
     by_shapes = group_by(
         batches, lambda batch: (len(batch.lengths), *[ids.shape for ids in batch.groups])
     )

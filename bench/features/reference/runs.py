@@ -117,7 +117,7 @@ def _train_superclass_checkout(
     train_step = build_superclass_step(build_train_run(stream), checkout)
     padded = []
     for number, batch in enumerate(batches):
-        captions = pad_superclass_captions(stream, number).to(stream.device)
+        captions = pad_distinct_caption_tokens(stream, number).to(stream.device)
         padded.append(Batch(batch.images, captions))
     optimizer = stream.experiment.optimizer
     losses = []
@@ -127,7 +127,9 @@ def _train_superclass_checkout(
     return losses
 
 
-def pad_superclass_captions(stream: BatchStream[LabelPairs], batch_number: int) -> CaptionTokens:
+def pad_distinct_caption_tokens(
+    stream: BatchStream[LabelPairs], batch_number: int
+) -> CaptionTokens:
     """Return the distinct token ids of each caption of a batch, with start and end token, padded to the context.
 
     SuperClass's released code reads all token ids, but its loss depends on their presence alone.

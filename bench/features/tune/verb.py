@@ -58,7 +58,8 @@ class Tune(LabelOptions):
     # methods whose settings are searched: experiments without their scale, such as flip (see `list`)
     methods: Positional[Annotated[tuple[str, ...], arg(metavar="METHOD ...")]]
     trials: int = MIN_TRIALS  # number of trials of each method
-    scale: Annotated[str, arg(metavar="SCALE")] = "tiny"  # scale of the experiments
+    # scale of the experiments, the end of their names after the method, such as tiny or vit-b16 (see `list`)
+    scale: Annotated[str, arg(metavar="SCALE")] = "tiny"
     # number of images of the longest trials (80000, 80k or 12.8M); default: the experiment's
     images: Annotated[str | None, arg(metavar="N")] = None
     # continue the newest search in RESULTS, which must have the same options and commit: recorded trials are not

@@ -106,7 +106,7 @@ def _make_initial_heads(loaded: LoadedTower | None, task: EmbeddedTask) -> dict[
         return heads
     classifier = loaded.label_classifier
     if classifier is not None and classifier.keys:
-        heads[COPIED_ROWS] = make_heads_from_classifier(classifier, task.classes, random_heads)
+        heads[COPIED_ROWS] = make_heads_from_nearest_labels(classifier, task.classes, random_heads)
     text_encoder = loaded.read_text_encoder()
     if text_encoder is not None:
         prompts = make_class_prompts(task.classes, OPENAI_IMAGENET_TEMPLATES)
@@ -114,8 +114,8 @@ def _make_initial_heads(loaded: LoadedTower | None, task: EmbeddedTask) -> dict[
     return heads
 
 
-def make_heads_from_classifier(
-    classifier: LabelClassifier, classes: Sequence[str], random_heads: HeadsByDraw
+def make_heads_from_nearest_labels(
+    classifier: LabelClassifier, class_names: Sequence[str], random_heads: HeadsByDraw
 ) -> HeadsByDraw:
     """Return heads that copy, for each class, the classifier's row of the nearest label by WordNet path similarity.
 
@@ -127,8 +127,8 @@ def make_heads_from_classifier(
     row_of_key = {key: row for row, key in enumerate(classifier.keys)}
     weight = random_heads.weight.clone()
     bias = random_heads.bias.clone()
-    with_synset = torch.zeros(len(classes), dtype=torch.bool)
-    for row, name in enumerate(classes):
+    with_synset = torch.zeros(len(class_names), dtype=torch.bool)
+    for row, name in enumerate(class_names):
         synsets = synset_keys_of_class_name(name)
         if synsets:
             copied = [row_of_key[labels.nearest(synset)] for synset in synsets]

@@ -47,18 +47,18 @@ def make_task_from_rows(
     name: str,
     images: PackImages,
     shown_images: UInt8[Tensor, "images 3 height width"],
-    train_rows: Sequence[int],
+    train_and_validation_rows: Sequence[int],
     test_rows: Sequence[int],
     class_field: str,
     duplicate_group_of_row: Mapping[int, int],
 ) -> SingleLabelTask:
-    """Build a task from rows of training and test images; a quarter of each class is set aside for validation.
+    """Build a task from rows; a quarter of each class of `train_and_validation_rows` becomes the validation part.
 
     Rows of one group stay together. `shown_images` are the images as the task shows them. The classes of the task are
     the values of the field `class_field` of the images' classes.
     """
     names = [label[class_field] for label in images.classes]
-    classes = sorted({names[row] for row in train_rows})
+    classes = sorted({names[row] for row in train_and_validation_rows})
 
     def make_part(rows: Iterable[int]) -> LabelledImages:
         sorted_rows = sorted(rows)
@@ -66,16 +66,18 @@ def make_task_from_rows(
         return LabelledImages(ArrayImageSource(shown_images[sorted_rows]), np.array(labels))
 
     validation = set[int]()
-    for members in group_by(train_rows, lambda row: names[row]).values():
+    for members in group_by(train_and_validation_rows, lambda row: names[row]).values():
         wanted = max(1, round(len(members) * VALIDATION_SHARE))
         groups_of_class = {duplicate_group_of_row[row] for row in members}
         for group in _sort_by_key_hash(images, groups_of_class, f"validation/{name}"):
             if len(validation.intersection(members)) < wanted:
-                validation.update(row for row in train_rows if duplicate_group_of_row[row] == group)
+                validation.update(
+                    row for row in train_and_validation_rows if duplicate_group_of_row[row] == group
+                )
     return SingleLabelTask(
         name=name,
         classes=tuple(classes),
-        train=make_part(set(train_rows) - validation),
+        train=make_part(set(train_and_validation_rows) - validation),
         validation=make_part(validation),
         test=make_part(test_rows),
     )

@@ -10,7 +10,7 @@ from bench.data.targets import CaptionTokens
 from bench.interfaces.extensions import Extension
 from bench.interfaces.method import Method
 from bench.method_parts.captions import make_decoder_token_function
-from models.heads import Classifier
+from models.heads import ImageClassifier
 
 CLASSES = 4
 
@@ -19,7 +19,7 @@ class Broken(Method):
     """Cross-entropy of a class for each image, which its brightest corner says."""
 
     def build_model(self, tower: Any, _: Any) -> nn.Module:
-        return Classifier(tower, nn.Linear(tower.width, CLASSES))
+        return ImageClassifier(tower, nn.Linear(tower.width, CLASSES))
 
     def loss(self, model: Any, images: Tensor, _target: Any, _: Any) -> Tensor:
         return F.cross_entropy(model(images), brightest_corner(images))

@@ -34,7 +34,7 @@ from bench.features.lit.stored_features import (
 )
 from bench.features.lit.tables import make_zero_shot_table
 from bench.features.lit.text_phase import FeatureStream, TextPhase, build_run_on_features
-from bench.features.lit.zero_shot import make_prompts, score_classification, score_retrieval
+from bench.features.lit.zero_shot import make_prompts, score_classification, score_retrieval_at_1
 from bench.labels.subwords import SubwordEncoder
 from bench.profilers.clock import Elapsed
 from bench.records.record import CooledDownTower, Record, Training, read_records, write_record
@@ -241,7 +241,7 @@ def test_retrieval_is_a_loop_over_cosines_and_an_equal_caption_is_right(decoded:
     embed = make_tower_embedder(texts.pair.tower, CPU)
     images = toy_part(6).images
     captions = ("a cat", "a dog", "a cat", "red", "blue", "a red dog")
-    of_images, of_captions = score_retrieval(texts, embed, images, captions)
+    of_images, of_captions = score_retrieval_at_1(texts, embed, images, captions)
     projected = [
         torch.from_numpy(feature) @ texts.pair.projection.detach() for feature in embed(images)
     ]

@@ -26,7 +26,7 @@ from bench.features.plan.model import (
     GpuComputeProfile,
     PlanInputs,
     compute_profile_from_flops,
-    plan_step,
+    predict_step_seconds,
 )
 from bench.features.plan.records import (
     TimedRunsOnOneDevice,
@@ -86,7 +86,7 @@ interconnects = st.builds(
 
 @given(cases, interconnects)
 def test_one_device_sends_nothing(case: PlanInputs, links: Interconnect) -> None:
-    step = plan_step(case, links, 1)
+    step = predict_step_seconds(case, links, 1)
     compute = case.compute
     assert (
         step.communication_seconds
@@ -104,13 +104,13 @@ def test_one_device_sends_nothing(case: PlanInputs, links: Interconnect) -> None
 
 @given(cases, interconnects, st.integers(2, 4096))
 def test_better_links_never_take_longer(case: PlanInputs, links: Interconnect, gpus: int) -> None:
-    step = plan_step(case, links, gpus)
+    step = predict_step_seconds(case, links, gpus)
     better = replace(
         links,
         link_bytes_per_second=2 * links.link_bytes_per_second,
         network_bytes_per_second=2 * links.network_bytes_per_second,
     )
-    assert plan_step(case, better, gpus).seconds <= step.seconds * (1 + 1e-12)
+    assert predict_step_seconds(case, better, gpus).seconds <= step.seconds * (1 + 1e-12)
     most_hidden = min(
         step.communication_seconds, OVERLAP * (step.forward_seconds + step.backward_seconds)
     )
@@ -124,18 +124,20 @@ def test_free_communication_splits_a_global_batch_evenly(case: PlanInputs, power
     free = replace(
         case, images_per_gpu=65_536.0, compute=replace(case.compute, optimizer_seconds=0.0)
     )
-    step = plan_step(replace(free, images_per_gpu=free.images_per_gpu / gpus), INFINITE, gpus)
+    step = predict_step_seconds(
+        replace(free, images_per_gpu=free.images_per_gpu / gpus), INFINITE, gpus
+    )
     assert step.num_images == free.images_per_gpu
-    assert step.seconds * gpus == pytest.approx(plan_step(free, INFINITE, 1).seconds)
+    assert step.seconds * gpus == pytest.approx(predict_step_seconds(free, INFINITE, 1).seconds)
 
 
 def test_every_image_caption_pair_is_counted_once() -> None:
     """4 products of 2 x rows x columns x width, on 4 devices of 10 images each: 10 x 30 pairs a device are further."""
     compute = replace(case().compute, num_captions=10.0)
-    step = plan_step(case("clip", images_per_gpu=10.0, compute=compute), INFINITE, 4)
+    step = predict_step_seconds(case("clip", images_per_gpu=10.0, compute=compute), INFINITE, 4)
     assert step.extra_negatives_seconds == pytest.approx(4 * 2 * 10 * 30 * 512 / 1e13)
     siglip, catlip = (
-        plan_step(case(name, images_per_gpu=10.0, compute=compute), INFINITE, 4)
+        predict_step_seconds(case(name, images_per_gpu=10.0, compute=compute), INFINITE, 4)
         for name in ("siglip", "catlip")
     )
     assert siglip.extra_negatives_seconds == pytest.approx(3 / 4 * step.extra_negatives_seconds)
@@ -260,7 +262,7 @@ def test_a_plan_of_one_device_is_what_was_recorded(
     slower = record(CATLIP, speed(window_seconds=(0.4, 0.4)), **H100)
     folder = written(tmp_path, record(CLIP, powered, **H100), slower)
     out = tmp_path / "plan.out"
-    words = ["plan", "clip-tiny", "catlip-tiny", "--record", str(folder), "--gpus", "1"]
+    words = ["plan", "clip-tiny", "catlip-tiny", "--records", str(folder), "--gpus", "1"]
     assert main([*words, "--price", "2.5", "--images", "0.36M", "--json", str(out)]) == 0
     clip, catlip = figures(out)["Plan for 1 GPUs"]["rows"]
     rate = TimedRun(CLIP, speed()).images_per_second_preferably_undisturbed()
@@ -279,11 +281,11 @@ def test_a_plan_of_one_device_is_what_was_recorded(
     ("arguments", "text"),
     [
         ("", "name the experiments"),
-        ("clip-tiny --device h100 --record RECORDS", "give one"),
+        ("clip-tiny --device h100 --records RECORDS", "give one"),
         ("clip-tiny --device h10", "no device named 'h10'; did you mean 'h100'?"),
-        ("clip-tiny --record OF_CPUS", "a plan needs a GPU of a known data sheet, got GeForce GT"),
-        ("siglip-tiny --record RECORDS", "no comparison of `measure` that timed siglip-tiny"),
-        ("clip-tiny --record TOGETHER", "a plan needs records of one process"),
+        ("clip-tiny --records OF_CPUS", "a plan needs a GPU of a known data sheet, got GeForce GT"),
+        ("siglip-tiny --records RECORDS", "no comparison of `measure` that timed siglip-tiny"),
+        ("clip-tiny --records TOGETHER", "a plan needs records of one process"),
         ("clip-tiny --device l40s", "give --network-gbs"),
     ],
 )

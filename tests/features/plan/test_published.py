@@ -20,7 +20,7 @@ from bench.features.plan.model import (
     ForwardFlopsPerPair,
     PlanInputs,
     compute_profile_from_flops,
-    plan_step,
+    predict_step_seconds,
 )
 from bench.features.plan.workload import count_communicated_parameters
 from bench.interfaces.method import get_method
@@ -69,7 +69,7 @@ def planned_rate(run: PublishedRun, utilisation: float) -> float:
     )
     links = interconnect_from_data_sheet(device)
     case = with_released_loss(PlanInputs(run.model, weights, compute, float(run.batch)))
-    return plan_step(case, links, run.gpus).images_per_second / run.gpus
+    return predict_step_seconds(case, links, run.gpus).images_per_second / run.gpus
 
 
 def reached_utilisation(run: PublishedRun) -> float:
@@ -132,7 +132,7 @@ def test_factor_that_one_gpu_lacks_is_that_of_the_claims(
         for pair in (cases, [with_released_loss(case) for case in cases]):
             shares = []
             for case, number in zip(pair, gpus, strict=True):
-                step = plan_step(case, links, number)
+                step = predict_step_seconds(case, links, number)
                 shares.append(
                     step.seconds
                     / (

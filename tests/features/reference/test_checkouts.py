@@ -27,7 +27,7 @@ from bench.features.reference import (
 )
 from bench.features.reference.corenet import make_corenet_importable
 from bench.features.reference.experiments import reference_experiment
-from bench.features.reference.runs import pad_superclass_captions, train_side
+from bench.features.reference.runs import pad_distinct_caption_tokens, train_side
 from bench.features.reference.tables import loss_comparison_table
 from bench.labels.subwords import SubwordEncoder
 from bench.records.record import Record
@@ -91,7 +91,7 @@ def test_padded_labels_hold_the_labels_of_ours() -> None:
     stream: Any = SimpleNamespace(
         experiment=experiment, target=lambda _: LabelPairs.from_label_lists(labels)
     )
-    (ids,) = pad_superclass_captions(stream, 0).groups
+    (ids,) = pad_distinct_caption_tokens(stream, 0).groups
     assert ids.shape == (3, experiment.text.context_length)
     start_and_end = SubwordEncoder("all").start_and_end
     assert [{*row} for row in ids.tolist()] == [{*row, *start_and_end, 0} for row in labels]

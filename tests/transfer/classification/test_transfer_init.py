@@ -22,7 +22,7 @@ from bench.transfer.classification.transfer_init import (
     HeadsByDraw,
     fit_heads,
     fit_heads_at_best_rate,
-    make_heads_from_classifier,
+    make_heads_from_nearest_labels,
     make_heads_from_prompts,
     make_random_heads,
     score_transfer_init,
@@ -89,7 +89,7 @@ def texts() -> TextEncoder:
 
 def test_class_head_copies_its_row_the_mean_row_or_a_random_row() -> None:
     of, random = rows(), make_random_heads(8, 3, DRAWS)
-    head = make_heads_from_classifier(of, ["dog", "cat, dog", "xyzzy"], random)
+    head = make_heads_from_nearest_labels(of, ["dog", "cat, dog", "xyzzy"], random)
     dog, cat = (of.keys.index(f"n{number}") for number in (2084071, 2121620))
     for draw in range(DRAWS):
         assert torch.equal(head.weight[draw, 0], of.weight[dog])
