@@ -4,3 +4,4 @@ from jaxtyping import Float
 from torch import Tensor
 
 Scalar = Float[Tensor, ""]
+Features = Float[Tensor, "batch dim"]

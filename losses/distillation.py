@@ -1,14 +1,12 @@
 """Distillation loss to a teacher's features."""
 
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
 
-from losses import Scalar
+from losses import Features, Scalar
 from losses.chunks import loss_dtype
 
 
-def cosine_loss(student: Float[Tensor, "batch dim"], teacher: Float[Tensor, "batch dim"]) -> Scalar:
+def cosine_loss(student: Features, teacher: Features) -> Scalar:
     """Return 1 minus the cosine between student's and teacher's features, from 0 to 2, mean over images.
 
     Computed in fp32 or better, also under autocast. The teacher gets no gradient.

@@ -4,11 +4,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from losses import Scalar
+from losses import Features, Scalar
 from losses.chunks import SOFTPLUS_LINEAR_FROM, loss_dtype, tile_slices, without_autocast
 from losses.collectives import (
     ProcessGroupLike,
@@ -20,8 +19,8 @@ from losses.collectives import (
 
 
 def sigmoid_loss(
-    image_features: Float[Tensor, "batch dim"],
-    text_features: Float[Tensor, "batch dim"],
+    image_features: Features,
+    text_features: Features,
     scale: Scalar,
     bias: Scalar,
     group: ProcessGroupLike = None,

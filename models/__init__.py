@@ -1,6 +1,6 @@
 """Towers, heads and their weights; open_clip's model configurations, including this project's own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ Images = Float[Tensor, "batch channels height width"]  # normalised, or grids of
 # As a batch has them: `Images`, or with several views of an image (batch, views, channels, height, width).
 ImagesOrViews = Float[Tensor, "batch *views channels height width"]
 Features = Float[Tensor, "batch features"]  # of a tower, before any projection
+StateDict = Mapping[str, Tensor]  # weights and buffers by name
 
 open_clip.add_model_config(Path(__file__).parent / "configs")
 

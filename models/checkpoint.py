@@ -19,6 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models import StateDict
+
 MAX_NAMES = 3  # in a message
 # Keys of the weights in checkpoints of open_clip, timm and CoreNet; averaged weights first, because they are scored.
 STATE_DICT_KEYS = (
@@ -31,9 +33,7 @@ STATE_DICT_KEYS = (
 )
 
 
-def load_finite_weights_strictly(
-    module: nn.Module, state: Mapping[str, Tensor], error_prefix: str
-) -> None:
+def load_finite_weights_strictly(module: nn.Module, state: StateDict, error_prefix: str) -> None:
     """Load weights that are finite and fit in names, shapes and kind of numbers; batch norms' counts may be missing.
 
     The ValueError begins with `error_prefix` and names the first mismatches.
@@ -60,7 +60,7 @@ def load_finite_weights_strictly(
     module.load_state_dict(expected | dict(state))
 
 
-def save_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+def save_tensors(state: StateDict, path: Path) -> None:
     """Write tensors by name to a safetensors file, without a copy in memory; OSError if the disk is full."""
     tensors = {name: value.detach().contiguous() for name, value in state.items()}
     try:
@@ -152,7 +152,7 @@ def _is_stored_in_full(weight: Tensor) -> bool:
     return weight.nbytes <= weight.untyped_storage().nbytes()
 
 
-def adapt_weights_to_trunk(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
+def adapt_weights_to_trunk(state: StateDict, trunk: nn.Module) -> dict[str, Tensor]:
     """Return the weights that a trunk takes, at its image size and without projection and classifier.
 
     The file may hold a whole model of open_clip, its image tower alone, or a timm model.
@@ -169,9 +169,7 @@ def adapt_weights_to_trunk(state: Mapping[str, Tensor], trunk: nn.Module) -> dic
     return {name: resized[name] for name in names}
 
 
-def resample_position_embeddings(
-    state: Mapping[str, Tensor], trunk: nn.Module
-) -> dict[str, Tensor]:
+def resample_position_embeddings(state: StateDict, trunk: nn.Module) -> dict[str, Tensor]:
     """Return weights with position embeddings resampled to the image size of a trunk.
 
     The trunk's own library resamples them: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased; the
@@ -193,7 +191,7 @@ def resample_position_embeddings(
     return dict(state)
 
 
-def select_and_strip_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def select_and_strip_prefix(prefix: str, state: StateDict) -> dict[str, Tensor]:
     """Return the weights whose names have the prefix, under their names without it."""
     names = [name for name in state if name.startswith(prefix)]
     return {name.removeprefix(prefix): state[name] for name in names}

@@ -5,7 +5,6 @@ Source: apple/corenet 1aa3acd, `corenet/modeling/models/classification/vit.py` a
 """
 
 import re
-from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from open_clip.transformer import LayerNormFp32, Transformer
 from torch import Tensor, nn
 
+from models import Features, StateDict
 from models.open_clip_blocks import replace_blocks_by_image_blocks
 
 PREFIX = "corenet-vit-"  # of the towers' names
@@ -85,9 +85,7 @@ class CorenetViT(nn.Module):
             self.transformer, class_token_only=not last_block_computes_patches
         )
 
-    def forward(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch features"]:
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Features:
         """Return the class token."""
         token: Tensor = self.norm(self.compute_tokens(images)[:, 0])
         return token
@@ -141,7 +139,7 @@ def build_corenet_vit(name: str, *, last_block_computes_patches: bool = False) -
     return CorenetViT(*SIZES[size], last_block_computes_patches=last_block_computes_patches)
 
 
-def infer_corenet_tower_name(state: Mapping[str, Tensor]) -> str | None:
+def infer_corenet_tower_name(state: StateDict) -> str | None:
     """Return the name of the tower that has these weights, such as `corenet-vit-base`; None for other weights."""
     if STEM_WEIGHT not in state:
         return None
@@ -154,7 +152,7 @@ def infer_corenet_tower_name(state: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def convert_corenet_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_corenet_weights(state: StateDict) -> dict[str, Tensor]:
     """Return CoreNet's weights under the names of `CorenetViT`, without its classifier and its RangeAugment.
 
     Weights that have no name here keep their own.

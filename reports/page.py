@@ -14,6 +14,7 @@ from bench.interfaces.sections import (
     PageContext,
     PageQuestion,
     PageSection,
+    SectionsWithOrigins,
     WarningBox,
     iterate_nested_blocks,
     list_extension_sections,
@@ -47,15 +48,15 @@ BACKGROUND = (
 JOINED = Markup('{}, joined with other <a href="#data">comparisons</a>')
 
 
-def list_page_sections() -> list[tuple[PageSection, str]]:
+def list_page_sections() -> SectionsWithOrigins:
     """Return the sections in the order of the page, each with its extension's origin, "" if it is built in.
 
     ValueError if an extension's section has the name of one that is built in.
     """
     results = [(section, "") for section in RESULTS]
     background = [(section, "") for section in BACKGROUND]
-    above = list[tuple[PageSection, str]]()
-    below = list[tuple[PageSection, str]]()
+    above = SectionsWithOrigins()
+    below = SectionsWithOrigins()
     built_in_names = {section.name for section, _ in results + background}
     for section, origin in list_extension_sections(built_in_names):
         group = above if section.place == "above" else below

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import FOLDER
+from bench.cli.options import Folder
 from bench.cli.transfer import resolve_tower_arguments
 from bench.console.console import OK, log
 from bench.environment.files import make_folders_unless_in_root
@@ -18,9 +18,9 @@ class ExportTower:
 
     # tower file that `train` wrote, or name of an experiment whose newest tower in RESULTS is exported
     tower: Annotated[Positional[str], arg(metavar="TOWER")]
-    out: Annotated[Path, FOLDER]  # folder to write, which must be empty or absent
+    out: Folder  # folder to write, which must be empty or absent
     # folder in which the tower of a named experiment is looked up
-    results: Annotated[Path, FOLDER] = Path("results")
+    results: Folder = Path("results")
 
     def run(self) -> int:
         """Write the folder, and print the code that loads it."""

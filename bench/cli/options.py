@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from bench.tables.tables import Table
 
 Repeated = Annotated[tuple[str, ...], UseAppendAction]
-FOLDER = arg(metavar="FOLDER")
+_FOLDER = arg(metavar="FOLDER")
+Folder = Annotated[Path, _FOLDER]
+OptionalFolder = Annotated[Path | None, _FOLDER]
 ExperimentName = Annotated[str, arg(metavar="EXPERIMENT")]
 ExperimentNames = Annotated[tuple[str, ...], arg(metavar="EXPERIMENT ...")]
 Settings = Annotated[

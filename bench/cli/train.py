@@ -9,10 +9,10 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import (
-    FOLDER,
     ExperimentName,
     Json,
     LabelOptions,
+    OptionalFolder,
     Root,
     Settings,
     SettingsFile,
@@ -80,7 +80,7 @@ class TrainAndScoreTower(LabelOptions):
     name: Positional[ExperimentName]  # name of the experiment (see `list`)
     images: Images = None
     # folder for checkpoints, records and the trained tower; default: results/train-EXPERIMENT
-    out: Annotated[Path | None, FOLDER] = None
+    out: OptionalFolder = None
     # continue from the newest checkpoint in OUT, or begin if there is none; default: begin, and refuse a folder with a
     # checkpoint
     resume: bool = False

@@ -25,11 +25,14 @@ class BatchShape(NamedTuple):
     num_images: int  # on one device
 
 
+BatchShapes = tuple[BatchShape, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class BatchShapeSchedule:
     """The shapes of the batches of all steps: of n shapes, each block of n consecutive steps has each once."""
 
-    sizes: tuple[BatchShape, ...]
+    sizes: BatchShapes
     shuffle_seed: int | None = None  # draws the order of each block; None: the order of `sizes`
 
     def shape_at(self, step: int) -> BatchShape:
@@ -64,7 +67,7 @@ class BatchShapeSchedule:
             step_by_side.setdefault(self.shape_at(step).side, step)
         return [step_by_side[side] for side in sorted(step_by_side, reverse=True)]
 
-    def _shapes_of_block(self, block: int) -> tuple[BatchShape, ...]:
+    def _shapes_of_block(self, block: int) -> BatchShapes:
         """Return the shapes of a block of steps, in their order."""
         if self.shuffle_seed is None:
             return self.sizes
@@ -78,14 +81,12 @@ def make_batch_shape_schedule(experiment: Experiment) -> BatchShapeSchedule:
     return BatchShapeSchedule(sizes, experiment.seed if len(sides) > 1 else None)
 
 
-def _count_images_per_device(sizes: tuple[BatchShape, ...]) -> int:
+def _count_images_per_device(sizes: BatchShapes) -> int:
     return sum(size.num_images for size in sizes)
 
 
 @lru_cache(maxsize=1024)
-def _shuffle_shapes_of_block(
-    sizes: tuple[BatchShape, ...], seed: int, block: int
-) -> tuple[BatchShape, ...]:
+def _shuffle_shapes_of_block(sizes: BatchShapes, seed: int, block: int) -> BatchShapes:
     """Return the shapes in the random order of a block of steps."""
     generator = np.random.PCG64(derive_seed(seed, IMAGE_SIZE))
     generator.advance(block * len(sizes))

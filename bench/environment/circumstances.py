@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 
 from bench.environment.cores import count_available_cores
-from bench.environment.gpu_settings import format_gpu_settings
+from bench.environment.gpu_settings import GpuSettings, format_gpu_settings
 from bench.environment.variables import COMMIT
 
 CHECKOUT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ class RunCircumstances(
     processes: Annotated[int, msgspec.Meta(ge=1)] = 1
     # Driver, power limit, ECC, MIG and clocks of the GPU (bench/environment/gpu_settings.py); None: NVML does not tell.
     # "TF32": what fp32 computes in it (bench/environment/tf32.py).
-    gpu: Annotated[dict[str, str | None], msgspec.Meta(max_length=MAX_ENTRIES)] = {}
+    gpu: Annotated[GpuSettings, msgspec.Meta(max_length=MAX_ENTRIES)] = {}
     # UUID of rank 0's card: the speeds of two cards of one model differ by some percent.
     gpu_uuid: str = ""
     extensions: Texts = {}  # version and digest of the source, by name

@@ -1,13 +1,16 @@
 """The driver and the settings of a GPU that its speed depends on, from NVML. No torch here."""
 
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pynvml
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SWITCH = ("off", "on")
+GpuSettings = dict[str, str | None]  # as text by name; None: NVML does not tell
 
 
 def get_nvml_handle(cuda_uuid: str) -> Any:
@@ -19,8 +22,8 @@ def get_nvml_handle(cuda_uuid: str) -> Any:
     return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{cuda_uuid}")
 
 
-def read_gpu_settings(handle: Any) -> dict[str, str | None]:
-    """Return driver, power limit, ECC, MIG and clocks of a GPU as text by name; None where NVML does not tell."""
+def read_gpu_settings(handle: Any) -> GpuSettings:
+    """Return driver, power limit, ECC, MIG and clocks of a GPU."""
     queries: dict[str, Callable[[], str]] = {
         "driver": pynvml.nvmlSystemGetDriverVersion,
         "power limit": lambda: f"{pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000:g} W",
@@ -29,7 +32,7 @@ def read_gpu_settings(handle: Any) -> dict[str, str | None]:
         "application SM clock": partial(_read_application_clock, handle, pynvml.NVML_CLOCK_SM),
         "application memory clock": partial(_read_application_clock, handle, pynvml.NVML_CLOCK_MEM),
     }
-    settings = dict[str, str | None].fromkeys(queries)
+    settings = GpuSettings.fromkeys(queries)
     for name, query in queries.items():
         with suppress(pynvml.NVMLError):
             settings[name] = query()
@@ -40,6 +43,6 @@ def _read_application_clock(handle: Any, clock: int) -> str:
     return f"{pynvml.nvmlDeviceGetApplicationsClock(handle, clock)} MHz"
 
 
-def format_gpu_settings(settings: Mapping[str, str | None]) -> str:
+def format_gpu_settings(settings: GpuSettings) -> str:
     """Return the settings of a GPU in one line."""
     return ", ".join(f"{name} {value or 'unknown'}" for name, value in settings.items())

@@ -12,7 +12,7 @@ import pynvml
 import torch
 from torch.distributed import is_nccl_available
 
-from bench.environment.gpu_settings import get_nvml_handle, read_gpu_settings
+from bench.environment.gpu_settings import GpuSettings, get_nvml_handle, read_gpu_settings
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
@@ -33,7 +33,7 @@ def describe_gpu_and_cpu(device: torch.device) -> str:
     return f"{torch.cuda.get_device_name(device)}; {processor}"
 
 
-def read_gpu_settings_of_device(device: torch.device) -> dict[str, str | None]:
+def read_gpu_settings_of_device(device: torch.device) -> GpuSettings:
     """Return `read_gpu_settings` of a device; empty for a CPU, or without NVML."""
     if device.type == "cuda":
         with suppress(pynvml.NVMLError):

@@ -268,7 +268,12 @@ MAY_DIFFER = field_names_with_role("tuned")
 FIELDS_IGNORED_IN_ROWS = ("workers", *field_names_with_role("replicate", "budget", "pace"))
 
 
-def differing_field_values(experiments: Iterable[Experiment]) -> dict[str, tuple[Any, ...]]:
+FieldDifferences = dict[
+    str, tuple[Any, ...]
+]  # the distinct values of each field in which experiments differ
+
+
+def differing_field_values(experiments: Iterable[Experiment]) -> FieldDifferences:
     """Return the distinct values of each field in which experiments differ, except `name`."""
     experiments = list(experiments)
     values = {}
@@ -281,7 +286,7 @@ def differing_field_values(experiments: Iterable[Experiment]) -> dict[str, tuple
 
 def unexpected_differences(
     experiments: Iterable[Experiment], may_differ: Iterable[str]
-) -> dict[str, tuple[Any, ...]]:
+) -> FieldDifferences:
     """Return `differing_field_values` of the fields that must not differ; fields that methods declare always may."""
     bound = {*FIELDS} - {*may_differ}
     return {
@@ -303,7 +308,7 @@ def require_comparable_experiments(
         )
 
 
-def format_field_differences(differences: Mapping[str, tuple[Any, ...]]) -> str:
+def format_field_differences(differences: FieldDifferences) -> str:
     """Return the differing fields with their values as text: "flip: True / False; ..."."""
     return "; ".join(
         f"{field}: {' / '.join(map(str, values))}" for field, values in differences.items()

@@ -257,9 +257,11 @@ class PageSection(Named):
 
 
 SECTIONS = Registry[PageSection]("section", PageSection)  # of extensions
+# The origin is the extension, "" if a section is built in.
+SectionsWithOrigins = list[tuple[PageSection, str]]
 
 
-def list_extension_sections(built_in_names: Container[str]) -> list[tuple[PageSection, str]]:
+def list_extension_sections(built_in_names: Container[str]) -> SectionsWithOrigins:
     """Return the sections of extensions with their origins; ValueError for a name that is built in."""
     sections = [(section, SECTIONS.describe_origin(name)) for name, section in SECTIONS.items()]
     for section, origin in sections:

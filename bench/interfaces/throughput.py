@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from bench.statistics.intervals import ValueWithInterval
 from bench.statistics.ratios import RateRatio
 
+# Of one timed run, or medians over runs; None: not measured.
+FiguresByName = dict[str, float | None]
 PHASE = "phase, ms: "  # prefix of a figure from `Speed.phase_seconds`
 
 
@@ -21,7 +23,7 @@ class ExperimentThroughput:
     ratio_of_all: RateRatio | None
     forward_backward: RateRatio | None  # the same of forward and backward alone
     flop_ratio: float | None  # the FLOP-predicted ratio
-    figures: dict[str, float | None]  # medians over the runs of `derive_run_metrics`
+    figures: FiguresByName  # medians over the runs of `derive_run_metrics`
     peak_source: str
     loader_workers: int  # processes that load batches ahead, the most of any run
     not_measured: tuple[str, ...]  # readings that the device did not give, with the reason

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from statistics import median
 
-from bench.interfaces.throughput import PHASE, ExperimentThroughput
+from bench.interfaces.throughput import PHASE, ExperimentThroughput, FiguresByName
 from bench.measure.throughput import rates_by_experiment_and_round, timed_runs_by_experiment
 from bench.measure.timed_run import TimedRun
 from bench.records.record import PHASES, Record, Speed
@@ -76,9 +76,7 @@ def largest_peak_flops_per_second(speeds: Iterable[Speed]) -> float | None:
     return max(peaks, default=0.0) or None
 
 
-def derive_run_metrics(
-    run: TimedRun, peak_flops_per_second: float | None
-) -> dict[str, float | None]:
+def derive_run_metrics(run: TimedRun, peak_flops_per_second: float | None) -> FiguresByName:
     """Return the figures of one timed run by name; None is not measured. The peak is of one device."""
     speed = run.speed
     phases = {}
@@ -92,7 +90,7 @@ def derive_run_metrics(
     utilisation = None
     if peak_flops_per_second:
         utilisation = run.model_flops_utilisation(peak_flops_per_second)
-    figures: dict[str, float | None] = {
+    figures: FiguresByName = {
         "round": speed.round,
         "batch_size": run.experiment.training.batch_size,  # of one process, as the FLOPs are
         "images_per_second": run.images_per_second_preferably_undisturbed(),
@@ -119,7 +117,7 @@ def derive_run_metrics(
 
 def _median_run_metrics(
     runs: Iterable[TimedRun], peak_flops_per_second: float | None
-) -> dict[str, float | None]:
+) -> FiguresByName:
     """Return the medians of `derive_run_metrics` over runs."""
     values = defaultdict[str, list[float]](list)
     for run in runs:
@@ -127,7 +125,7 @@ def _median_run_metrics(
             known = values[name]
             if value is not None:
                 known.append(value)
-    medians: dict[str, float | None] = {}
+    medians: FiguresByName = {}
     for name, known in values.items():
         medians[name] = float(median(known)) if known else None
     return medians

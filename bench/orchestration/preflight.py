@@ -14,7 +14,7 @@ from bench.data.subset import require_valid_subset
 from bench.environment.circumstances import LOADED_EXTENSIONS, describe_current_commit
 from bench.environment.cores import count_available_cores
 from bench.environment.files import atomic_write
-from bench.environment.gpu_settings import read_gpu_settings
+from bench.environment.gpu_settings import GpuSettings, read_gpu_settings
 from bench.environment.gpus import count_usable_gpus, get_first_gpu_nvml_handle
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import (
@@ -163,7 +163,7 @@ def _reason_not_resumable(record: Record, accepted: Iterable[Experiment]) -> str
     if where.extensions != LOADED_EXTENSIONS:
         return "was begun with other extensions, or other source of them"
     if record.measured.is_timed:
-        settings: dict[str, str | None] = {"device": "cpu"}
+        settings: GpuSettings = {"device": "cpu"}
         if has_gpu():
             settings = {"device": "cuda", **read_gpu_settings(get_first_gpu_nvml_handle())}
         recorded = {"device": where.device, **where.gpu}

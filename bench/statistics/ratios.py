@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from bench.statistics.p_values import (
     ROUNDING,
+    K,
     adjust_p_values_holm,
     student_t_half_width,
     student_t_p_value,
@@ -66,8 +67,8 @@ def compare_rates_to_base(
 
 
 def compare_rate_pairs(
-    pairs: Mapping[str, tuple[RateByRound, RateByRound]],
-) -> dict[str, RateRatio]:
+    pairs: Mapping[K, tuple[RateByRound, RateByRound]],
+) -> dict[K, RateRatio]:
     """Return the ratio second / first of each pair of groups, a ratio of geometric means over runs.
 
     p and verdict are adjusted for the number of pairs by Holm's step-down.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 Number = int | float
+FormatNumber = Callable[[float], str]
 EMPTY_CELL_TEXT = "\N{EN DASH}"
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -93,7 +94,7 @@ def format_signed_accuracy_difference(difference: Number) -> str:
 
 
 def format_interval(
-    figure: HasInterval | None, format_value: Callable[[float], str], prefix: str = ""
+    figure: HasInterval | None, format_value: FormatNumber, prefix: str = ""
 ) -> str:
     """Write the ends of an interval after `prefix`; empty where there is no interval."""
     if figure is None or figure.low is None or figure.high is None:
@@ -101,7 +102,7 @@ def format_interval(
     return f"{prefix}{format_value(figure.low)} to {format_value(figure.high)}"
 
 
-def format_bracketed_interval(figure: HasInterval, format_value: Callable[[float], str]) -> str:
+def format_bracketed_interval(figure: HasInterval, format_value: FormatNumber) -> str:
     """Write the ends of an interval in brackets, behind a figure; empty where there is no interval."""
     ends = format_interval(figure, format_value, " (")
     return f"{ends})" if ends else ""

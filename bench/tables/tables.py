@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
 
-from bench.tables.formats import EMPTY_CELL_TEXT, HasInterval, Number, format_interval
+from bench.tables.formats import EMPTY_CELL_TEXT, FormatNumber, HasInterval, Number, format_interval
 
 V = TypeVar("V", float, int, str)
 # First characters that make a spreadsheet compute a cell, full-width ones included.
@@ -84,9 +84,7 @@ class Cell:
         return Cell(EMPTY_CELL_TEXT, why=why)
 
     @staticmethod
-    def measured_or_why(
-        value: Number | None, format_value: Callable[[float], str], why: str
-    ) -> "Cell":
+    def measured_or_why(value: Number | None, format_value: FormatNumber, why: str) -> "Cell":
         """Return the cell of a figure; of None the empty cell that says why it was not measured."""
         if value is None:
             return Cell.unmeasured(why)
@@ -101,7 +99,7 @@ class Cell:
 
     @staticmethod
     def estimate_or_why(
-        figure: HasInterval | None, format_value: Callable[[float], str], why: str = ""
+        figure: HasInterval | None, format_value: FormatNumber, why: str = ""
     ) -> "Cell":
         """Return the cell of a figure with its interval; of None the empty cell that says why it cannot exist.
 

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from bench.environment.files import atomic_write
 from bench.towers.head_file import TextEncoder, save_weights
 from bench.towers.provenance import TowerProvenance
 from bench.towers.tower_from import LoadedTower
-from models import find_open_clip_config
+from models import StateDict, find_open_clip_config
 from models.heads import to_open_clip_state, to_open_clip_visual_state
 from models.image_tower import PIXEL_CHANNELS, PIXEL_STATISTICS
 
@@ -159,7 +158,7 @@ def _make_preprocessing_config(provenance: TowerProvenance) -> dict[str, Any]:
 def _write_weights_and_config(
     folder: Path,
     weights_name: str,
-    weights: Mapping[str, Tensor],
+    weights: StateDict,
     config_name: str,
     config_values: dict[str, Any],
 ) -> None:

@@ -25,6 +25,7 @@ from bench.towers.provenance import (
     has_text_tower,
     read_safetensors_metadata,
 )
+from models import StateDict
 from models.checkpoint import load_finite_weights_strictly, require_finite
 from models.heads import DualEncoder
 from models.image_tower import ImageTower
@@ -43,6 +44,9 @@ class LabelClassifier:
     weight: Float[Tensor, "labels width"]
     bias: Float[Tensor, " labels"]
     keys: tuple[str, ...]  # synsets, `n2084071`; empty where the vocabulary is not known
+
+
+Prompts = Sequence[tuple[str, ...]]  # of each class
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,7 @@ class TextEncoder:
         return F.normalize(self.pair.text(*batch.text_tower_inputs), dim=-1)
 
     @torch.no_grad()
-    def encode_classes(
-        self, prompts_by_class: Sequence[tuple[str, ...]]
-    ) -> Float[Tensor, "classes dim"]:
+    def encode_classes(self, prompts_by_class: Prompts) -> Float[Tensor, "classes dim"]:
         """Return for each class the L2-normalised mean of the L2-normalised features of its prompts.
 
         They are the columns of open_clip's `build_zero_shot_classifier` (`zero_shot_classifier.py`).
@@ -77,9 +79,7 @@ class TextEncoder:
         return F.normalize(torch.stack(means), dim=-1)
 
     @torch.no_grad()
-    def make_classifier_rows(
-        self, prompts_by_class: Sequence[tuple[str, ...]]
-    ) -> Float[Tensor, "classes width"]:
+    def make_classifier_rows(self, prompts_by_class: Prompts) -> Float[Tensor, "classes width"]:
         """Return the weight of a linear classifier over the image tower's features, from the prompts of each class.
 
         The product of a row and a feature, divided by the length of the projected feature, is the logit of the class.
@@ -89,7 +89,7 @@ class TextEncoder:
         return rows
 
 
-def save_weights(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+def save_weights(state: StateDict, path: Path, metadata: Mapping[str, str]) -> None:
     """Write weights atomically to a safetensors file with metadata."""
     tensors = {name: value.detach().contiguous() for name, value in state.items()}
     with atomic_write(path) as temporary:
@@ -98,7 +98,7 @@ def save_weights(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str,
 
 
 def save_head_beside_tower(
-    state: Mapping[str, Tensor],
+    state: StateDict,
     tower_path: Path,
     provenance: TowerProvenance,
     row_labels: Sequence[str],

@@ -90,11 +90,11 @@ def find_latest_towers(results: Path, experiment_name: str) -> list[Path]:
         if newest and newest[0].with_name(comparison_name_from_filename(newest[0])) != comparison:
             newest.clear()  # they are of an earlier training, or of one in another folder
         newest.append(path)
-    names = set(newest_by_name)
-    if experiment_name in names:
-        names = {experiment_name}
-    else:
-        names = {name for name in names if strip_bracketed_settings(name) == experiment_name}
+    names = {experiment_name} & newest_by_name.keys()
+    if not names:
+        names = {
+            name for name in newest_by_name if strip_bracketed_settings(name) == experiment_name
+        }
     if len(names) != 1:
         content = ", ".join(sorted(names)) or "no tower"
         raise ValueError(

@@ -1,7 +1,6 @@
 """Towers from a file, or from the name of a trained experiment."""
 
 import importlib.util
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import open_clip
 import timm
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from bench.console.console import PROGRAM
 from bench.environment.files import prefix_errors
@@ -35,7 +33,7 @@ from bench.towers.provenance import (
     is_catlip_bench_tower,
     read_tower_provenance,
 )
-from models import corenet_vit, find_open_clip_config
+from models import StateDict, corenet_vit, find_open_clip_config
 from models.checkpoint import (
     adapt_weights_to_trunk,
     load_finite_weights_strictly,
@@ -204,7 +202,7 @@ def _load_corenet_file(file: Path) -> LoadedTower:
     )
 
 
-def _make_corenet_classifier(file: Path, state: Mapping[str, Tensor]) -> LabelClassifier | None:
+def _make_corenet_classifier(file: Path, state: StateDict) -> LabelClassifier | None:
     """Return the classifier in a file of CoreNet, with the labels of the vocabulary beside it."""
     if not {"classifier.weight", "classifier.bias"} <= state.keys():
         return None

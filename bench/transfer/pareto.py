@@ -1,6 +1,6 @@
 """The cost of accuracy (device seconds and energy of every tower) and its Pareto front."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -10,6 +10,7 @@ from bench.measure.timed_run import TimedRun
 from bench.records.record import Speed
 from bench.tables.formats import (
     NBSP,
+    FormatNumber,
     format_count,
     format_duration,
     format_rate,
@@ -26,7 +27,7 @@ class TowerCostAxis:
     name: str  # for ids of charts
     title: str  # for sentences
     axis_label: str
-    format_value: Callable[[float], str]
+    format_value: FormatNumber
     # The cost of an image in training, by experiment; None: images are the cost.
     cost_per_image: Mapping[str, float] | None = None
 

@@ -183,3 +183,7 @@ def test_every_seed_has_its_newest_tower_of_equal_trainings(tmp_path: Path) -> N
         )
     found = [path.name[:8] for path in find_latest_towers(tmp_path, "clip-tiny")]
     assert found == ["20260103", "20260104"]
+    for folder in ("a", "b"):  # trainings that began in one second
+        (tmp_path / folder).mkdir()
+        saved(tmp_path / folder, tiny, "20260105T000000-train")
+    assert [path.parent.name for path in find_latest_towers(tmp_path, "clip-tiny")][1:] == ["b"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import FOLDER, Json
+from bench.cli.options import Folder, Json
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import print_tables
 from bench.experiment.config import change
@@ -38,7 +38,7 @@ class CheckMethods:
     # file of the extension, or name of its module
     extension: Annotated[Positional[str], arg(metavar="EXTENSION")]
     # folder whose subfolder `cache` holds the pack's images
-    results: Annotated[Path, FOLDER] = Path("results")
+    results: Folder = Path("results")
     json: Json = None
 
     def run(self) -> int:

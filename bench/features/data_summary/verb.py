@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import FOLDER, Caption, Image, Json
+from bench.cli.options import Caption, Folder, Image, Json
 from bench.console.console import OK
 from bench.console.options import require_option_in_range
 from bench.console.tables import print_tables
@@ -36,7 +36,7 @@ class SummarizeData:
     # csv file to write: the keys of the usable samples, as --set subset=FILE reads it; default: none
     keys: Annotated[Path | None, arg(metavar="FILE")] = None
     # folder for the index of the data, which later runs read
-    results: Annotated[Path, FOLDER] = Path("results")
+    results: Folder = Path("results")
     json: Json = None
 
     def run(self) -> int:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 
+from bench.data.decoding import Pixels
 from bench.data.transforms import WHITE
 from bench.environment.seeds import HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import (
@@ -34,7 +34,7 @@ from models.image_tower import ImageTower
 # "labels" [objects] (from 1), boolean "masks" [objects, height, width], and "iscrowd" [objects] (1: the object stands
 # for a crowd, in which detections are neither right nor wrong). Detections have "scores" in place of "iscrowd".
 Objects = dict[str, Tensor]
-ImageWithObjects = tuple[UInt8[Tensor, "3 height width"], Objects]
+ImageWithObjects = tuple[Pixels, Objects]
 MASK_THRESHOLD = 0.5  # smallest mask probability of a pixel that belongs to the object
 
 

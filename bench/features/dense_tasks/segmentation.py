@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
+from bench.data.decoding import Pixels
 from bench.data.transforms import WHITE, normalise
 from bench.environment.seeds import HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import (
@@ -33,7 +34,7 @@ IGNORED = 255  # in a mask: excluded from training and scoring
 MAX_ASPECT_RATIO = 2.0
 PREDICT_BATCH_SIZE = 16  # images per batch of scoring
 # An image and the class of each pixel.
-ImageAndMask = tuple[UInt8[Tensor, "3 height width"], UInt8[Tensor, "height width"]]
+ImageAndMask = tuple[Pixels, UInt8[Tensor, "height width"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

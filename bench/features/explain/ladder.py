@@ -5,7 +5,7 @@ work of a step, then the objective, stage by stage. The last causes therefore me
 the end.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from bench.experiment.config import (
     FIELDS,
     Experiment,
+    FieldDifferences,
     change,
     differing_field_values,
     field_names_with_role,
@@ -148,7 +149,7 @@ def plan_ladder(
     return ExperimentLadder(rungs=tuple(rungs), note=note), timed
 
 
-def _select_factors_with_baseline_values(differences: Mapping[str, tuple[Any, ...]]) -> FieldValues:
+def _select_factors_with_baseline_values(differences: FieldDifferences) -> FieldValues:
     """Return the fields that change the work of a step, with the baseline's values.
 
     Fields of the recipe and of labels are no factors. Fields that methods declare belong to the objective.

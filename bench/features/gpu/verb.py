@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from bench.cli.options import FOLDER, Repeated
+from bench.cli.options import Folder, Repeated
 from bench.console.console import FAILED_CASE, OK, log
 from bench.console.tables import print_tables
 from bench.environment.child_processes import kill_child_tree_at_block_end
@@ -116,7 +116,7 @@ class RunGpuCommands:
     steps: Annotated[Repeated, arg(name="step", metavar="STEP")] = ()
     device: Device = "cuda"  # cpu: try the same steps at the tiny scale, without a GPU
     # folder for the logs, records and pages of the steps
-    results: Annotated[Path, FOLDER] = Path("results/gpu")
+    results: Folder = Path("results/gpu")
 
     def run(self) -> int:
         """Run the steps that are not done, and print how each ended."""

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from tyro.conf import Positional
 
-from bench.cli.options import FOLDER
+from bench.cli.options import Folder
 from bench.console.console import escape_unprintable, log_damaged_files_for_exit_code
 from bench.features.history.changes import SeriesJump, can_judge_newest_commit, find_series_jumps
 from bench.features.history.history_chart import draw_series_chart
@@ -47,7 +46,7 @@ class WriteHistoryPage:
     """Write charts over commits with the detected changes, and print their path."""
 
     # folder of pytest-benchmark documents, or of records, of several commits
-    results: Annotated[Positional[Path], FOLDER] = Path("results/history")
+    results: Positional[Folder] = Path("results/history")
     out: Path | None = None  # HTML page to write; default: charts.html in FOLDER
 
     def run(self) -> int:

@@ -23,7 +23,7 @@ BenchmarkMetric = tuple[BenchmarkId, Metric]
 Verdict = Literal["worse", "better", "equal", "no difference", "inconclusive"]
 NOTE = (
     "old, new: median of the processes' medians. low, high: 95 % interval of new/old, over pairs of processes.\n"
-    "p: Student's, of paired differences, adjusted for all times of the table (Holm).\n"
+    "p: Student's, of paired differences, adjusted for all figures of the table but counters (Holm).\n"
     f"Worse or better: p at most {ALPHA:g} and a change of {SMALLEST_EFFECT:.0%} or more, in at least {MIN_RUNS} "
     "rounds; a counter is exact."
 )
@@ -61,15 +61,15 @@ def compare_metric_values(
     common = [key for key in old_values if key in new_values]
     if not common:
         raise ValueError("nothing was compared: the two sides have no metric in common")
-    rates: dict[str, tuple[RateByRound, RateByRound]] = {}
+    rates: dict[BenchmarkMetric, tuple[RateByRound, RateByRound]] = {}
     for key in common:
         _, metric = key
         if not metric.is_counter:
-            rates[str(key)] = (old_values[key], new_values[key])
+            rates[key] = (old_values[key], new_values[key])
     ratios = compare_rate_pairs(rates)
     diffs = []
     for key in common:
-        ratio = ratios.get(str(key))
+        ratio = ratios.get(key)
         sides = (list(old_values[key].values()), list(new_values[key].values()))
         benchmark, metric = key
         verdict = _judge_metric(metric, *sides, ratio)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import FOLDER, Json
+from bench.cli.options import Folder, Json
 from bench.console.console import OK, escape_unprintable
 from bench.console.options import ROUNDS_RANGE, require_option_in_range
 from bench.console.tables import print_tables
@@ -63,7 +63,7 @@ class TimeCommits:
     rounds: int = 3  # number of rounds; each times every commit once, in a fresh process
     only: Selection = None
     # folder to which TIME/COMMIT/ROUND.json is added for each commit and round, as `report history` reads it
-    out: Annotated[Path, FOLDER] = Path("results/history")
+    out: Folder = Path("results/history")
 
     def run(self) -> int:
         """Time the suites of the commits in turn, and store the documents."""
@@ -97,7 +97,7 @@ class CompareWithBaseCommit:
     rounds: int = 8
     only: Selection = None
     # folder in whose subfolder `regress`, which is emptied first, the documents of pytest-benchmark are written
-    results: Annotated[Path, FOLDER] = Path("results")
+    results: Folder = Path("results")
     json: Json = None
 
     def run(self) -> int:

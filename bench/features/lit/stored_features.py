@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from bench.data.decoding import decode_image
+from bench.data.decoding import Pixels, decode_image
 from bench.data.sample_stream import SampleLoader, SampleStream, require_few_unusable
 from bench.data.samples import training_files_digest
 from bench.data.stream import BatchStream, DecodeStats, PackStream
@@ -67,7 +67,7 @@ class EncodedTrainingImages:
     def __len__(self) -> int:
         return len(self.loader.rows)
 
-    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+    def rgb(self, row: int) -> Pixels:
         """Return the image of a sample, or of the one that replaces it."""
         stats = DecodeStats()
         image, shown = self.loader.load_usable(row, decode_image, stats)

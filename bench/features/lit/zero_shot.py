@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.console.console import UserError
 from bench.features.lit.records import ZeroShotScore
-from bench.towers.head_file import TextEncoder
+from bench.towers.head_file import Prompts, TextEncoder
 from bench.transfer.classification.transfer_init import make_class_prompts
 from bench.transfer.feature_extractor import Embed
 from bench.transfer.tasks.image_sources import ImageSource
@@ -21,7 +21,6 @@ from bench.transfer.tasks.tasks import SingleLabelTask
 # Names of the retrieval of captions for images, and of images for captions.
 IMAGE_TO_TEXT = "captions of images, R@1"
 TEXT_TO_IMAGE = "images of captions, R@1"
-Prompts = Sequence[tuple[str, ...]]  # of each class
 
 
 def make_prompts(task: SingleLabelTask, templates: Sequence[str]) -> Prompts:

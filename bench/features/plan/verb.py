@@ -8,9 +8,10 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import (
-    FOLDER,
     ExperimentNames,
+    Folder,
     Json,
+    OptionalFolder,
     Settings,
     find_experiments_with_settings,
 )
@@ -70,7 +71,7 @@ class PredictScaling:
     images: Images = None
     # folder with records of `measure` on one GPU, such as results, whose newest step time is taken; this or --device is
     # required
-    records: Annotated[Path | None, FOLDER] = None
+    records: OptionalFolder = None
     device: Annotated[
         str | None,
         arg(
@@ -87,7 +88,7 @@ class PredictScaling:
     network_gbs: float | None = None
     settings: Settings = ()
     # folder in whose subfolder `cache` the index of the data is kept, which later commands read
-    results: Annotated[Path, FOLDER] = Path("results")
+    results: Folder = Path("results")
     json: Json = None
 
     def run(self) -> int:

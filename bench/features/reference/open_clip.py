@@ -6,7 +6,7 @@ Sources: open_clip_torch 3.3.0, and mlfoundations/open_clip 89fb801 (4.2.0.dev0)
 
 import copy
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
@@ -32,7 +32,7 @@ from bench.interfaces.optimizer import weight_decay_groups
 from bench.labels.subwords import SubwordEncoder
 from bench.train.build import build_train_run
 from bench.train.step import make_optimizer, torch_compile_mode
-from models import find_open_clip_config
+from models import StateDict, find_open_clip_config
 from models.heads import DualEncoder, build_open_clip_model, to_open_clip_state
 
 PACKAGES = ("open_clip", "open_clip_train")
@@ -206,7 +206,7 @@ def _checkout_options(
 
 
 def _build_checkout_model(
-    open_clip: Any, tower: str, sizes: _ModelSizes, weights: Mapping[str, Tensor]
+    open_clip: Any, tower: str, sizes: _ModelSizes, weights: StateDict
 ) -> nn.Module:
     """Return a model of the checkout's module `open_clip`, with given weights, that reads captions of any length."""
     config = copy.deepcopy(find_open_clip_config(tower))
@@ -334,7 +334,7 @@ def _model_sizes(experiment: Experiment) -> _ModelSizes:
     return _ModelSizes(experiment.image.image_size, experiment.text.context_length, vocabulary.size)
 
 
-def _build_initial_weights(stream: PackStream[CaptionTokens]) -> Mapping[str, Tensor]:
+def _build_initial_weights(stream: PackStream[CaptionTokens]) -> StateDict:
     """Build our model, and return its weights under open_clip's names."""
     model = build_train_run(stream).model
     assert isinstance(model, DualEncoder)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.data.image_sizes import BatchShape, BatchShapeSchedule
+from bench.data.image_sizes import BatchShape, BatchShapes, BatchShapeSchedule
 from bench.data.released_labels import DenseLabels
 from bench.data.sample_stream import SampleStream
 from bench.data.stream import BatchStream
@@ -71,7 +71,7 @@ class CorenetTimedLoader:
                 yield batch.to_corenet_format()
 
 
-def draw_step_sizes(options: Namespace, epoch: int, num_steps: int) -> tuple[BatchShape, ...]:
+def draw_step_sizes(options: Namespace, epoch: int, num_steps: int) -> BatchShapes:
     """Return the image side and the number of images of each step, as CoreNet's sampler draws them in an epoch."""
     from corenet.data.sampler import build_sampler
 
@@ -94,7 +94,7 @@ def open_corenet_stream(
     experiment: Experiment,
     device: torch.device,
     results: Path,
-    sizes: tuple[BatchShape, ...],
+    sizes: BatchShapes,
 ) -> BatchStream[Any]:
     """Open an experiment's data for steps of the sizes, with CoreNet's crops, flips, context and rows of labels.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.data.stream import Batch, BatchStream, PackStream
 from bench.data.targets import CaptionTokens, LabelPairs
 from bench.environment.circumstances import describe_current_commit
-from bench.experiment.config import Experiment, change
+from bench.experiment.config import Experiment
 from bench.experiment.fields import PACK_DATA
 from bench.features.reference import (
     OPEN_CLIP,
@@ -59,9 +59,6 @@ def train_side(
     timer = WindowTimer(device, timing.steps_per_window, timing.windows)
     distinct_windows = 1 if device.type == "cuda" else timing.windows
     num_batches = WARMUP_STEPS + distinct_windows * timing.steps_per_window
-    if side == SUPERCLASS:
-        # As the released code pads captions.
-        experiment = change(experiment, text_padding="max_length")
     stream = open_batch_stream(experiment, device, results)
     assert isinstance(stream, PackStream)
     if checkout and experiment.method == "clip":

@@ -6,7 +6,7 @@ Importing it executes that code: only child processes import it. Source: x-cls/s
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -21,7 +21,7 @@ from bench.features.reference.timing import DEFAULT_KERNELS
 from bench.interfaces.optimizer import weight_decay_groups
 from bench.train.build import TrainRun
 from bench.train.step import make_optimizer
-from models import find_open_clip_config
+from models import StateDict, find_open_clip_config
 
 PACKAGE = "superclass_open_clip"
 OUR_PREFIXES = {
@@ -81,9 +81,7 @@ def add_importable_package_without_init(folder: Path, name: str) -> None:
     sys.modules[name] = package
 
 
-def to_superclass_weights(
-    ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def to_superclass_weights(ours: StateDict, theirs: StateDict) -> dict[str, Tensor]:
     """Return our weights under the names and in the shapes of SuperClass's weights.
 
     Raises ValueError if the numbers of weights differ, KeyError or RuntimeError for a weight without a counterpart.

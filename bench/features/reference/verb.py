@@ -9,8 +9,8 @@ from msgspec import structs
 from tyro.conf import Positional, arg
 
 from bench.cli.options import (
-    FOLDER,
     Json,
+    OptionalFolder,
     Results,
     Rounds,
     Settings,
@@ -32,7 +32,6 @@ from bench.features.reference.experiments import (
     reference_experiment,
     released_experiments_by_file,
 )
-from bench.features.reference.records import ReferenceRun
 from bench.features.reference.tables import (
     loss_comparison_table,
     reference_speed_table,
@@ -42,7 +41,6 @@ from bench.orchestration import preflight
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runs import FunctionRun
 from bench.orchestration.scope import default_num_rounds
-from bench.records.record import ReleasedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class CompareWithReference:
 
     reference: Positional[ReferenceName]  # reference implementation to compare with
     # folder with a git checkout of the reference's code; required for corenet and superclass
-    checkout: Annotated[Path | None, FOLDER] = None
+    checkout: OptionalFolder = None
     # size of the towers. open-clip and superclass: tiny, vit-b32 (default of open-clip), vit-b16 (default of
     # superclass) or vit-l14. corenet: tiny (default on a CPU), vit-b16 (default on a GPU) or vit-h16
     scale: Annotated[str | None, arg(metavar="SCALE")] = None
@@ -188,8 +186,7 @@ class CompareWithReference:
         """Raise ValueError for a resumed comparison with runs of another commit of CHECKOUT."""
         commit = describe_current_commit(self.checkout) if self.checkout else ""
         for record in comparison.records():
-            run = record.measured
-            if isinstance(run, ReferenceRun | ReleasedRun) and run.commit != commit:
+            if getattr(record.measured, "commit", commit) != commit:
                 raise ValueError(
                     f"{comparison.name} has runs beside another commit of --checkout: begin a new comparison without "
                     "--resume"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench.labels.wordnet import NearestSynsetFinder, hypernyms, synset_keys_of_class_name
 from bench.records.scores import AccuracyScore
-from bench.towers.head_file import LabelClassifier, TextEncoder
+from bench.towers.head_file import LabelClassifier, Prompts, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.classification.fine_tune import RELEASED, make_random_head
 from bench.transfer.classification.label_subsets import (
@@ -158,7 +158,7 @@ def make_class_prompts(
 
 def make_heads_from_prompts(
     texts: TextEncoder,
-    prompts: Sequence[tuple[str, ...]],
+    prompts: Prompts,
     features: Float[Tensor, "images width"],
     num_draws: int,
 ) -> HeadsByDraw:

@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from bench.console.progress import iterate_with_progress_bar
-from bench.data.decoding import UnusableImageError, decode_image
+from bench.data.decoding import Pixels, UnusableImageError, decode_image
 from bench.data.transforms import resize_and_crop_centre
 from bench.environment.files import prefix_errors, read_bytes_unless_larger
 
@@ -34,7 +34,7 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+    def rgb(self, row: int) -> Pixels:
         """Return an image; raises ValueError with the name of its file where it cannot be decoded."""
         ...
 
@@ -60,7 +60,7 @@ class EncodedImageSource:
             file.seek(start)
             return file.read(size)
 
-    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+    def rgb(self, row: int) -> Pixels:
         title = str(self.files[row])
         if self.byte_ranges is not None:
             title += f", byte {self.byte_ranges[row, 0]}"
@@ -84,7 +84,7 @@ class ArrayImageSource:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+    def rgb(self, row: int) -> Pixels:
         return self.pixels[row]
 
 
@@ -109,7 +109,7 @@ class ConcatenatedImages:
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
 
-    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+    def rgb(self, row: int) -> Pixels:
         if row < len(self.first):
             return self.first.rgb(row)
         return self.second.rgb(row - len(self.first))

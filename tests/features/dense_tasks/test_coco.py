@@ -133,6 +133,10 @@ def test_labels_are_the_classes_of_the_annotations(tmp_path: Path) -> None:
             number = int(path.stem)
             assert shown == [number % 3 > 0, number % 3 > 0 and number % 2 > 0]
     assert task.test.labels.all()
+    train = tmp_path / "annotations" / "instances_train2017.json"
+    train.with_name("instances_train2014.json").write_bytes(train.read_bytes())
+    with pytest.raises(ValueError, match=r"instances_train\*\.json must be one file, got 2"):
+        read_coco_multi_label_task(tmp_path, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
