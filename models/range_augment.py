@@ -42,9 +42,8 @@ class AugmentationOperation(NamedTuple):
     apply: Callable[[Images, Magnitudes], Images]
     low_end: Bounds  # between which the low end of the range stays
     high_end: Bounds
-    initial: tuple[
-        float, float
-    ]  # parameters of the low and the high end before training, of which ends are sigmoids
+    # Parameters of the low and the high end before training; `magnitude_range` takes their sigmoid.
+    initial: tuple[float, float]
 
 
 OPERATIONS = {

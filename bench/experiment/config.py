@@ -268,9 +268,8 @@ MAY_DIFFER = field_names_with_role("tuned")
 FIELDS_IGNORED_IN_ROWS = ("workers", *field_names_with_role("replicate", "budget", "pace"))
 
 
-FieldDifferences = dict[
-    str, tuple[Any, ...]
-]  # the distinct values of each field in which experiments differ
+# The distinct values of each field in which experiments differ.
+FieldDifferences = dict[str, tuple[Any, ...]]
 
 
 def differing_field_values(experiments: Iterable[Experiment]) -> FieldDifferences:
