@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import FOLDER
+from bench.cli.options import Folder
 from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_damaged_files_for_exit_code
 from bench.environment.files import read_intact_files
 from bench.experiment.config import look_up
@@ -26,7 +26,7 @@ class BuildPage:
     """
 
     # folder with the records
-    results: Annotated[Positional[Path], FOLDER] = Path("results")
+    results: Positional[Folder] = Path("results")
     out: Path | None = None  # HTML page to write; default: index.html in FOLDER
     # show this comparison alone, named as its files begin, such as 20260101T000000-default; default: all
     comparison: Annotated[str | None, arg(metavar="NAME")] = None

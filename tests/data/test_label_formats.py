@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -92,7 +93,13 @@ def test_labels_by_nltk_are_refused_without_it_with_the_command_that_installs_it
 ) -> None:
     for module in [name for name in sys.modules if name.partition(".")[0] == "nltk"]:
         monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "nltk", None)
+
+    def refuse_nltk(name: str, *_: object) -> None:
+        if name == "nltk":
+            raise ModuleNotFoundError(name=name)
+
+    finders = [SimpleNamespace(find_spec=refuse_nltk), *sys.meta_path]
+    monkeypatch.setattr(sys, "meta_path", finders)
     with pytest.raises(ValueError, match=r"labels=nltk needs NLTK: pip install -e '\.\[paper\]'$"):
         _require_model_and_files(small("catlip", labels="nltk", head_rows=800))
 

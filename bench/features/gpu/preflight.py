@@ -63,7 +63,7 @@ def print_and_require_installed_tools(device_type: str) -> None:
     needs = [*locate_compiler_requirements()]
     if device_type == "cuda":
         needs += check_driver_and_triton()
-    missing = [f"{need.name} is missing: {need.remedy}" for need in needs if not need.path]
+    missing = [f"{need.name} is missing: {need.remedy}" for need in needs if not need.location]
     packages = find_unmet_requirements("tests")
     if packages:
         missing.append(f"packages are missing: {pip_install_command(packages)}")
