@@ -371,8 +371,8 @@ def write_lost_images(folder: Path, samples: Sequence[Sample]) -> None:
     write_table(folder / "table", samples, "pets.csv", images="../elsewhere/pets")
 
 
-# What writes a layout, the data that are then named, what is said to be missing, and the data after the command that is
-# said to be next; None where it needs a network or a library.
+# What writes a layout, the data that are then named, what the refusal names as missing, and the data after the command
+# that it names next; None where it needs a network or a library.
 REFUSED: dict[str, tuple[Callable[[Path, Sequence[Sample]], object], str, str, str | None]] = {
     "zip": (write_zip, "", "files outside of an archive", "pets"),
     "bmp": (partial(write_other_images, suffix="bmp"), "", "images in a format that is read", ""),

@@ -27,12 +27,13 @@ def search_settings(
     The first trial is the experiment with its own settings. `images` are those of the longest trials.
     """
     name = trials[0].name
-    runs = dict[int, FunctionRun]()  # by trial, at the last rung that it reached
+    runs = list[FunctionRun]()  # of all rungs
+    last_runs = dict[int, FunctionRun]()  # by trial, at the last rung that it reached
 
     def score_trials(rung: int, numbers: Sequence[int]) -> list[float]:
         num_images = round(images * RUNG_SHARES[rung])
         for number in numbers:
-            runs[number] = comparison.new_run(
+            last_runs[number] = comparison.new_run(
                 "bench.features.tune.runs:run_trial",
                 "trial",
                 with_training_images_and_short_warmup(trials[number], num_images),
@@ -41,20 +42,22 @@ def search_settings(
                 tasks=tasks,
                 root=root,
             )
-        comparison.run_parallel([runs[number] for number in numbers])
-        return [read_accuracy(runs[number]) for number in numbers]
+        rung_runs = [last_runs[number] for number in numbers]
+        comparison.run_parallel(rung_runs)
+        runs.extend(rung_runs)
+        return [read_accuracy(run) for run in rung_runs]
 
     best = find_best_trial(len(trials), score_trials)
-    if math.isnan(read_accuracy(runs[best])):
+    if math.isnan(read_accuracy(last_runs[best])):
         return None
     settings = {field: get_field(trials[best], field) for field in differing_field_values(trials)}
-    results = [row for row in list_trials(comparison.records()) if row["trial"].startswith(name)]
-    num_images = sum(row["images"] for row in results)
-    seconds = sum(row["device seconds"] for row in results)
+    results = [read_trial(run) for run in runs if run.is_done]
+    num_images = sum(trial.images for trial in results)
+    seconds = sum(trial.device_seconds for trial in results)
     return TunedSettings(
         settings=format_settings(settings),
         source=f"the best of {len(trials)} trials, which took {num_images:,} images and {seconds:,.0f} device seconds; "
-        f"record {runs[best].first_file.name}",
+        f"record {last_runs[best].first_file.name}",
     )
 
 
@@ -76,8 +79,11 @@ def list_trials(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def read_accuracy(run: FunctionRun) -> float:
     """Return the accuracy of a trial; NaN if its run failed, or its loss was not finite."""
-    if not run.is_done:
-        return math.nan
+    return read_trial(run).accuracy if run.is_done else math.nan
+
+
+def read_trial(run: FunctionRun) -> Trial:
+    """Return what a run that is done recorded."""
     trial = read_record(run.first_file).measured
     assert isinstance(trial, Trial)
-    return trial.accuracy
+    return trial
