@@ -129,7 +129,6 @@ EXTENSION = Extension([Mine()])""": "the method mine declares batch_size, which 
     f"""{IMPORTS}class Mine(RecordContent, frozen=True, kw_only=True): pass
 EXTENSION = Extension(record_kinds=[Mine])""": "must be a subclass of RecordContent with a tag",
     f"{IMPORTS}EXTENSION = Extension(methods=None)": "'NoneType' object is not iterable",
-    f"{IMPORTS}EXTENSION = Extension(hooks={{'count_label': ''}})": "did you mean 'count_labels'?",
 }
 
 

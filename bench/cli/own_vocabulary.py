@@ -10,7 +10,6 @@ from bench.console.console import log
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import SampleSettings
 from bench.experiment.recipes import DATACOMP_SYNSETS
-from bench.interfaces.hooks import find_hook
 from bench.labels.counting import count_label_vocabulary
 from bench.labels.vocabulary import (
     SUBWORD,
@@ -39,8 +38,7 @@ def count_data_vocabulary(inputs: SampleSettings, vocabulary_field_name: str) ->
     `default_min_synset_count` the captions keeps. Raises ValueError for captions without such labels, or a file that
     fails.
     """
-    count = find_hook("count_labels") or count_label_vocabulary
-    counted: Vocabulary = count(inputs, RULES[vocabulary_field_name])
+    counted = count_label_vocabulary(inputs, RULES[vocabulary_field_name])
     if counted.rule == SUBWORD:
         return cut_vocabulary(counted, 1, None)
     return cut_vocabulary(

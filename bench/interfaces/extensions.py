@@ -22,11 +22,10 @@ from bench.console.console import format_error_on_one_line, log
 from bench.environment.child_processes import PARENT
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.environment.files import require_regular_file_if_exists
-from bench.experiment.config import declare_method_fields, look_up
+from bench.experiment.config import declare_method_fields
 from bench.experiment.experiments import MethodChangesFromClip, add_experiments
 from bench.interfaces.catalog import PROTOCOLS, TASKS, ScoringProtocol, TransferTask
 from bench.interfaces.data_source import SOURCES, DataSource
-from bench.interfaces.hooks import HOOKS
 from bench.interfaces.measurement import MEASUREMENTS, ExtensionMeasurement
 from bench.interfaces.method import METHODS, Method, require_method_accepts
 from bench.interfaces.optimizer import OPTIMIZERS, OptimizerBuilder
@@ -63,8 +62,6 @@ class Extension:
     report_verbs: Sequence[LazyVerb] = ()  # verbs of `report`, which make files of records
     measurements: Sequence[ExtensionMeasurement] = ()
     sections: Sequence[PageSection] = ()  # of the page of a comparison
-    # Of bench/interfaces/hooks.py, as "package.module:function".
-    hooks: Mapping[str, str] = field(default_factory=dict)
     sources: Sequence[DataSource] = ()
     tasks: Sequence[TransferTask] = ()
     protocols: Sequence[ScoringProtocol] = ()
@@ -177,9 +174,6 @@ def _register_extension(extension: Extension, origin: str) -> None:
     for registry, members in registries:
         for member in members:
             registry.add(member, origin)
-    for name, place in extension.hooks.items():
-        look_up(name, HOOKS, "hook")
-        HOOKS[name] = place
     for record_kind in extension.record_kinds:
         register_record_kind(record_kind)
     settings_by_name = {

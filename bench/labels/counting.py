@@ -1,10 +1,17 @@
-"""Counts of the labels of captions."""
+"""Counts of the labels of captions: data sample by sample, and files of captions side by side on all cores."""
 
-from collections.abc import Iterable
+import multiprocessing
+import signal
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
+from bench.console.console import format_error_on_one_line, log
 from bench.console.progress import iterate_with_progress_bar
 from bench.data.captions.batches import collect_caption_batches
 from bench.data.captions.choice import parse_caption_choice
@@ -12,26 +19,61 @@ from bench.data.captions.files import read_caption_batches
 from bench.data.captions.reader import CaptionFieldCounts
 from bench.data.manifest import user_cache_folder
 from bench.data.samples import caption_files, open_source_samples
+from bench.data.text_tables import UTF8_REMEDY
+from bench.environment.child_processes import (
+    exit_with_multiprocessing_parent,
+    kill_multiprocessing_children,
+)
+from bench.environment.cores import count_available_cores
 from bench.experiment.fields import SampleSettings
 from bench.interfaces.data_source import SampleFieldsRequest
 from bench.labels.labeller import LabelTally, get_label_rule, label_and_tally, make_vocabulary
 from bench.labels.vocabulary import Vocabulary
 
+MIN_BYTES_PER_PROCESS = 8 * 2**20  # of the files
+TallyOrError = LabelTally | ValueError | OSError
+
 
 def count_label_vocabulary(inputs: SampleSettings, rule_name: str) -> Vocabulary:
-    """Count the labels of data or of caption files, and return them as a vocabulary; ValueError or OSError."""
-    files = caption_files(inputs)
+    """Count the labels of data or of caption files, and return them as a vocabulary; errors as `count_labels`."""
+    return make_vocabulary(get_label_rule(rule_name), count_labels([inputs], rule_name))
+
+
+def count_labels(
+    inputs: Sequence[SampleSettings], rule_name: str, num_workers: int | None = None
+) -> LabelTally:
+    """Count the labels of data or of caption files; log how many captions are missing or not UTF-8.
+
+    All inputs have the same choice of captions. Files are counted by `num_workers` processes; None: one per core, fewer
+    for small files. ValueError for a named field that no caption has, and, after their errors, if files failed.
+    """
     total = LabelTally()
-    for path in files:
-        total.add(count_file_labels(path, rule_name, inputs.caption))
+    files = dict[Path, None]()
+    for input_ in inputs:
+        files_of_input = caption_files(input_)
+        files |= dict.fromkeys(files_of_input)
+        if not files_of_input:
+            total.add(_count_sample_labels(input_, rule_name))
+    caption_option = inputs[0].caption
+    num_failures = _add_file_counts_and_log_errors(
+        total, list(files), rule_name, caption_option, num_workers
+    )
+    if total.missing:
+        log(f"{total.missing:,} rows have no caption or one that is too long, and no labels")
+    if total.repaired:
+        log(
+            f"{total.repaired:,} captions are not UTF-8, and labelled after a repair: {UTF8_REMEDY}"
+        )
+    if num_failures:
+        raise ValueError(
+            f"{num_failures} of {len(files)} files failed: a vocabulary of the others would look complete"
+        )
     if files:
-        total.field_counts.require_fields(parse_caption_choice(inputs.caption))
-    else:
-        total = count_sample_labels(inputs, rule_name)
-    return make_vocabulary(get_label_rule(rule_name), total)
+        total.field_counts.require_fields(parse_caption_choice(caption_option))
+    return total
 
 
-def count_sample_labels(inputs: SampleSettings, rule_name: str) -> LabelTally:
+def _count_sample_labels(inputs: SampleSettings, rule_name: str) -> LabelTally:
     """Count the labels of all texts of the samples of a data source.
 
     Their index lies in the user's cache.
@@ -48,19 +90,82 @@ def count_sample_labels(inputs: SampleSettings, rule_name: str) -> LabelTally:
     return _count_labels_of_batches(batches, rule_name)
 
 
-def count_file_labels(path: Path, rule_name: str, caption_option: str | None) -> LabelTally:
-    """Count the labels of the captions that `--caption` chooses from a file; ValueError if it cannot be read."""
-    field_counts = CaptionFieldCounts()
-    total = _count_labels_of_batches(
-        read_caption_batches(path, caption_option, field_counts), rule_name
-    )
-    total.field_counts = field_counts
-    return total
-
-
 def _count_labels_of_batches(batches: Iterable[pa.BinaryArray], rule_name: str) -> LabelTally:
     total = LabelTally()
     for captions in batches:
         _, tally = label_and_tally(get_label_rule(rule_name), captions)
         total.add(tally)
     return total
+
+
+def _add_file_counts_and_log_errors(
+    total: LabelTally,
+    files: Sequence[Path],
+    rule_name: str,
+    caption_option: str | None,
+    num_workers: int | None,
+) -> int:
+    """Add the counts of files to `total`, and log errors; return the number of files that failed."""
+    num_failures = 0
+    num_bytes = sum(path.stat().st_size for path in files)
+    workers = num_workers or min(count_available_cores(), 1 + num_bytes // MIN_BYTES_PER_PROCESS)
+    count = partial(_count_file_labels_or_return_error, rule_name, caption_option)
+    with closing(_map_in_processes(count, files, min(workers, len(files)))) as outcomes:
+        for outcome in iterate_with_progress_bar(outcomes, len(files), "reading captions", "files"):
+            if isinstance(outcome, LabelTally):
+                total.add(outcome)
+            else:
+                log(f"error: {format_error_on_one_line(outcome)}")
+                num_failures += 1
+    return num_failures
+
+
+def _count_file_labels_or_return_error(
+    rule_name: str, caption_option: str | None, path: Path
+) -> TallyOrError:
+    """Count the labels of the captions that `--caption` chooses from a file, or return an error for the user."""
+    field_counts = CaptionFieldCounts()
+    batches = read_caption_batches(path, caption_option, field_counts)
+    try:
+        total = _count_labels_of_batches(batches, rule_name)
+    except (ValueError, OSError) as error:
+        return error
+    total.field_counts = field_counts
+    return total
+
+
+def _map_in_processes(
+    count: Callable[[Path], TallyOrError], files: Sequence[Path], num_workers: int
+) -> Generator[TallyOrError, None, None]:
+    """Yield the outcome of each file, counted by some processes, or by this one if there would be one.
+
+    ChildProcessError if a process was killed.
+    """
+    if num_workers <= 1:
+        yield from map(count, files)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(num_workers, context, _limit_threads_and_exit_with_parent)
+    try:
+        # The processes that this starts inherit the mask, and leave Ctrl-C to their parent.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        outcomes = pool.map(count, files)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        yield from outcomes
+    except BaseException as error:
+        # An exception that a signal raises in a child may be lost, for example in `__del__`.
+        kill_multiprocessing_children()
+        if isinstance(error, BrokenProcessPool):
+            raise ChildProcessError(
+                "a labelling process was killed: check the free memory, or lower --workers"
+            ) from None
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _limit_threads_and_exit_with_parent() -> None:
+    """Use one thread, and exit whenever the parent ends."""
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    exit_with_multiprocessing_parent()

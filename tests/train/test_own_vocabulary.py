@@ -39,12 +39,6 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def counted_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Captions are counted in this process, as without the feature that counts on all cores."""
-    monkeypatch.setattr("bench.cli.own_vocabulary.find_hook", lambda _: None)
-
-
 def head_rows(experiment: Experiment) -> int:
     head = build_tower_and_model_on_meta(experiment)[1].head
     return next(
@@ -52,14 +46,10 @@ def head_rows(experiment: Experiment) -> int:
     )
 
 
-def test_own_vocabulary_is_the_same_without_the_feature_that_counts_on_all_cores(
-    shards: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_own_vocabulary_has_the_labels_of_the_captions(shards: Path) -> None:
     counted = count_data_vocabulary(SampleSettings(data=str(shards)), "synset_vocabulary")
     names = [label.name for label in counted.labels]
     assert names == ["dog.n.01", "bridge.n.01", "beach.n.01"]
-    monkeypatch.undo()
-    assert count_data_vocabulary(SampleSettings(data=str(shards)), "synset_vocabulary") == counted
     subwords = count_data_vocabulary(SampleSettings(data=str(shards)), "subword_vocabulary")
     words = {label.name.removesuffix("</w>") for label in subwords.labels}
     assert words == {"a", "dog", "the", "near", "bridge", "on", "beach", "very", "quickly"}

@@ -1,1 +1,1 @@
-"""The verb `label`: the labels of captions are counted file by file, on all cores."""
+"""The verb `label`: a vocabulary of the labels of captions, or the labels of one caption."""

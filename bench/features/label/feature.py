@@ -11,5 +11,4 @@ EXTENSION = Extension(
             "bench.features.label.verb:CountLabels",
         ),
     ],
-    hooks={"count_labels": "bench.features.label.verb:count_labels"},
 )

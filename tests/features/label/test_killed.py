@@ -30,7 +30,7 @@ def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("sent", "code", "message"),
     [
-        (signal.SIGKILL, 3, "a labelling process was killed: check the free memory"),
+        (signal.SIGKILL, 2, "a labelling process was killed: check the free memory"),
         (signal.SIGINT, 130, "finished work is kept"),
         (signal.SIGTERM, 143, "finished work is kept"),
     ],
