@@ -38,7 +38,6 @@ from bench.data.transforms import (
     normalise,
     resize_crop,
 )
-from bench.environment.cores import LoaderWorkerPlan
 from bench.environment.seeds import REPLACEMENT, derive_seed
 from bench.experiment.auto_fields import with_resolved_text_padding
 from bench.experiment.config import Experiment
@@ -54,7 +53,6 @@ ImageOrGrid = SquarePixels | Float[Tensor, "channels side side"]
 SAMPLED_CAPTIONS = 4096  # of the data set, whose lengths decide how many rows packed captions need
 MAX_REPLACEMENTS = 32  # of one image, one after the other
 MAX_UNDECODABLE_FRACTION = 0.01  # of the decoded images
-NO_WORKERS = LoaderWorkerPlan(0, "the training process loads")
 
 
 def require_few_unusable(stats: DecodeStats, data: str) -> None:
@@ -239,11 +237,11 @@ class SampleStream(BatchStream[T]):
         *,
         rank: int = 0,
         ranks: int = 1,
-        workers: LoaderWorkerPlan = NO_WORKERS,
+        num_workers: int = 0,
         batch_shapes: BatchShapeSchedule | None = None,
     ) -> None:
         super().__init__(experiment, device)
-        self.workers = workers
+        self.num_workers = num_workers
         rows: Sequence[int] = range(len(samples))
         subset = experiment.input.subset
         if subset:
@@ -255,11 +253,10 @@ class SampleStream(BatchStream[T]):
         resolved = with_resolved_text_padding(experiment, device)
         self.loader: SampleLoader[T] = SampleLoader(resolved, targets, samples, rows, self.order)
         self._batches: SampleLoader[T] | PrefetchingLoader[LoadedBatch[T]] = self.loader
-        if workers.count:
+        if num_workers:
             self._batches = PrefetchingLoader(
                 self.loader,
-                workers.count,
-                workers.prefetch_factor,
+                num_workers,
                 targets.__module__,
                 pin_memory=device.type == "cuda",
             )

@@ -21,7 +21,6 @@ from bench.data.pack import PackImages
 from bench.data.subset import subset_rows
 from bench.data.targets import CaptionsWithRows, Target, pin_tensors, to_device_async
 from bench.data.transforms import LOG_ASPECT_RATIOS, WHITE, normalise
-from bench.environment.cores import LoaderWorkerPlan
 from bench.experiment.config import Experiment
 from bench.experiment.fields import SampleSettings
 from bench.interfaces.method import NoTarget, get_method
@@ -91,7 +90,7 @@ class BatchStream(ABC, Generic[T]):
     num_captions: int  # turned into targets in that time
     empty_captions = 0  # of usable samples
     wait_seconds: float = 0.0  # that `batch` has taken so far
-    workers = LoaderWorkerPlan(0, "the pack is in memory")
+    num_workers = 0  # processes that load batches; 0: this process does
 
     def __init__(self, experiment: Experiment, device: torch.device) -> None:
         self.experiment = experiment

@@ -274,7 +274,7 @@ def _choose_core_wait_counter(run: TrainRun) -> WaitsSource:
 
     Threads of loader workers and of other ranks wait for each other, so that their waits say nothing of other work.
     """
-    if run.stream.device.type != "cpu" or run.stream.workers.count:
+    if run.stream.device.type != "cpu" or run.stream.num_workers:
         return "other processes"
     if world_group_or_none() is not None or read_core_wait_seconds() is None:
         return "other processes"

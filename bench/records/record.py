@@ -88,7 +88,6 @@ class RunOnSamples(RecordContent, frozen=True, kw_only=True):
     empty_captions: Count = 0  # number of samples with a caption without text; they are used
     # Number of processes that loaded shards; None: the experiment's `workers`.
     loader_workers: Count | None = None
-    workers_reason: str = ""  # why there were so many
     # names and glosses of frequent labels whose words are mostly adjectives
     adjective_labels: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
@@ -234,8 +233,7 @@ class CooledDownTower(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
     """One training: a trunk and the cool-downs branched off it, each of which gives a tower.
 
-    Losses are in nats. A training of very many steps keeps the means of `steps_per_loss` steps each. What does not fill
-    a mean is left out: the trunk's last steps, a cool-down's first.
+    Losses are in nats, one for each step.
     """
 
     trunk_losses: tuple[float, ...]
@@ -244,7 +242,6 @@ class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
     seconds: NonNegative  # of the whole run, for information: speeds come from speed records
     # Number of updates that were skipped because of an overflow in fp16.
     overflows: Count = 0
-    steps_per_loss: PositiveCount = 1
     # Number of the data set's samples that were used; None: not counted.
     num_samples: PositiveCount | None = None
 

@@ -18,7 +18,7 @@ from bench.data.pack import PackImages
 from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
 from bench.data.stream import BatchStream, PackStream
-from bench.environment.cores import LoaderWorkerPlan, choose_loader_workers, count_available_cores
+from bench.environment.cores import choose_num_loader_workers, count_available_cores
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, derive_seed
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.auto_fields import resolve_precision_and_compile, with_resolved_text_padding
@@ -92,13 +92,12 @@ def open_batch_stream(
     method = get_method(experiment.method)
     samples = open_samples(experiment, results / CACHE)
     if not samples.is_decoded:
-        workers = resolve_loader_workers(experiment.input, device)
         return SampleStream(
             experiment,
             samples,
             method.make_target_function,
             device,
-            workers=workers,
+            num_workers=resolve_num_loader_workers(experiment.input, device),
             **rank_arguments,
         )
     targets = method.make_target_function(with_resolved_text_padding(experiment, device))
@@ -112,20 +111,21 @@ def open_batch_stream(
     return PackStream(experiment, images, targets, device, **rank_arguments)
 
 
-def resolve_loader_workers(inputs: SampleSettings, device: torch.device) -> LoaderWorkerPlan:
+def resolve_num_loader_workers(inputs: SampleSettings, device: torch.device) -> int:
     """Return how many loader workers this process starts: as many as set, or by its cores with "auto"."""
     if inputs.workers != "auto":
-        return LoaderWorkerPlan(inputs.workers, "as the experiment asks for")
-    if device.type == "cpu":
-        return LoaderWorkerPlan(0, "a training on a CPU uses all cores")
-    return choose_loader_workers(count_available_cores(), read_torchrun_ranks().local_world_size)
+        return inputs.workers
+    if device.type == "cpu":  # a training there uses all cores
+        return 0
+    return choose_num_loader_workers(
+        count_available_cores(), read_torchrun_ranks().local_world_size
+    )
 
 
 def log_loader_workers(stream: BatchStream[Any]) -> None:
-    """Log on rank 0 how many workers load files for each process, and why."""
+    """Log on rank 0 how many workers load files for each process."""
     if stream.order.rank == 0 and isinstance(stream, SampleStream):
-        workers = stream.workers
-        log(f"{stream.experiment.name}: {workers.count} loader workers ({workers.reason})")
+        log(f"{stream.experiment.name}: {stream.num_workers} loader workers")
 
 
 def make_sample_record_fields(stream: BatchStream[Any]) -> dict[str, Any]:
@@ -133,8 +133,7 @@ def make_sample_record_fields(stream: BatchStream[Any]) -> dict[str, Any]:
     return {
         "skipped": stream.skipped,
         "empty_captions": stream.empty_captions,
-        "loader_workers": stream.workers.count,
-        "workers_reason": stream.workers.reason,
+        "loader_workers": stream.num_workers,
         "adjective_labels": frequent_adjective_labels_of_experiment(stream.experiment) or UNSET,
     }
 

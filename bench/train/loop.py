@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -46,7 +45,6 @@ from bench.train.state import (
 from bench.train.train_logger import TrainLogger
 
 CHECK_INTERVAL = 20  # steps between two reads of the losses, each of which waits for the device
-MAX_LOSSES_KEPT = 200_000  # in a record of 4 MB; more losses are averaged over consecutive steps
 
 
 def train(
@@ -226,7 +224,6 @@ def _make_loss_record_fields(
     losses: list[float], segments: list[ScheduleSegment]
 ) -> dict[str, Any]:
     """Return the fields of `Training` with the losses of the trunk and of each cool-down, by field."""
-    steps_per_loss = math.ceil(len(losses) / MAX_LOSSES_KEPT)
     trunk_losses: list[float] = []
     cooldown_losses: list[tuple[float, ...]] = []
     for segment in segments:
@@ -234,18 +231,5 @@ def _make_loss_record_fields(
         if segment.is_before_cooldowns:
             trunk_losses += segment_losses
         else:
-            incomplete = len(segment_losses) % steps_per_loss
-            cooldown_losses.append(
-                _means_of_full_chunks(segment_losses[incomplete:], steps_per_loss)
-            )
-    return {
-        "trunk_losses": _means_of_full_chunks(trunk_losses, steps_per_loss),
-        "cooldown_losses": tuple(cooldown_losses),
-        "steps_per_loss": steps_per_loss,
-    }
-
-
-def _means_of_full_chunks(losses: list[float], size: int) -> tuple[float, ...]:
-    """Return the means of chunks of `size` consecutive losses; a last chunk shorter than `size` is dropped."""
-    starts = range(0, len(losses) - size + 1, size)
-    return tuple(fmean(losses[start : start + size]) for start in starts)
+            cooldown_losses.append(tuple(segment_losses))
+    return {"trunk_losses": tuple(trunk_losses), "cooldown_losses": tuple(cooldown_losses)}

@@ -69,14 +69,13 @@ def trunk_and_cooldown_points(
     batch_shapes: BatchShapeSchedule, training: Training, processes: int, losses_per_point: int = 1
 ) -> dict[str, list[MeanLossPoint]]:
     """Return the points of the trunk and of each cool-down by name; a point is the mean of so many losses."""
-    steps_per_loss = training.steps_per_loss
 
     def average(first_step: int, losses: Sequence[float]) -> list[MeanLossPoint]:
         points = []
         for start in range(0, len(losses), losses_per_point):
             averaged = losses[start : start + losses_per_point]
             num_losses = start + len(averaged)
-            last_step = first_step + steps_per_loss * num_losses
+            last_step = first_step + num_losses
             images = batch_shapes.images_per_device_before(last_step) * processes
             points.append(MeanLossPoint(images, fmean(averaged)))
         return points
@@ -84,7 +83,7 @@ def trunk_and_cooldown_points(
     points_by_part = {TRUNK: average(0, training.trunk_losses)}
     for branch, losses in zip(training.branches, training.cooldown_losses, strict=True):
         last_step = batch_shapes.nearest_step_count(branch.images // processes)
-        first_step = last_step - steps_per_loss * len(losses)
+        first_step = last_step - len(losses)
         part = f"cool-down to {branch.images:,} images"
         points_by_part[part] = average(first_step, losses)
     return points_by_part

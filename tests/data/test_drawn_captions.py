@@ -14,7 +14,6 @@ from bench.data.captions.choice import parse_caption_choice
 from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
 from bench.data.targets import CaptionsWithRows, NoTextMixin
-from bench.environment.cores import LoaderWorkerPlan
 from bench.experiment.config import Experiment
 from bench.labels.vocabulary import read_vocabulary
 from bench.train.build import open_batch_stream
@@ -63,10 +62,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stream(data: Path, results: Path, caption: str | None, **changes: Any) -> SampleStream:
     options = {name: changes.pop(name) for name in ("rank", "ranks") if name in changes}
-    workers = LoaderWorkerPlan(changes.pop("workers", 0), "a test")
+    num_workers = changes.pop("workers", 0)
     experiment = small("catlip", data=str(data), caption=caption, **{"batch_size": 8} | changes)
     samples = open_samples(experiment, results / "cache")
-    return SampleStream(experiment, samples, as_text, CPU, workers=workers, **options)
+    return SampleStream(experiment, samples, as_text, CPU, num_workers=num_workers, **options)
 
 
 def texts_of(shown: SampleStream, batches: Sequence[int]) -> list[list[str]]:

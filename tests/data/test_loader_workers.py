@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 from bench.environment import cores
 from bench.environment.cores import (
     MAX_WORKERS,
-    choose_loader_workers,
+    choose_num_loader_workers,
     count_available_cores,
 )
-from bench.train.build import (
-    resolve_loader_workers,
-)
+from bench.train.build import resolve_num_loader_workers
 from tests.small import small
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -27,10 +25,10 @@ CORES, RANKS = st.integers(1, 512), st.integers(1, 16)
 def test_workers_are_all_cores_but_one_of_each_process_up_to_a_bound(
     cores: int, ranks: int
 ) -> None:
-    count = choose_loader_workers(cores, ranks).count
+    count = choose_num_loader_workers(cores, ranks)
     assert 1 <= count <= MAX_WORKERS
     assert count in (1, MAX_WORKERS) or (count + 1) * ranks <= cores < (count + 2) * ranks
-    assert count <= choose_loader_workers(cores + ranks, ranks).count
+    assert count <= choose_num_loader_workers(cores + ranks, ranks)
 
 
 def test_cores_are_those_of_affinity_and_quota(
@@ -53,8 +51,6 @@ def test_asked_number_wins_and_a_training_on_a_cpu_has_no_workers(
 ) -> None:
     monkeypatch.setattr("bench.train.build.count_available_cores", lambda: 16)
     for asked, count in ((0, 0), (7, 7), ("auto", 15)):
-        assert (
-            resolve_loader_workers(small("clip", data="shards", workers=asked).input, GPU).count
-            == count
-        )
-    assert resolve_loader_workers(small("clip", data="shards").input, CPU).count == 0
+        inputs = small("clip", data="shards", workers=asked).input
+        assert resolve_num_loader_workers(inputs, GPU) == count
+    assert resolve_num_loader_workers(small("clip", data="shards").input, CPU) == 0

@@ -17,7 +17,6 @@ from bench.data.decoding import CORRUPTED, UNKNOWN_FORMAT
 from bench.data.sample_stream import SampleStream
 from bench.data.stream import Batch
 from bench.data.targets import CaptionsWithRows, CaptionTokens
-from bench.environment.cores import LoaderWorkerPlan
 from bench.experiment.config import Experiment
 from bench.interfaces.method import METHODS
 from bench.train.build import open_batch_stream
@@ -208,9 +207,7 @@ def test_lost_batch_is_an_error_of_the_run_and_the_next_one_is_loaded(
     data: Path, results: Path
 ) -> None:
     shards = open_shards(str(data), results / "cache")
-    lost = SampleStream(
-        small("catlip"), shards, unpicklable, CPU, workers=LoaderWorkerPlan(1, "a test")
-    )
+    lost = SampleStream(small("catlip"), shards, unpicklable, CPU, num_workers=1)
     for k in (0, 1):
         with pytest.raises(UserError, match=r"cannot hand over a batch \(it has no pickle\): use "):
             lost.load_batch_parts(k)

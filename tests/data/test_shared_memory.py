@@ -10,7 +10,6 @@ from bench.console.console import UserError
 from bench.data import loader_workers
 from bench.data.loader_workers import PrefetchingLoader
 from bench.data.sample_stream import SampleStream
-from bench.environment.cores import LoaderWorkerPlan
 from bench.interfaces.method import METHODS
 from tests.data.shards import open_shards, write_shards
 from tests.data.test_stream import CPU
@@ -51,10 +50,10 @@ def load_in_64_kib(data: Path) -> str:
     ):
         subprocess.run(["mount", *words], check=True)
     loader_workers.FORKSERVER_PRELOAD = PRELOAD
-    workers, shards = LoaderWorkerPlan(1, "a test"), open_shards(str(data), data / "cache")
+    shards = open_shards(str(data), data / "cache")
     with pytest.raises(UserError) as error:
         SampleStream(
-            small("clip"), shards, METHODS["clip"].make_target_function, CPU, workers=workers
+            small("clip"), shards, METHODS["clip"].make_target_function, CPU, num_workers=1
         ).load_batch_parts(0)
     return str(error.value)
 

@@ -13,7 +13,6 @@ from bench.data.image_sizes import make_batch_shape_schedule
 from bench.data.stream import PackStream
 from bench.records.record import Training
 from bench.towers.provenance import read_tower_provenance
-from bench.train import loop as training
 from bench.train.loop import scheduled_learning_rate, train
 from bench.train.state import ScheduleSegment
 from reports.render.loss_curves import trunk_and_cooldown_points
@@ -110,23 +109,17 @@ def test_saved_tower_has_the_ema_weights(results: Path, tmp_path: Path) -> None:
     assert not differing_towers(tmp_path / "slow", tmp_path / "branched", 96)
 
 
-def test_many_losses_are_stored_as_means(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """12 trunk and 3 cool-down steps in at most 8 figures: means of 2, without the first step of the cool-down."""
+def test_loss_curves_have_means_of_losses(results: Path, tmp_path: Path) -> None:
+    """12 trunk and 3 cool-down steps by means of 2."""
     whole = trained(results, tmp_path / "whole", {"equal images": 240})
-    monkeypatch.setattr(training, "MAX_LOSSES_KEPT", 8)
-    few = trained(results, tmp_path / "few", {"equal images": 240})
-    assert (whole.steps_per_loss, few.steps_per_loss) == (1, 2)
-    means = torch.tensor(whole.trunk_losses, dtype=torch.float64).view(6, 2).mean(1)
-    assert few.trunk_losses == pytest.approx(means.tolist())
-    assert few.cooldown_losses == ((pytest.approx(sum(whole.cooldown_losses[0][1:]) / 2),),)
     trunk, cooldown = trunk_and_cooldown_points(
-        make_batch_shape_schedule(small("catlip")), few, 1
+        make_batch_shape_schedule(small("catlip")), whole, 1, losses_per_point=2
     ).values()
+    means = torch.tensor(whole.trunk_losses, dtype=torch.float64).view(6, 2).mean(1)
+    assert [loss for _, loss in trunk] == pytest.approx(means.tolist())
     # Where each mean's steps end.
     assert [images for images, _ in trunk] == [*range(32, 193, 32)]
-    assert [images for images, _ in cooldown] == [240]
+    assert [images for images, _ in cooldown] == [224, 240]
 
 
 def test_time_waiting_for_data_is_counted(
