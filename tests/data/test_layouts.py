@@ -1,8 +1,6 @@
-"""Users' layouts of captioned images load with equal pixels and captions, or the refusal says what converts them."""
+"""Users' layouts of captioned images load with equal pixels and captions, or the refusal says what is wrong."""
 
 import json
-import shlex
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.console.console import PROGRAM, UserError
+from bench.console.console import UserError
 from bench.data.samples import data_digest, open_samples
 from bench.data.sources import arrow_tables
 from bench.experiment.config import Experiment, change
@@ -28,7 +26,6 @@ from tests.data.layouts import (
     write_table,
 )
 from tests.data.shards import write_shard
-from tests.processes import answer
 from tests.small import small
 
 PHOTOS = photographs(12)
@@ -53,34 +50,14 @@ def test_layout_has_the_images_and_captions_that_were_written(layout: str, tmp_p
 
 
 @pytest.mark.parametrize("layout", REFUSED)
-def test_refused_layout_is_read_after_the_command_that_the_refusal_names(
-    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write, name, missing, after = REFUSED[layout]
+def test_refused_layout_is_named_with_its_flaw(layout: str, tmp_path: Path) -> None:
+    write, name, text = REFUSED[layout]
     write(tmp_path, PHOTOS)
     data = name if ":" in name else str(tmp_path / name)
     with pytest.raises(UserError) as error:
         opened(data, tmp_path / "cache")
-    first, second, third = str(error.value).splitlines()
-    assert data in first
-    assert second.startswith(f"missing: {missing}")
-    assert third.startswith("next: ")
-    assert third.endswith("# docs/data.md")
-    if after is None:
-        return
-    command = third.removeprefix("next: ").replace("IMAGES", str(tmp_path / "elsewhere" / "pets"))
-    shell, _, program = command.partition(f"{PROGRAM} ")
-    monkeypatch.chdir(tmp_path)
-    subprocess.run(shell.removesuffix("&& ") or "true", shell=True, check=True)
-    if "--extension" in program:
-        code, text = answer(tmp_path, *shlex.split(program, comments=True))
-        assert (code, "12" in text) == (0, True)
-    else:
-        assert f"data {tmp_path / after} " in f"{program or f'data {tmp_path / after} '}"
-        samples = opened(tmp_path / after, tmp_path / "cache")
-        captions = {samples.caption(row).strip() for row in range(len(samples))}
-        expected = {one.caption for one in PHOTOS[: len(samples)]}
-        assert captions == ({"a dog"} if layout == "images alone" else expected)
+    assert data in str(error.value)
+    assert text in str(error.value)
 
 
 @pytest.mark.parametrize("source", SOURCE_LAYOUTS)
