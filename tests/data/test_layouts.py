@@ -1,6 +1,8 @@
 """Users' layouts of captioned images load with equal pixels and captions, or the refusal says what is wrong."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ import pytest
 from bench.console.console import UserError
 from bench.data.samples import data_digest, open_samples
 from bench.data.sources import arrow_tables
+from bench.environment.circumstances import CHECKOUT
 from bench.experiment.config import Experiment, change
 from bench.interfaces.data_source import Samples
 from tests.data.layouts import (
@@ -26,6 +29,7 @@ from tests.data.layouts import (
     write_table,
 )
 from tests.data.shards import write_shard
+from tests.processes import answer
 from tests.small import small
 
 PHOTOS = photographs(12)
@@ -58,6 +62,16 @@ def test_refused_layout_is_named_with_its_flaw(layout: str, tmp_path: Path) -> N
         opened(data, tmp_path / "cache")
     assert data in str(error.value)
     assert text in str(error.value)
+
+
+def test_sqlite_file_is_read_by_the_example_of_an_extension(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "pets.sqlite")) as database, database:
+        database.execute("CREATE TABLE pets (id INTEGER PRIMARY KEY, image BLOB, caption TEXT)")
+        rows = [(one.image, one.caption) for one in PHOTOS]
+        database.executemany("INSERT INTO pets (image, caption) VALUES (?, ?)", rows)
+    extension = CHECKOUT / "docs" / "extensions" / "sqlite_rows.py"
+    code, text = answer(tmp_path, "--extension", str(extension), "data", "pets.sqlite")
+    assert (code, "12" in text) == (0, True)
 
 
 @pytest.mark.parametrize("source", SOURCE_LAYOUTS)
