@@ -53,7 +53,7 @@ def load_pack_images(part: str, cache_folder: Path, pack: Path = PACK) -> PackIm
         images = _decode_pack_part(part, pack)
         texts = {"captions": images.captions, "classes": images.classes, "keys": images.keys}
         with atomic_write(path) as temporary:
-            # In place: `save_file` would replace the locked file.
+            # `save_file` would let only the user read it.
             temporary.write_bytes(
                 save({"pixels": images.pixels}, metadata={"texts": json.dumps(texts)})
             )

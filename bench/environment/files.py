@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -17,6 +18,7 @@ import msgspec
 
 WITHOUT_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 TEMPORARY_FILES = f".*.{'[0-9a-f]' * 32}.part"
+SECONDS_PER_DAY = 24 * 60 * 60
 PLAIN = "[A-Za-z0-9=+,_-]+"  # characters of a name as part of a file name
 LONGEST_NAME = 80  # characters
 MAX_BYTES = 2**28  # of a file that is read; a vocabulary of all of WordNet has 20 MB, a record 4
@@ -27,20 +29,28 @@ T = TypeVar("T")
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path that is renamed to `path` if the block ends without an error.
 
-    Temporary files of killed processes in the folder are removed first. ValueError if a device, a pipe or a folder has
-    the name, which a rename would replace.
+    Temporary files of killed processes in the folder are removed a day later. ValueError if a device, a pipe or a
+    folder has the name, which a rename would replace.
     """
     make_folders_unless_in_root(require_regular_file_if_exists(path).parent)
-    remove_abandoned_temporary_files(path.parent)
-    with _make_locked_temporary_file(path) as temporary:
-        try:
-            with add_path_to_errors(path):
-                yield temporary
-                fsync_path(temporary)
-                temporary.replace(path)
-                fsync_path(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    _remove_old_temporary_files(path.parent)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        with add_path_to_errors(path):
+            yield temporary
+            fsync_path(temporary)
+            temporary.replace(path)
+            fsync_path(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _remove_old_temporary_files(folder: Path) -> None:
+    """Remove the temporary files that nobody has written to for a day; what cannot be removed stays."""
+    for temporary in folder.glob(TEMPORARY_FILES):
+        with suppress(OSError):
+            if temporary.stat().st_mtime < time.time() - SECONDS_PER_DAY:
+                temporary.unlink()
 
 
 @contextmanager
@@ -81,26 +91,6 @@ def fsync_path(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-@contextmanager
-def _make_locked_temporary_file(path: Path) -> Iterator[Path]:
-    """Make a temporary file beside the path, locked while the block runs; the caller removes it."""
-    while True:
-        temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
-        with temporary.open("xb") as file, hold_file_lock(file, wait=True):
-            # Another writer may have removed it as abandoned before it was locked.
-            if temporary.exists():
-                yield temporary
-                return
-
-
-def remove_abandoned_temporary_files(folder: Path) -> None:
-    """Remove the temporary files of writers that have ended; what cannot be locked or removed stays."""
-    for temporary in folder.glob(TEMPORARY_FILES):
-        with suppress(OSError), temporary.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            temporary.unlink(missing_ok=True)
 
 
 def to_safe_file_name(name: str) -> str:

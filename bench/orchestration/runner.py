@@ -22,7 +22,6 @@ from bench.console.console import END_MARGIN_SECONDS, EXIT_CODE_BY_SIGNAL, Stopp
 from bench.console.progress import RunProgressLog
 from bench.environment.child_processes import PARENT
 from bench.environment.circumstances import CHECKOUT
-from bench.environment.files import remove_abandoned_temporary_files
 from bench.environment.slots import SLOT_VARIABLE
 from bench.environment.torchrun_ranks import TORCHRUN_VARIABLES
 from bench.orchestration.runs import FunctionRun
@@ -173,8 +172,6 @@ class Runner:
             reason = self._execute_and_return_failure_reason(run, settings, slot)
         if run.is_done:
             return
-        with suppress(OSError):  # of a network file system, say: the next writer tries again
-            remove_abandoned_temporary_files(run.first_file.parent)
         if not self._stopping:
             reason = reason or "ended without leaving its record"
             self.failures.append(f"{run.label}: {reason}")

@@ -93,7 +93,7 @@ def save_weights(state: StateDict, path: Path, metadata: Mapping[str, str]) -> N
     """Write weights atomically to a safetensors file with metadata."""
     tensors = {name: value.detach().contiguous() for name, value in state.items()}
     with atomic_write(path) as temporary:
-        # In place: `save_file` of safetensors would replace the locked file.
+        # `save_file` of safetensors would let only the user read it.
         temporary.write_bytes(save(tensors, dict(metadata) or None))
 
 

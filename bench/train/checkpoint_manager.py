@@ -45,7 +45,6 @@ from bench.train.state import (
 from models.checkpoint import save_tensors, select_and_strip_prefix
 
 MAX_CHECK_SECONDS = 5.0  # maximum interval between checks of several processes: torchrun kills 30 s after its signal
-ATTEMPTS = 2  # to write a checkpoint
 
 
 class CheckpointManager:
@@ -165,7 +164,7 @@ class CheckpointManager:
         state = gather_on_rank0(collect_state(run) | trunk)
         if world_rank() == 0:
             state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
-            self._pending = self._writer.submit(self._write_with_retry, metadata, state)
+            self._pending = self._writer.submit(self._write, metadata, state)
         self._steps_saved = metadata.steps_taken
         self._last_save = time.monotonic()
 
@@ -192,22 +191,17 @@ class CheckpointManager:
             overflows=int(run.step.overflows),
         )
 
-    def _write_with_retry(self, metadata: CheckpointMetadata, state: NamedTensors) -> None:
-        """Write a checkpoint, with a second attempt if the first fails.
-
-        If no attempt succeeds, the error is logged, and the previous checkpoint is kept.
-        """
+    def _write(self, metadata: CheckpointMetadata, state: NamedTensors) -> None:
+        """Write a checkpoint; if that fails, log the error and keep the previous checkpoint."""
         write_tensors = partial(save_tensors, state)
-        message = ""
-        for _ in range(ATTEMPTS):
-            try:
-                path = write_checkpoint_and_remove_old(
-                    Path(self.config.folder), metadata, write_tensors
-                )
-            except OSError as error:
-                message = f"no checkpoint of step {metadata.steps_taken:,}, the one before it is kept: {error}"
-            else:
-                message = f"saved {path}" if self.stop.exit_code else ""
-                break
-        if message:
-            log(message)
+        try:
+            path = write_checkpoint_and_remove_old(
+                Path(self.config.folder), metadata, write_tensors
+            )
+        except OSError as error:
+            log(
+                f"no checkpoint of step {metadata.steps_taken:,}, the one before it is kept: {error}"
+            )
+        else:
+            if self.stop.exit_code:
+                log(f"saved {path}")

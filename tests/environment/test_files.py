@@ -1,136 +1,46 @@
 """A file is whole or not there, and what is left of killed writers goes."""
 
+import errno
+import fcntl
 import os
-import subprocess
-import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from bench.environment import files
 from bench.environment.files import (
     atomic_write,
+    hold_file_lock,
     make_folders_unless_in_root,
     read_bytes_unless_larger,
-    remove_abandoned_temporary_files,
 )
 from bench.towers.head_file import save_weights
 
-ROOT = Path(__file__).parents[2]
-WRITER = """
-import sys, time
-from pathlib import Path
-from bench.environment.files import atomic_write
-with atomic_write(Path(sys.argv[1])) as temporary:
-    temporary.write_text("half")
-    print("writing", flush=True)
-    time.sleep(60)
-"""
 
-
-WITHOUT_FLOCK = """
-import errno, fcntl
-def flock(*_):
-    raise OSError(errno.ENOLCK, "not here")
-fcntl.flock = flock
-"""
-WRITE_TWICE = """
-import sys
-from pathlib import Path
-from bench.environment.files import atomic_write
-for text in ("mine", "again"):
-    with atomic_write(Path(sys.argv[1])) as temporary:
-        temporary.write_text(text)
-"""
-
-
-def writing(path: Path, before: str = "") -> "subprocess.Popen[str]":
-    """A process that is in the midst of writing a file."""
-    command = [sys.executable, "-c", before + WRITER, str(path)]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "writing\n"
-    return child
-
-
-def test_weights_are_written_into_the_locked_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A library that replaced the file would leave one without a lock, which another writer removes as abandoned."""
-    survivors = []
-
-    def fsync_after_another_writer(path: Path) -> None:
-        remove_abandoned_temporary_files(tmp_path)
-        survivors.append(path.exists())
-
-    monkeypatch.setattr(files, "fsync_path", fsync_after_another_writer)
-    save_weights({"a": torch.zeros(3)}, tmp_path / "tower.safetensors", {})
-    assert survivors == [True, True]
-    assert torch.equal(load_file(tmp_path / "tower.safetensors")["a"], torch.zeros(3))
-
-
-def test_leftovers_of_killed_writers_are_removed_and_live_writers_kept(tmp_path: Path) -> None:
+def test_leftovers_of_killed_writers_are_removed_after_a_day(tmp_path: Path) -> None:
     path = tmp_path / "it [1]*.txt"
-    child = writing(path)
-    (living,) = tmp_path.glob(".*.part")
+    left, living = (tmp_path / f".{path.name}.{digit * 32}.part" for digit in "01")
+    left.touch()
+    living.touch()
+    os.utime(left, (0, 0))
     with atomic_write(path) as temporary:
         temporary.write_text("mine")
     assert path.read_text() == "mine"
-    assert living.read_text() == "half"
-    child.kill()
-    child.communicate()
-    assert living.exists()
-    with atomic_write(path) as temporary:
-        temporary.write_text("again")
-    assert [one.name for one in tmp_path.iterdir()] == [path.name]
-    assert path.read_text() == "again"
+    assert {*tmp_path.iterdir()} == {path, living}
 
 
-def test_stray_folder_named_as_a_leftover_prevents_no_write(tmp_path: Path) -> None:
-    (tmp_path / f".record.json.{'0' * 32}.part").mkdir()
-    with atomic_write(tmp_path / "record.json") as temporary:
-        temporary.write_text("mine")
-    assert (tmp_path / "record.json").read_text() == "mine"
-
-
-def test_writer_whose_file_was_removed_before_it_was_locked_takes_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_file_system_without_flock_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A second writer comes between the two calls of the first; were the first then killed, its file would stay."""
-    path, removed, hold_file_lock = tmp_path / "it", list[str](), files.hold_file_lock
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "not here")
 
-    def hold_lock_late(file: IO[Any], *, wait: bool = False) -> AbstractContextManager[None]:
-        if wait and not removed:
-            removed.append(file.name)
-            with atomic_write(path) as temporary:
-                temporary.write_text("of the second writer")
-        return hold_file_lock(file, wait=wait)
-
-    monkeypatch.setattr(files, "hold_file_lock", hold_lock_late)
-    with atomic_write(path) as temporary:
-        assert not Path(removed[0]).exists()
-        assert temporary.exists()
-        temporary.write_text("of the first")
-    assert [one.name for one in tmp_path.iterdir()] == [path.name]
-    assert path.read_text() == "of the first"
-
-
-def test_file_system_without_flock_is_written_to_and_reported_once(tmp_path: Path) -> None:
-    """What others are writing stays there."""
-    path = tmp_path / "it [1]*.txt"
-    child = writing(path, WITHOUT_FLOCK)
-    (living,) = tmp_path.glob(".*.part")
-    command = [sys.executable, "-c", WITHOUT_FLOCK + WRITE_TWICE, str(path)]
-    other = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=True)
-    assert other.stderr == f"no flock in {tmp_path}: two commands at once may write to it\n"
-    assert path.read_text() == "again"
-    assert living.read_text() == "half"
-    child.kill()
-    child.communicate()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for _ in range(2):
+        with (tmp_path / "lock").open("ab") as file, hold_file_lock(file):
+            pass
+    message = f"no flock in {tmp_path}: two commands at once may write to it\n"
+    assert capsys.readouterr().err == message
 
 
 def test_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:

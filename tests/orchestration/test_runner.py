@@ -124,31 +124,6 @@ def replace_python(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "executable", str(path))
 
 
-WRITER = """#!{python}
-import sys, time
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from bench.environment.files import atomic_write
-with atomic_write(Path({folder!r}) / "record.json") as file:
-    file.write_text("half of a record")
-    time.sleep({seconds})
-"""
-
-
-def test_run_stopped_while_it_writes_leaves_no_temporary_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values = {"root": str(ROOT), "folder": str(tmp_path / "r"), "seconds": LONGEST_SECONDS}
-    replace_python(tmp_path, WRITER.format(python=sys.executable, **values), monkeypatch)
-    runner = Runner()
-    with ThreadPoolExecutor() as pool:
-        running = pool.submit(runner.run, [make_run(tmp_path / "r")], threads=1)
-        wait_until(lambda: [path for path in tmp_path.glob("r/.*.part") if path.stat().st_size])
-        runner.stop()
-    running.result()
-    assert not [*(tmp_path / "r").iterdir()]
-
-
 HANGS = """#!{python}
 import signal, sys, time
 for number in (signal.SIGTERM, signal.SIGINT):
@@ -239,7 +214,6 @@ def test_interrupt_keeps_finished_runs_and_prints_the_resume_hint(
     assert "--resume" in text
     assert "Traceback" not in text, text
     assert [type(record.measured) for record in read_records(own_results)] == [Memory] * finished
-    assert not [path for path in own_results.iterdir() if path.suffix == ".part"]
     assert have_ended(workers)
     with pytest.raises(ProcessLookupError):
         os.killpg(child.pid, 0)
