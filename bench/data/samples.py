@@ -12,7 +12,7 @@ from bench.data.captions.reader import NO_CAPTION
 from bench.data.held_out import HELD_OUT_FILE
 from bench.data.paths import digest_file_excerpts
 from bench.data.refusals import unread_data_error
-from bench.data.sample_index import NO_IMAGE, IndexedSamples
+from bench.data.sample_index import NO_IMAGE
 from bench.data.subset import is_key_file
 from bench.experiment.config import Experiment
 from bench.experiment.fields import SEEN_CONCEPTS, SampleSettings, TargetSettings
@@ -92,8 +92,7 @@ def _open_samples_if_most_are_usable(data: str, request: SampleFieldsRequest) ->
 def open_source_samples(data: str, request: SampleFieldsRequest) -> Samples:
     """Open the samples of data by the source that reads them.
 
-    ValueError if none can be used, if two samples of an extension have one key, or for an option that the source does
-    not read.
+    ValueError if none can be used, or for an option that the source does not read.
     """
     source = get_source(data)
     is_given = {
@@ -111,18 +110,7 @@ def open_source_samples(data: str, request: SampleFieldsRequest) -> Samples:
         if {NO_IMAGE, NO_CAPTION} <= samples.skipped.keys():
             reason += "; in a tar the members of a sample must follow one another (docs/data.md)"
         raise ValueError(reason)
-    if not isinstance(samples, IndexedSamples):
-        _require_distinct_keys(data, samples)
     return samples
-
-
-def _require_distinct_keys(data: str, samples: Samples) -> None:
-    """Raise ValueError for two samples with one key."""
-    keys = set[str]()
-    for key in samples.keys:
-        if key in keys:
-            raise ValueError(f"{data}: two samples have the key {key!r}")
-        keys.add(key)
 
 
 def max_tolerated_unusable_samples(num_samples: int) -> float:

@@ -2,7 +2,6 @@
 
 import io
 import pickle
-import shlex
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +11,6 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from bench.console.console import PROGRAM
 from bench.environment.files import (
     atomic_write,
     decode_json,
@@ -117,7 +115,7 @@ def replace_unshipped_vocabulary(name: str) -> str:
 
 
 def explain_vocabulary_mismatch(experiment: Experiment) -> str:
-    """Return why the vocabulary was not counted over the experiment's captions, and a remedy; empty if it was.
+    """Return that the vocabulary was not counted over the experiment's captions, and a remedy; empty if it was.
 
     The shipped vocabularies were counted over the pack's captions, and lack most labels of other captions.
     """
@@ -129,18 +127,10 @@ def explain_vocabulary_mismatch(experiment: Experiment) -> str:
     is_of_pack = Path(vocabulary).stem in (PACK_SYNSETS, PACK_SUBWORDS)  # a name or a path
     if vocabulary != DATACOMP_VOCABULARY and (data == PACK_DATA or not is_of_pack):
         return ""
-    if data == PACK_DATA:
-        remedy = f"add --vocabulary {PACK_SYNSETS}, the pack's"
-    elif field == "subword_vocabulary":
-        remedy = "add --set subword_vocabulary=all (the tokenizer's own), or --count-vocabulary"
-    else:
-        command = (
-            f"{PROGRAM} label {shlex.quote(data)} --min-count {MIN_COUNT} --size {DATACOMP_SYNSETS}"
-        )
-        remedy = f"add --count-vocabulary, or count one with: {command} --out vocabulary.json"
-        remedy += " (then add --vocabulary vocabulary.json; CoreNet's .pkl file is accepted, too)"
-    reason = "is that of the pack's captions" if is_of_pack else "is not shipped"
-    return f"{experiment.name}: the vocabulary {vocabulary} {reason}: {remedy}"
+    return (
+        f"{experiment.name}: the vocabulary {vocabulary} was not counted over the captions of {data}: "
+        "add --count-vocabulary, or name one of these captions with --vocabulary (docs/labels.md)"
+    )
 
 
 def find_vocabulary_path(name_or_path: str) -> Path:

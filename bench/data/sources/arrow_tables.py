@@ -73,7 +73,7 @@ class ArrowSamples(IndexedSamples):
     place_columns = (("row", pa.int64()),)
 
     def read_image(self, path: Path, row: int) -> bytes:
-        images = _memory_map_image_column(path, path.stat().st_mtime_ns, self.image_column)
+        images = _memory_map_image_column(path, self.index.name, self.image_column)
         return bytes(images[row].as_py())
 
 
@@ -139,9 +139,8 @@ class ParquetImagesViaArrow(IndexingSource):
 
 def add_arrow_rows(path: Path, key_prefix: str, builder: IndexBuilder) -> None:
     """Add the rows of an Arrow file to an index; without a column of keys the keys are the prefix and the row."""
-    modified_ns = path.stat().st_mtime_ns
-    table = _memory_map_arrow_table(path, modified_ns)
-    images = _memory_map_image_column(path, modified_ns, builder.image_column)
+    table = _memory_map_arrow_table(path)
+    images = _find_image_column(table, builder.image_column)
     sizes = pc.binary_length(images).to_pylist()
     texts = text_columns(table.schema)
     first_rows = iterate_rows_as_dicts(table.select(texts).slice(0, FIRST_ROWS))
@@ -160,8 +159,7 @@ def add_arrow_rows(path: Path, key_prefix: str, builder: IndexBuilder) -> None:
         builder.add_sample(row_key, row, image_place, size or 0)
 
 
-@cache
-def _memory_map_arrow_table(path: Path, _modified_ns: int) -> pa.Table:
+def _memory_map_arrow_table(path: Path) -> pa.Table:
     """Map an Arrow file or stream into memory and return its rows.
 
     ValueError for damaged offsets, which would end the process, and for two columns of one name.
@@ -178,10 +176,14 @@ def _memory_map_arrow_table(path: Path, _modified_ns: int) -> pa.Table:
 
 @cache
 def _memory_map_image_column(
-    path: Path, modified_ns: int, image_column: str | None
+    path: Path, _index_name: str, image_column: str | None
 ) -> pa.ChunkedArray:
-    """Return the column of encoded images of an Arrow file, mapped into memory."""
-    table = _memory_map_arrow_table(path, modified_ns)
+    """Return the column of encoded images of an Arrow file, mapped into memory; changed data have another index."""
+    return _find_image_column(_memory_map_arrow_table(path), image_column)
+
+
+def _find_image_column(table: pa.Table, image_column: str | None) -> pa.ChunkedArray:
+    """Return the column of encoded images of a table."""
     images = table[find_image_byte_column(table.schema, image_column)]
     if pa.types.is_struct(images.type):
         return pc.struct_field(images, "bytes")

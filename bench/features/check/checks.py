@@ -61,8 +61,7 @@ def check_loss_is_equal_for_all_paddings(experiment: Experiment, results: Path) 
     first, *others = losses
     for padding in others:
         tolerance = LOSS_TOLERANCE[losses[first].dtype]
-        is_close = (losses[padding] - losses[first]).abs() <= tolerance * losses[first].abs()
-        if not is_close:  # also where one is not a number
+        if not torch.isclose(losses[padding], losses[first], rtol=tolerance, atol=0):
             raise CheckError(
                 f"text_padding={padding} gives the loss {losses[padding]:.9g}, {first} {losses[first]:.9g}"
             )

@@ -35,20 +35,14 @@ def check_two_processes_equal_one(experiment: Experiment, results: Path) -> None
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            spawn(
-                _compare_and_write_first_difference, (experiment, results, Path(folder)), PROCESSES
-            )  # type: ignore[no-untyped-call]
+            spawn(_compare_on_process, (experiment, results, Path(folder)), PROCESSES)  # type: ignore[no-untyped-call]
         except ProcessRaisedException as error:
-            raise CheckError(str(error).strip().splitlines()[-1]) from None
-        difference = (Path(folder) / "difference").read_text(encoding="utf-8")
-    if difference:
-        raise CheckError(difference)
+            reason = str(error).strip().splitlines()[-1]
+            raise CheckError(reason.removeprefix("AssertionError: ")) from None
 
 
-def _compare_and_write_first_difference(
-    rank: int, experiment: Experiment, results: Path, folder: Path
-) -> None:
-    """Compare on a process, and write the first difference to a file; nothing without one."""
+def _compare_on_process(rank: int, experiment: Experiment, results: Path, folder: Path) -> None:
+    """Compare on a process; AssertionError names the first difference."""
     load_features_and_extensions()
     run = build_float64_run(experiment, results)
     batch = load_float64_batch(run)
@@ -75,9 +69,7 @@ def _compare_and_write_first_difference(
     torch.manual_seed(SEED)
     loss = half_batch.compute_loss(run.method.loss, half, dist.group.WORLD)
     loss.backward()  # type: ignore[no-untyped-call]
-    difference = _describe_difference(whole, whole_loss.detach(), half, loss.detach())
-    if rank == 0:
-        (folder / "difference").write_text(difference, encoding="utf-8")
+    _require_equal_means(whole, whole_loss.detach(), half, loss.detach())
     dist.barrier()
     dist.destroy_process_group()
 
@@ -100,40 +92,46 @@ def load_float64_batch(run: TrainRun) -> Batch[Any]:
     return replace(batch, images=batch.images.double())
 
 
-def _describe_difference(
+def _require_equal_means(
     whole: nn.Module, whole_loss: Tensor, half: nn.Module, half_loss: Tensor
-) -> str:
-    """Return how the means over the processes differ from the loss and gradients of the whole batch; empty if not."""
-    mean_loss = _mean_over_processes(half_loss)
-    if not whole_loss.isfinite():
-        return f"the loss is {whole_loss}"
+) -> None:
+    """Raise AssertionError unless the means over the processes are the loss and gradients of the whole batch."""
+    assert whole_loss.isfinite(), f"the loss is {whole_loss}"
     tolerance = LOSS_TOLERANCE[whole_loss.dtype]
-    is_close = (mean_loss - whole_loss).abs() <= tolerance * whole_loss.abs()
-    if not is_close:  # also where a loss is not a number
-        return f"the mean loss of two processes is {mean_loss:.9g}, that of one with all images {whole_loss:.9g}"
+    torch.testing.assert_close(
+        _mean_over_processes(half_loss),
+        whole_loss,
+        rtol=tolerance,
+        atol=0,
+        msg="the mean loss of two processes is not that of one with all images",
+    )
     gradients = {
         name: parameter.grad
         for name, parameter in whole.named_parameters()
         if parameter.grad is not None
     }
-    largest = max(gradient.abs().max() for gradient in gradients.values())
+    largest = max(float(gradient.abs().max()) for gradient in gradients.values())
     half_parameters = dict(half.named_parameters())
     for name, gradient in gradients.items():
         half_gradient = half_parameters[name].grad
-        if half_gradient is None:
-            return f"no gradient reaches {name} on two processes"
-        error = (_mean_over_processes(half_gradient) - gradient).abs().max()
-        is_close = error <= GRADIENT_TOLERANCE[whole_loss.dtype] * largest
-        if not is_close:
-            return (
-                f"the mean gradient of {name} over two processes is not that of one with all images"
-            )
+        assert half_gradient is not None, f"no gradient reaches {name} on two processes"
+        torch.testing.assert_close(
+            _mean_over_processes(half_gradient),
+            gradient,
+            rtol=0,
+            atol=GRADIENT_TOLERANCE[whole_loss.dtype] * largest,
+            msg=f"the mean gradient of {name} over two processes is not that of one with all images",
+        )
     half_buffers = dict(half.named_buffers())
     for name, buffer in whole.named_buffers():
-        pair = (half_buffers[name].double(), buffer.double())
-        if not torch.allclose(*pair, rtol=tolerance, atol=tolerance, equal_nan=True):
-            return f"the loss leaves another buffer {name} on two processes than on one with all images"
-    return ""
+        torch.testing.assert_close(
+            half_buffers[name].double(),
+            buffer.double(),
+            rtol=tolerance,
+            atol=tolerance,
+            equal_nan=True,
+            msg=f"the loss leaves another buffer {name} on two processes than on one with all images",
+        )
 
 
 @torch.no_grad()

@@ -69,13 +69,11 @@ def image_size_quantile_table(summary: DataSummary) -> Table:
     rows = []
     for name, values in sizes.items():
         if values:
-            write = _format_bytes if name == "bytes" else format_count
-            cells = [Cell.of(value, write) for value in compute_five_quantiles(values)]
-            rows.append([Cell(name), *cells])
-    columns = [Column.left_aligned("quantity"), *(Column(name) for name in QUANTILES)]
+            quantiles = zip(QUANTILES, compute_five_quantiles(values), strict=True)
+            rows.append({"quantity": name, **dict(quantiles)})
     sample = _describe_sample_size(len(summary.images), summary.num_samples)
     note = f"Images of {sample}; upright, as EXIF turns them."
-    return Table.of_rows("Sizes of images", columns, rows, note)
+    return Table.from_dicts("Sizes of images", rows, note)
 
 
 def caption_statistics_table(summary: DataSummary) -> Table:
