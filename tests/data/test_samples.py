@@ -75,7 +75,6 @@ def test_batches_of_equal_samples_are_equal_from_every_source(
             Listed(CONTENT, 11),
             r"a list: 11 of 31 samples cannot be used, more than 10% \(lost: 11\); repair the files, or",
         ),
-        (Listed([*CONTENT, CONTENT[0]]), "a list: two samples have the key '00'"),
     ],
 )
 def test_samples_that_cannot_be_used_are_refused(
