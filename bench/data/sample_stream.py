@@ -177,21 +177,19 @@ class SampleLoader(Generic[T]):
     def _decode_views(
         self, encoded: bytes, draws: Sequence[CropParams], side: int
     ) -> list[ImageOrGrid]:
-        return [self._decode_and_crop_or_read_grid(encoded, drawn, side) for drawn in draws]
-
-    def _decode_and_crop_or_read_grid(
-        self, encoded: bytes, draws: CropParams, side: int
-    ) -> ImageOrGrid:
-        """Decode and crop an image, or read a grid of embeddings as it is."""
+        """Decode and crop an image for each view, or read a grid of embeddings as it is."""
         channels = self.experiment.image.embedding_channels
-        inputs = self.experiment.input
         if channels is not None:
-            return decode_embedding_grid(encoded, channels, side)
-        drawn = draws.tolist()
+            return [decode_embedding_grid(encoded, channels, side) for _ in draws]
+        inputs = self.experiment.input
         min_side = side if inputs.jpeg_decoding == "reduced" else MAX_PIXELS
-        box_of_size = partial(choose_crop_box, drawn, area_range=inputs.crop_scale)
-        image, box = decode_for_crop(encoded, box_of_size, min_side)
-        return resize_crop(image, box, drawn, side, flip=inputs.flip)
+        views: list[ImageOrGrid] = []
+        for view_draws in draws:
+            drawn = view_draws.tolist()
+            box_of_size = partial(choose_crop_box, drawn, area_range=inputs.crop_scale)
+            image, box = decode_for_crop(encoded, box_of_size, min_side)
+            views.append(resize_crop(image, box, drawn, side, flip=inputs.flip))
+        return views
 
 
 @lru_cache(maxsize=2)  # the last two trainings of a process
