@@ -10,6 +10,7 @@ from bench.cli.options import Folder
 from bench.cli.transfer import resolve_tower_arguments
 from bench.console.console import OK, log
 from bench.environment.files import make_folders_unless_in_root
+from bench.towers.provenance import read_tower_provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,14 @@ class ExportTower:
             raise ValueError(
                 f"{self.out} exists and is not an empty folder; remove it, or name another folder"
             )
-        resolve_tower_arguments(self.tower, self.results)  # refuses a typo before torch is imported
+        towers = resolve_tower_arguments(self.tower, self.results)  # before torch is imported
+        tower = towers[0]
+        if len(towers) > 1:
+            tower = max(towers, key=lambda path: (read_tower_provenance(Path(path)).images, path))
         from bench.towers.export import export_tower
         from bench.towers.tower_from import load_tower
 
-        known = load_tower(self.tower, self.results)
+        known = load_tower(tower)
         make_folders_unless_in_root(self.out)
         print(export_tower(known, self.out))
         source = f", from {known.file}" if known.file else ""

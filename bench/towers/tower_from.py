@@ -1,4 +1,4 @@
-"""Towers from a file, or from the name of a trained experiment."""
+"""Towers from files, and the reference tower."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -10,10 +10,8 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from bench.console.console import PROGRAM
 from bench.environment.files import prefix_errors
 from bench.environment.seeds import TOWER, derive_seed
-from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.catalog import (
     REFERENCE_TOWER,
     REFERENCE_TOWER_EXTRA,
@@ -29,7 +27,6 @@ from bench.towers.head_file import (
 )
 from bench.towers.provenance import (
     TowerProvenance,
-    find_latest_towers,
     is_catlip_bench_tower,
     read_tower_provenance,
 )
@@ -50,10 +47,6 @@ from models.image_tower import (
 )
 
 VOCABULARY_SUFFIXES = (".pkl", ".json")
-ACCEPTED_TOWERS = (
-    f"accepted are a tower file of `{PROGRAM} train`, an experiment, a file of CoreNet, NAME=FILE with a model of "
-    f"open_clip or timm, or {REFERENCE_TOWER_EXTRA}"
-)
 REFERENCE_TOWER_TIMM_NAME = "tf_efficientnet_lite0"
 # In the package's folder.
 REFERENCE_TOWER_WEIGHTS = Path("models", "efficientnet-lite0-57934424.pth")
@@ -81,33 +74,27 @@ class LoadedTower:
         return read_text_encoder(self.tower, self.file, self.provenance)
 
 
-def load_tower(name_or_file: str, results: Path = Path("results")) -> LoadedTower:
+def load_tower(subject: str) -> LoadedTower:
     """Return a tower with its trained weights.
 
-    `name_or_file` is a tower file of `catlip-bench train`; an experiment, for the tower with the most images of its
-    newest training in `results`; a file of CoreNet's CatLIP; `NAME=FILE`, a model of open_clip or timm and its weights;
-    or `reference-tower`. Position embeddings of weights for another image size are resampled. The labels of a CoreNet
-    classifier are in the .pkl or .json file with the name of the weights. Nothing in a file is executed.
+    `subject` is a tower file of `catlip-bench train`; a file of CoreNet's CatLIP; `NAME=FILE`, a model of open_clip or
+    timm and its weights; or `reference-tower`. Position embeddings of weights for another image size are resampled. The
+    labels of a CoreNet classifier are in the .pkl or .json file with the name of the weights. Nothing in a file is
+    executed.
 
     Raises ValueError for another subject, or weights of another architecture.
     """
-    if name_or_file == REFERENCE_TOWER_EXTRA:
+    if subject == REFERENCE_TOWER_EXTRA:
         return load_reference_tower()
-    path = Path(name_or_file)
+    path = Path(subject)
     if is_catlip_bench_tower(path):
         return _load_catlip_bench_tower(path)
     if path.is_file():
         return _load_corenet_file(path)
-    name, equals, file = name_or_file.partition("=")
-    if equals and "[" not in name:  # "[" begins the settings of an experiment
-        return _load_weights_as_architecture(name, Path(file))
-    if name_or_file not in EXPERIMENTS and "[" not in name_or_file:
-        raise ValueError(f"{name_or_file!r} is no tower: {ACCEPTED_TOWERS}")
-    newest = max(
-        find_latest_towers(results, name_or_file),
-        key=lambda tower: (read_tower_provenance(tower).images, tower.name),
-    )
-    return _load_catlip_bench_tower(newest)
+    name, equals, file = subject.partition("=")
+    if not equals:
+        raise ValueError(f"no tower file {subject!r}")
+    return _load_weights_as_architecture(name, Path(file))
 
 
 def load_tower_and_provenance(path: Path) -> tuple[ImageTower, TowerProvenance]:

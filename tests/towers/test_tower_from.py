@@ -154,13 +154,12 @@ def test_weights_of_another_architecture_are_refused_with_what_differs(
     ("subject", "text"),
     [
         ("ViT-B-32=nowhere.pt", "no file 'nowhere.pt' with weights of ViT-B-32"),
-        ("nowhere.pt", "'nowhere.pt' is no tower: accepted are"),
-        ("catlip-tiny", "holds no tower of 'catlip-tiny': .* make one with"),
+        ("nowhere.pt", "no tower file 'nowhere.pt'"),
     ],
 )
-def test_file_that_is_no_tower_is_refused(subject: str, text: str, tmp_path: Path) -> None:
+def test_file_that_is_no_tower_is_refused(subject: str, text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        load_tower(subject, tmp_path)
+        load_tower(subject)
 
 
 @pytest.mark.parametrize("name", [TINY, "vit_tiny_patch16_224"])
