@@ -28,13 +28,7 @@ from bench.data.columns import EMBEDDING_SUFFIXES, IMAGE_SUFFIXES, SampleValues
 from bench.data.parquet_files import MAX_BATCH_BYTES, MAX_BATCH_ROWS
 from bench.data.paths import UNREADABLE, digest_file_excerpts
 from bench.data.text_tables import UTF8_REMEDY
-from bench.environment.files import (
-    MAX_BYTES,
-    atomic_write,
-    decode_json,
-    prefix_errors,
-    read_bytes_unless_larger,
-)
+from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors
 from bench.experiment.config import join_first_names_shortened
 from bench.interfaces.data_source import DataSource, SampleFieldsRequest, Samples
 
@@ -183,16 +177,12 @@ class IndexedSamples(Samples):
     @cached_property
     def table(self) -> pa.Table:
         """The usable samples; its pages are shared by all processes."""
-        with prefix_errors(f"{self.index}: no index of samples, remove it", UNREADABLE):
-            source = pa.memory_map(str(self.index))
-            return pa.ipc.open_file(source).read_all()
+        return pa.ipc.open_file(pa.memory_map(str(self.index))).read_all()
 
     @cached_property
     def summary(self) -> IndexSummary:
         """Counts of usable and unusable samples, read from the index."""
-        path = self.index.with_suffix(".json")
-        with prefix_errors(f"{path}: no index of samples, remove it", UNREADABLE):
-            return decode_json(read_bytes_unless_larger(path), IndexSummary)
+        return decode_json(self.index.with_suffix(".json").read_bytes(), IndexSummary)
 
     @property
     def skipped(self) -> dict[str, int]:

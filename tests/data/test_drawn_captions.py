@@ -169,39 +169,3 @@ def test_vocabulary_counts_the_texts_of_all_fields_and_lists(
     assert found.captions == 15
     assert main([*options, "--caption", "txt:1;json.lava:0"]) == 2
     assert "no sample has a caption in 'json.lava' (there are " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        (
-            ["train", "clip-tiny", "--caption", "txt"],
-            "caption and image_column are for other data than the shipped pack: leave them out",
-        ),
-        (
-            ["measure", "clip-tiny", "--data", "DATA", "--caption", "txt:0.5;json.llava:0.6"],
-            "one from 0 to 1 of each field, which sum to 1",
-        ),
-        (
-            ["measure", "clip-tiny", "--data", "DATA", "--caption", "txt;"],
-            "has a field without a name",
-        ),
-        (
-            ["measure", "clip-tiny", "--data", "DATA", "--caption", "json.lava"],
-            "no sample has a caption in 'json.lava' (there are ",
-        ),
-    ],
-)
-def test_caption_that_cannot_be_read_is_one_line(
-    arguments: list[str],
-    reason: str,
-    data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main([word.replace("DATA", str(data)) for word in arguments]) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert reason in errors[0]

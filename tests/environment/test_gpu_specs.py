@@ -9,20 +9,12 @@ from bench.environment.gpu_specs import find_datasheet_peak, find_gpu_spec
     ("name", "teraflops"),
     [
         ("NVIDIA H100 80GB HBM3", 989.4),
-        ("NVIDIA H100 PCIe", 756),
         ("NVIDIA H100 NVL", 835.5),
         ("NVIDIA H200", 989.4),
-        ("NVIDIA GH200 480GB", 989.4),
-        ("NVIDIA B200", 2250),
         ("NVIDIA GB200", 2500),
-        ("NVIDIA B300 SXM6 AC", 2250),
-        ("NVIDIA GB300", 2500),
         ("NVIDIA A100-SXM4-80GB", 312),
-        ("NVIDIA A100-PCIE-40GB", 312),
         ("NVIDIA L40S", 362),
-        ("NVIDIA L4", 121),
         ("NVIDIA GeForce RTX 4090", 165.2),
-        ("NVIDIA GeForce RTX 5090", 209.5),
         ("NVIDIA A10G", 70),
     ],
 )
@@ -38,12 +30,9 @@ def test_gpu_has_the_peak_of_its_data_sheet(name: str, teraflops: float) -> None
         "NVIDIA GeForce GT 710",
         "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
         "NVIDIA GeForce RTX 4090 Laptop GPU",
-        "NVIDIA GeForce RTX 4090 D",
         "NVIDIA GeForce RTX 5090 D",
         "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition",
         "NVIDIA A10",
-        "NVIDIA RTX 4000 SFF Ada",
-        "NVIDIA RB200",
     ],
 )
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.sources.tar_shards import TarSamples
 from bench.environment.files import decode_json, read_bytes_unless_larger
 from bench.labels.vocabulary import read_vocabulary
 from bench.records.record import read_record
@@ -51,22 +50,7 @@ def test_a_file_of_eight_gigabytes_is_never_read(tmp_path: Path) -> None:
             read(path)
 
 
-TWICE = b'{"rule":"corenet","captions":1,"labels":[%s]}' % b",".join(
-    [b'{"key":"n2","name":"a","count":1,"captions":1}'] * 2
-)
 DAMAGED: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
-    "a label twice": (
-        "v.json",
-        TWICE,
-        lambda path: read_vocabulary.__wrapped__(str(path)),
-        "a label occurs twice",
-    ),
-    "an index of samples": (
-        "i.arrow",
-        b"half",
-        lambda path: TarSamples((), path).table,
-        "no index of samples, remove it",
-    ),
     "a head": (
         "t.head",
         b"half",
