@@ -3,7 +3,6 @@
 import io
 import pickle
 from functools import cache, cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -63,12 +62,6 @@ class Vocabulary(
     def keys(self) -> tuple[str, ...]:
         """Keys of the labels, in column order."""
         return tuple(label.key for label in self.labels)
-
-    @cached_property
-    def digest(self) -> str:
-        """Hash of the rule and the keys: vocabularies that give labels equal columns have equal digests."""
-        text = "\n".join((self.rule, *self.keys))
-        return sha256(text.encode()).hexdigest()[:16]
 
     def keep_frequent(self, min_count: int, size: int | None) -> "Vocabulary":
         """Keep the labels with at least `min_count` occurrences, and the first `size` of these."""

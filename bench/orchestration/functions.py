@@ -37,7 +37,7 @@ def pretrain(
         return train(experiment, device, results, images_by_budget, tower_path)
     is_writer = read_torchrun_ranks().rank == 0
     with lock_training_folder(Path(checkpoint_config.folder)) if is_writer else nullcontext():
-        manager = CheckpointManager(checkpoint_config, comparison, images_by_budget, stop)
+        manager = CheckpointManager(checkpoint_config, comparison, stop)
         return train(experiment, device, results, images_by_budget, tower_path, manager)
 
 

@@ -4,7 +4,6 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 
 from bench.console.console import StopRequest, log
-from bench.data.image_sizes import make_batch_shape_schedule
 from bench.data.samples import training_files_digest
 from bench.data.stream import DecodeStats
 from bench.environment.circumstances import describe_current_commit
@@ -59,13 +57,11 @@ class CheckpointManager:
         self,
         config: CheckpointConfig,
         comparison: str,
-        images_by_budget: Mapping[str, int],
         stop: StopRequest,
     ) -> None:
         self.config = config
         self.stop = stop
         self._comparison = comparison
-        self._budgets = dict(images_by_budget)
         self._commit = describe_current_commit()
         self._data_digest = ""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-writer")
@@ -84,10 +80,6 @@ class CheckpointManager:
         if self.config.resume_from:
             path = Path(self.config.resume_from)
             saved = read_checkpoint_metadata(path)
-            if saved.budgets != self._budgets:
-                raise ValueError(
-                    f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}"
-                )
             tensors = load_file(path / TENSORS)  # mapped, and copied by tensor
             load_state(run, tensors)
             run.step.overflows.fill_(saved.overflows)
@@ -136,7 +128,7 @@ class CheckpointManager:
         code, is_time, slowest = all_reduce_max(values, run.stream.device)
         must_save = bool(code or starts_cooldown or is_time)
         if must_save and taken > self._steps_saved:
-            self._begin_save(run, progress, segment)
+            self._begin_save(run, progress)
         if code:
             self.wait_until_written()
             barrier()  # a rank that ends earlier ends the others
@@ -156,10 +148,10 @@ class CheckpointManager:
         """Whether a signal ends this lone process before its next step; several processes agree when they save."""
         return world_group_or_none() is None and self.stop.exit_code != 0
 
-    def _begin_save(self, run: TrainRun, progress: TrainProgress, segment: ScheduleSegment) -> None:
+    def _begin_save(self, run: TrainRun, progress: TrainProgress) -> None:
         """Copy the state to the host, and begin to write it, after a checkpoint that is still being written."""
         self.wait_until_written()
-        metadata = self._make_metadata(run, progress, segment)
+        metadata = self._make_metadata(run, progress)
         trunk = {f"trunk.{name}": value for name, value in progress.trunk_state.items()}
         state = gather_on_rank0(collect_state(run) | trunk)
         if world_rank() == 0:
@@ -168,21 +160,13 @@ class CheckpointManager:
         self._steps_saved = metadata.steps_taken
         self._last_save = time.monotonic()
 
-    def _make_metadata(
-        self, run: TrainRun, progress: TrainProgress, segment: ScheduleSegment
-    ) -> CheckpointMetadata:
-        """Return the metadata of a checkpoint before the next step of a segment."""
-        experiment = run.stream.experiment
-        taken = len(progress.losses)
-        next_batch = segment.batch_numbers.start + taken - segment.first_step
+    def _make_metadata(self, run: TrainRun, progress: TrainProgress) -> CheckpointMetadata:
+        """Return the metadata of a checkpoint before the next step."""
         return CheckpointMetadata(
             comparison=self._comparison,
-            experiment=experiment,
-            budgets=self._budgets,
+            experiment=run.stream.experiment,
             commit=self._commit,
-            steps_taken=taken,
-            images=make_batch_shape_schedule(experiment).images_per_device_before(next_batch)
-            * world_size(),
+            steps_taken=len(progress.losses),
             processes=world_size(),
             data_digest=self._data_digest,
             seconds=progress.seconds_before + time.monotonic() - self._started,

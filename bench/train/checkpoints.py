@@ -35,7 +35,7 @@ from bench.experiment.config import (
     format_field_differences,
 )
 
-FORMAT = 3  # raise it when a file changes its meaning
+FORMAT = 4  # raise it when a file changes its meaning
 OTHER_FORMAT_REMEDY = "train anew in another folder, or resume at the commit that it names"
 TENSORS = "state.safetensors"
 STATE = "state.json"
@@ -57,10 +57,8 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     format: int = FORMAT
     comparison: Annotated[str, Meta(pattern=rf"^{PLAIN}\Z")]  # of its records
     experiment: Experiment
-    budgets: dict[str, int]
     commit: str
     steps_taken: int  # steps of trunk and cool-downs
-    images: int  # training images so far
     processes: int  # number that shared each batch
     data_digest: str  # of the training data's files
     seconds: float  # of training, without time lost with killed processes

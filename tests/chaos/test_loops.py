@@ -28,9 +28,7 @@ def held(count: int, seed: int, folder: Path) -> list[tuple[int, int, int]]:
             METHODS[number % len(METHODS)], data=str(folder / "data"), seed=seed
         )
         config = CheckpointConfig(folder=str(folder / "checkpoints"), interval_minutes=1e-9)
-        manager = CheckpointManager(
-            config, "loops", {"all": experiment.training.images}, StopRequest()
-        )
+        manager = CheckpointManager(config, "loops", StopRequest())
         train_in_process(experiment, folder, manager)
     return found
 

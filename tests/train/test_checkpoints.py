@@ -34,10 +34,8 @@ def written(folder: Path, step: int, seed: int = 0, **changes: Any) -> Path:
     saved = CheckpointMetadata(
         comparison="20260101T000000-train",
         experiment=small("catlip", seed=seed),
-        budgets={"equal images": 96},
         commit="c",
         steps_taken=step,
-        images=16 * step,
         processes=1,
         data_digest=DIGEST,
         seconds=1.0,
@@ -110,7 +108,7 @@ def test_folder_without_a_valid_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
     saved = replace(verify_and_read_metadata(written(tmp_path, 5)), format=99)
     path = write_checkpoint_and_remove_old(tmp_path, saved, Path.touch)
-    with pytest.raises(ValueError, match="has format 99, this version reads format 3: train anew"):
+    with pytest.raises(ValueError, match="has format 99, this version reads format 4: train anew"):
         verify_and_read_metadata(path)
 
 

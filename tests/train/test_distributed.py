@@ -43,7 +43,7 @@ from bench.train.checkpoints import (
 )
 from bench.train.distributed import gather_full_tensor
 from bench.train.loop import train
-from bench.train.state import ScheduleSegment, collect_state, gather_on_rank0
+from bench.train.state import collect_state, gather_on_rank0
 from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, start_ranks, wait_until
 from tests.small import two_blocks
 from tests.tensors import differing
@@ -182,7 +182,7 @@ def trained(rank: int, results: Path, folder: Path) -> dict[str, Any]:
         config = CheckpointConfig(
             folder=str(folder / "kept"), interval_minutes=1e6, resume_from=path
         )
-        return CheckpointManager(config, "20260101T000000-train", {"x": 96}, stop)
+        return CheckpointManager(config, "20260101T000000-train", stop)
 
     losses = {sharding: go(sharding, sharding) for sharding in SHARDINGS}
     with pytest.raises(SystemExit, match="143"):
@@ -222,7 +222,7 @@ def saved_beside_a_full_disk(rank: int, images: PackImages, folder: Path) -> lis
     run = build_train_run(stream("clip", images, rank, 2, sharding="fsdp2"))
     run.step(run.stream.batch(0), RATE)
     config = CheckpointConfig(folder=str(folder), interval_minutes=1e6)
-    manager = CheckpointManager(config, "20260101T000000-train", {"x": 96}, StopRequest())
+    manager = CheckpointManager(config, "20260101T000000-train", StopRequest())
     written = []
     progress = manager.restore(run)
     progress.losses.append(1.0)
@@ -230,7 +230,7 @@ def saved_beside_a_full_disk(rank: int, images: PackImages, folder: Path) -> lis
         with pytest.MonkeyPatch.context() as patch:
             if is_full:
                 patch.setattr(checkpoint_manager, "save_tensors", full_after_three)
-            manager._begin_save(run, progress, ScheduleSegment(0, range(6), None))
+            manager._begin_save(run, progress)
             manager.wait_until_written()
         written.append(rank == 0 and bool(list_checkpoints_newest_first(folder)))
     return written

@@ -62,7 +62,6 @@ def trained(
     manager = CheckpointManager(
         checkpoint_config,
         "20260101T000000-train",
-        {"x": IMAGES},
         StopsLater() if stops else StopRequest(),
     )
     tower = kept.with_suffix(".safetensors")

@@ -97,7 +97,7 @@ def go(experiment: Experiment, folder: Path, results: Path, minutes: float = 1e6
     )
     try:
         with handle_stop_signals() as stop:
-            manager = CheckpointManager(checkpoint_config, "20260101T000000-train", BUDGETS, stop)
+            manager = CheckpointManager(checkpoint_config, "20260101T000000-train", stop)
             return training.train(
                 experiment, CPU, results, BUDGETS, lambda n: folder / f"{n}.safetensors", manager
             )
@@ -263,16 +263,3 @@ def test_full_disk_keeps_the_previous_checkpoint_and_reports_it(
     )
     kept = list_checkpoints_newest_first(tmp_path / "checkpoints")
     assert [path.name for path in kept] == ["step-00000003", "step-00000001"]
-
-
-def test_resume_with_other_budgets_is_refused(
-    interrupt_at: Callable[[int], None],
-    results: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    interrupt_at(1)
-    assert go(few_images("catlip"), tmp_path, results) == 143
-    monkeypatch.setitem(BUDGETS, "half", 64)
-    with pytest.raises(ValueError, match=r"is of a training to .*48.*, this one is to .*64"):
-        go(few_images("catlip"), tmp_path, results)

@@ -16,8 +16,7 @@ from bench.tables.tables import Table
 
 CAPTIONS_NOTE = (
     "captions: one for each row of caption files and each sample of tar files, also of those that have no caption or "
-    "no image; of other data, the captions of the samples that can be used.\n"
-    "captions/s: of the captions read in this run."
+    "no image; of other data, the captions of the samples that can be used."
 )
 SUBWORDS_NOTE = (
     "Labels are the tokens of captions: the rows of the embedding table of CLIP's and SigLIP's text tower, and the "
@@ -36,14 +35,13 @@ def caption_label_table(rule: LabelRule, caption: str) -> Table:
     return Table.from_dicts(f"Labels by the rule {rule.name}", rows)
 
 
-def caption_count_table(total: LabelTally, captions_per_second: float) -> Table:
+def caption_count_table(total: LabelTally) -> Table:
     """Return a table of the number of captions and their labels."""
     num_captions = max(1, total.captions)
     row = {
         "captions": total.captions,
         "without a label": total.empty / num_captions,
         "labels per caption": int(total.counts.sum()) / num_captions,
-        "captions/s": round(captions_per_second) or None,
     }
     return Table.from_dicts("Captions", [row], CAPTIONS_NOTE)
 

@@ -1,6 +1,5 @@
 """The verb `label`: counts the labels of captions into a vocabulary, and explains the labels of a caption."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +19,6 @@ from bench.features.label.tables import (
 )
 from bench.labels.counting import count_labels
 from bench.labels.labeller import get_label_rule, make_vocabulary
-from bench.labels.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +58,13 @@ class CountLabels:
             raise ValueError("--out is missing: name the .json file for the vocabulary")
         if not self.inputs:
             raise ValueError("no input given: name data, or files, globs or folders of captions")
-        vocabulary = cut_vocabulary(self._count_vocabulary(), self.min_count or 1, self.size)
-        write_and_log_vocabulary(vocabulary, self.out)
-        return OK
-
-    def _count_vocabulary(self) -> Vocabulary:
-        """Count the labels of the captions, and print their tables."""
-        start = time.monotonic()
         inputs = [
             SampleSettings(data=name, caption=self.caption, image_column=self.image)
             for name in self.inputs
         ]
         total = count_labels(inputs, self.rule, self.workers)
-        seconds = time.monotonic() - start
         vocabulary = make_vocabulary(get_label_rule(self.rule), total)
-        table = caption_count_table(total, total.captions / seconds)
-        print_tables([table, frequent_labels_table(vocabulary)], self.json)
-        return vocabulary
+        print_tables([caption_count_table(total), frequent_labels_table(vocabulary)], self.json)
+        cut = cut_vocabulary(vocabulary, self.min_count or 1, self.size)
+        write_and_log_vocabulary(cut, self.out)
+        return OK

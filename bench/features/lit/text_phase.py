@@ -127,7 +127,7 @@ class TextPhase:
         config = CheckpointConfig(
             folder=str(self.folder), interval_minutes=CHECKPOINT_MINUTES, resume_from=resume_from
         )
-        manager = CheckpointManager(config, self.comparison, budgets, stop)
+        manager = CheckpointManager(config, self.comparison, stop)
         training = train(
             experiment,
             self.device,
