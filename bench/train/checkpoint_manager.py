@@ -151,18 +151,7 @@ class CheckpointManager:
     def _begin_save(self, run: TrainRun, progress: TrainProgress) -> None:
         """Copy the state to the host, and begin to write it, after a checkpoint that is still being written."""
         self.wait_until_written()
-        metadata = self._make_metadata(run, progress)
-        trunk = {f"trunk.{name}": value for name, value in progress.trunk_state.items()}
-        state = gather_on_rank0(collect_state(run) | trunk)
-        if world_rank() == 0:
-            state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
-            self._pending = self._writer.submit(self._write, metadata, state)
-        self._steps_saved = metadata.steps_taken
-        self._last_save = time.monotonic()
-
-    def _make_metadata(self, run: TrainRun, progress: TrainProgress) -> CheckpointMetadata:
-        """Return the metadata of a checkpoint before the next step."""
-        return CheckpointMetadata(
+        metadata = CheckpointMetadata(
             comparison=self._comparison,
             experiment=run.stream.experiment,
             commit=self._commit,
@@ -174,6 +163,13 @@ class CheckpointManager:
             unusable=dict(run.stream.stats.unusable),
             overflows=int(run.step.overflows),
         )
+        trunk = {f"trunk.{name}": value for name, value in progress.trunk_state.items()}
+        state = gather_on_rank0(collect_state(run) | trunk)
+        if world_rank() == 0:
+            state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
+            self._pending = self._writer.submit(self._write, metadata, state)
+        self._steps_saved = metadata.steps_taken
+        self._last_save = time.monotonic()
 
     def _write(self, metadata: CheckpointMetadata, state: NamedTensors) -> None:
         """Write a checkpoint; if that fails, log the error and keep the previous checkpoint."""

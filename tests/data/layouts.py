@@ -71,10 +71,6 @@ TARS: dict[str, Callable[[int, Sample], dict[str, Any]]] = {
         f"{n:04}.{one.suffix.upper()}": one.image,
         f"{n:04}.TXT": one.caption,
     },
-    "nested paths": lambda n, one: {
-        f"a/{n:04}.{one.suffix}": one.image,
-        f"a/{n:04}.txt": one.caption,
-    },
     "several JSON captions": lambda n, one: {
         f"{n:04}.{one.suffix}": one.image,
         f"{n:04}.json": {"llava": "a scene", "caption": one.caption},
@@ -90,11 +86,6 @@ TARS: dict[str, Callable[[int, Sample], dict[str, Any]]] = {
         f"{n:04}.paug.json": {"param_aug": "x"},
         f"{n:04}.npz": b"PK",
         f"{n:04}.pth.gz": b"\x1f\x8b",
-    },
-    "text members": lambda n, one: {
-        f"{n:04}.{one.suffix}": one.image,
-        f"{n:04}.cls": "3",
-        f"{n:04}.text": one.caption,
     },
     "a member of an unknown suffix": lambda n, one: {
         f"{n:04}.{one.suffix}": one.image,
@@ -213,10 +204,6 @@ FILES: dict[str, Callable[[int, Sample], dict[str, Any]]] = {
         f"10_dog/{n:04}.caption": one.caption,
         f"10_dog/{n:04}.npz": b"PK\0\xff",
     },
-    "kohya with .txt": lambda n, one: {
-        f"10_dog/{n:04}.{one.suffix}": one.image,
-        f"10_dog/{n:04}.txt": one.caption,
-    },
     "one caption.txt per folder": lambda n, one: {
         f"{n:04}/1.{one.suffix}": one.image,
         f"{n:04}/caption.txt": one.caption,
@@ -241,10 +228,10 @@ def write_img2dataset_files(folder: Path, samples: Sequence[Sample]) -> Path:
     )
 
 
-def write_image_rows(folder: Path, samples: Sequence[Sample], image: str, text: str) -> Path:
-    """Write a Parquet file with bytes of images, as img2dataset and tools for LAION do."""
+def write_image_rows(folder: Path, samples: Sequence[Sample]) -> Path:
+    """Write a Parquet file with bytes of images, as img2dataset does."""
     rows = [
-        {"URL": f"https://a.org/{n}", text: one.caption, image: one.image, "similarity": 0.3}
+        {"URL": f"https://a.org/{n}", "caption": one.caption, "jpg": one.image}
         for n, one in enumerate(samples)
     ]
     return write_files(folder, [], lambda *_: {}, {"00000.parquet": parquet_bytes(rows)})
@@ -294,14 +281,6 @@ def write_text_table(
     return folder
 
 
-def write_vizwiz(folder: Path, samples: Sequence[Sample]) -> Path:
-    """Write VizWiz's captions: COCO's format beside a folder of each split."""
-    write_coco(folder, samples)
-    (folder / "train2017").rename(folder / "train")
-    (folder / "annotations" / "captions_train2017.json").rename(folder / "annotations/train.json")
-    return folder
-
-
 def write_coco(folder: Path, samples: Sequence[Sample]) -> Path:
     """Write the layout of COCO's captions: annotations beside a folder of images."""
     names = write_images(folder / "train2017", samples)
@@ -348,9 +327,7 @@ LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {
         for name, (file, images, text) in TEXTS.items()
     },
     "files of img2dataset": write_img2dataset_files,
-    "Parquet of img2dataset": partial(write_image_rows, image="jpg", text="caption"),
-    "Parquet of LAION": partial(write_image_rows, image="image", text="TEXT"),
-    "VizWiz": write_vizwiz,
+    "Parquet of img2dataset": write_image_rows,
     "Parquet": write_parquet,
     "Parquet of bytes": partial(write_parquet, is_struct=False),
     "Parquet, zstd": partial(write_parquet, compression="zstd", use_dictionary=False),
@@ -360,7 +337,6 @@ LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {
     "csv above a folder": partial(
         write_table, name="captions.csv", images="images", columns="image,caption"
     ),
-    "csv with semicolons": partial(write_table, name="captions.csv", delimiter=";"),
     "tsv": partial(write_table, name="captions.tsv", columns="filepath,title", delimiter="\t"),
     "Parquet of paths": partial(
         write_table, name="pairs.parquet", images="images", columns="image_path,text"
