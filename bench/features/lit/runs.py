@@ -1,7 +1,5 @@
 """The run of one tower: its second phase, if it has no text tower of its own, and its zero-shot scores."""
 
-import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -76,17 +74,14 @@ def score_zero_shot(
         assert texts is not None
     texts.pair.to(device)
     embed = make_tower_embedder(loaded.tower, device)
-    # Prompts have other shapes than the captions for which a text tower may be compiled.
-    is_compiled = "torch._dynamo" in sys.modules
-    with torch.compiler.set_stance("force_eager") if is_compiled else nullcontext():
-        scores = [
-            score_classification(texts, embed, task, prompts_of_task)
-            for task, prompts_of_task in zip(loaded_tasks, prompts, strict=True)
-        ]
-        if retrieves_captions:
-            drawings = load_pack_images(CAPTIONED, user_cache_folder())
-            images = composite_on_white(drawings.pixels)
-            scores += score_retrieval_at_1(texts, embed, images, drawings.captions)
+    scores = [
+        score_classification(texts, embed, task, prompts_of_task)
+        for task, prompts_of_task in zip(loaded_tasks, prompts, strict=True)
+    ]
+    if retrieves_captions:
+        drawings = load_pack_images(CAPTIONED, user_cache_folder())
+        images = composite_on_white(drawings.pixels)
+        scores += score_retrieval_at_1(texts, embed, images, drawings.captions)
     return ZeroShot(
         skipped=skipped,
         tower=loaded.name,

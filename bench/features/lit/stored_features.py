@@ -19,7 +19,6 @@ from bench.data.stream import BatchStream, DecodeStats, PackStream
 from bench.environment.circumstances import RunCircumstances, count_devices
 from bench.environment.files import atomic_write, decode_json
 from bench.experiment.config import Experiment
-from bench.experiment.fields import PACK_DATA
 from bench.profilers.clock import time_synchronized_block
 from bench.towers.tower_from import LoadedTower
 from bench.train.distributed import AUTOCAST_DTYPES
@@ -128,13 +127,11 @@ def digest_tower_and_data(
     loaded: LoadedTower, experiment: Experiment, circumstances: RunCircumstances
 ) -> str:
     """Return a digest of what a tower's features of an experiment's samples, and their cost, depend on."""
-    # The seed draws a random subset, and replacements of images that cannot be decoded.
-    is_whole_pack = experiment.input.data == PACK_DATA and experiment.input.subset is None
     parts = (
         hashlib.sha256(loaded.file.read_bytes()).hexdigest() if loaded.file else loaded.name,
         training_files_digest(experiment.input, experiment.targets),
         experiment.input,
-        None if is_whole_pack else experiment.seed,
+        experiment.seed,  # draws a random subset, and replacements of images that cannot be decoded
         circumstances.precision,
         circumstances.machine_and_gpu,
     )
