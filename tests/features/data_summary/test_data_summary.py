@@ -251,8 +251,6 @@ def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(
     ("options", "message"),
     [
         (["nowhere"], "data=nowhere holds no file; no data source reads it"),
-        (["EMPTY"], "EMPTY holds no file; no data source reads it"),
-        (["SHARDS", "--caption", "txt;"], "caption 'txt;' has a field without a name"),
         (["SHARDS", "--sample", "0"], "--sample must be from 1 to 1e+06, got 0"),
         (["SHARDS", "--out", "EMPTY"], "EMPTY"),
     ],
