@@ -16,21 +16,16 @@ from bench.interfaces.method import METHODS, Method, require_method_accepts
 from bench.interfaces.optimizer import OPTIMIZERS, OptimizerBuilder, weight_decay_groups
 from bench.interfaces.schedule import SCHEDULES
 from bench.methods.catlip import CatLip
-from bench.train.build import TrainRun, build_train_run, open_batch_stream
+from bench.train.build import TrainRun
 from bench.train.state import _load_moments, collect_state, copy_state_to_cpu, load_state
-from tests.small import TWO_BLOCKS, few_images, two_blocks
+from tests.small import two_blocks
 from tests.tensors import differing
+from tests.train.runs import assembled
 
-CPU, RATE = torch.device("cpu"), 1e-2
+RATE = 1e-2
 SETTINGS = two_blocks("clip").optimizer
 EXTENSIONS = Path(__file__).parents[2] / "docs" / "extensions"
 MUON_MOMENTUM, MUON_EPS = 0.95, 1e-7  # torch's defaults
-
-
-def assembled(results: Path, method: str = "catlip", **changes: object) -> TrainRun:
-    return build_train_run(
-        open_batch_stream(few_images(method, **TWO_BLOCKS | changes), CPU, results)
-    )
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:

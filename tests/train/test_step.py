@@ -11,19 +11,14 @@ from torch import Tensor
 
 from bench.data.stream import Batch
 from bench.profilers.counters import TensorByteCounter
-from bench.train.build import TrainRun, build_train_run, open_batch_stream, require_finite_losses
+from bench.train.build import TrainRun, require_finite_losses
 from bench.train.state import collect_state
-from tests.small import FP16, TWO_BLOCKS, few_images
+from tests.small import FP16
 from tests.tensors import OperationNames, differing
+from tests.train.runs import assembled
 
 CPU = torch.device("cpu")
 RATE = 1e-3
-
-
-def assembled(results: Path, method: str = "catlip", **changes: object) -> TrainRun:
-    return build_train_run(
-        open_batch_stream(few_images(method, **TWO_BLOCKS | changes), CPU, results)
-    )
 
 
 def corrupt(batch: Batch[Any]) -> Batch[Any]:

@@ -45,7 +45,6 @@ from bench.environment.files import (
     prefix_errors,
     read_bytes_unless_larger,
 )
-from bench.interfaces.data_source import SampleFieldsRequest
 from bench.tables.formats import GIB
 
 STATE = "state.json"
@@ -125,9 +124,6 @@ class ParquetImagesViaArrow(IndexingSource):
             glob = f"'{folders[split]}/{split}-*.parquet'"
             raise ValueError(f"{data} has several splits: name the files of one, as {glob}")
         return paths
-
-    def fingerprint(self, path: Path, _request: SampleFieldsRequest) -> str:
-        return path.name  # of an Arrow file, whose name has the digest of its Parquet file
 
     def prepare_files_to_index(self, data: str, cache_folder: Path) -> list[Path]:
         return convert_parquet_to_arrow_once(self.files(data), cache_folder)

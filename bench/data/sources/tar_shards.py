@@ -5,14 +5,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from bench.data.open_files import read_at
-from bench.data.paths import digest_file_excerpts, iterate_files
+from bench.data.paths import iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexingSource
 from bench.data.tar_samples import (
     decode_texts_and_json_objects,
     find_image_member,
     iterate_tar_samples,
 )
-from bench.interfaces.data_source import SampleFieldsRequest
 
 
 class TarSamples(IndexedSamples):
@@ -37,9 +36,6 @@ class TarShards(IndexingSource):
 
     def files(self, data: str) -> list[Path]:
         return sorted(iterate_files(data, (".tar",)), key=Path.as_posix)
-
-    def fingerprint(self, path: Path, _request: SampleFieldsRequest) -> str:
-        return digest_file_excerpts(path)
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         with path.open("rb") as file:
