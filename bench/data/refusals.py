@@ -1,20 +1,56 @@
-"""The error for data that no source reads: what they hold, and what is wrong with their first table or images."""
+"""Refusals of data in three lines: what is there, what is missing, and the next command."""
 
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from shlex import quote
+from typing import NamedTuple
 
-from bench.console.console import UserError, escape_unprintable
-from bench.data.columns import IMAGE_ENDINGS
+from bench.console.console import PROGRAM, UserError, escape_unprintable
+from bench.data.columns import CAPTION_COLUMNS, IMAGE_ENDINGS, find_first_known_column
 from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
 from bench.data.sources.image_tables import find_possible_image_tables, read_image_table_layout
+from bench.data.tables import FIRST_ROWS, open_table
+from bench.environment.circumstances import CHECKOUT
 
 COUNTED_FILES = 10_000  # of data; the others are not looked at
-WITHOUT_CAPTIONS = (
-    "its images have no captions: write a text beside each image, or a caption.txt for a folder"
+EXAMPLES = quote(str(CHECKOUT / "docs" / "extensions"))
+URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "link")
+# In commands {stem} is the file without its suffix.
+UNTAR = f"mkdir {{stem}} && tar -xf {{file}} -C {{stem}} && {PROGRAM} data {{stem}}"
+SQLITE = f"{PROGRAM} --extension {EXAMPLES}/sqlite_rows.py data {{file}}"
+TOKENS = r"(printf 'image\tcaption\n'; sed 's/#[0-9]*//' {file}) > {stem}.tsv"
+DOWNLOAD = (
+    "img2dataset --url_list {file} --input_format {format} --url_col {url} --caption_col {caption} "
+    "--output_format webdataset --output_folder shards"
 )
-REMEDY = "docs/data.md lists the layouts that are read, and the commands that convert other layouts"
+READER = "an extension that reads them: change the queries of the example for SQLite"
+HEADER = "a header with the names of the columns"
+
+
+class MissingPartRemedy(NamedTuple):
+    """What data lack, and the command that helps; it names {file}, its {folder} and {suffix}, and {stem}."""
+
+    missing: str
+    command: str
+
+
+# By endings of files.
+REMEDIES = {
+    (".zip",): MissingPartRemedy("files outside of an archive", "unzip -q {file} -d {stem}"),
+    (".tar.gz", ".tgz"): MissingPartRemedy("tars that are not compressed", "gunzip {file}"),
+    (".tar",): MissingPartRemedy("image and caption of a sample that follow one another", UNTAR),
+    (".bmp", ".tif", ".tiff", ".avif", ".heic"): MissingPartRemedy(
+        "images in a format that is read (jpg, jpeg, png, webp, gif)",
+        "magick mogrify -format png {folder}/*{suffix}",
+    ),
+    (".sqlite",): MissingPartRemedy("the example of an extension that reads SQLite", SQLITE),
+    (".mdb", ".h5", ".hdf5"): MissingPartRemedy(
+        READER, f"cp {EXAMPLES}/sqlite_rows.py my_source.py"
+    ),
+    (".token",): MissingPartRemedy(HEADER, TOKENS),
+}
 
 
 def unread_data_error(data: str, readable_folder: str | None) -> UserError:
@@ -22,24 +58,73 @@ def unread_data_error(data: str, readable_folder: str | None) -> UserError:
     paths = list(islice(iterate_files(data), COUNTED_FILES))
     counts = Counter(compound_suffix(path) for path in paths)
     files = [f"{count:,} {suffix}" for suffix, count in counts.most_common(3)]
-    lines = [f"data={data} holds {', '.join(files) or 'no file'}; no data source reads it"]
-    if readable_folder is not None:
-        lines.append(f"name one of its folders, such as {readable_folder}")
-    else:
-        lines += [*_find_flaw(data, paths), REMEDY]
+    reason = f"data={data} holds {', '.join(files) or 'no file'}; no data source reads it"
+    if readable_folder is None:
+        return missing_part_error(reason, data, paths)
+    command = f"{PROGRAM} data {quote(readable_folder)}"
+    return _make_three_line_error(reason, "the name of one of its folders", command)
+
+
+def missing_part_error(reason: str, data: str, paths: Sequence[Path]) -> UserError:
+    """Return an error that says what the files of data lack, by their endings, else by the first table or image."""
+    for endings, remedy in REMEDIES.items():
+        for path in paths:
+            if path.name.lower().endswith(endings):
+                return _make_three_line_error(
+                    reason, remedy.missing, _fill_command(remedy.command, path)
+                )
+    tables = find_possible_image_tables(data)
+    images = sorted(path for path in paths if path.suffix.lower() in IMAGE_ENDINGS)
+    if images and (not tables or tables[0].suffix == ".txt"):
+        command = _fill_command("echo 'a dog' > {folder}/caption.txt", images[0])
+        return _make_three_line_error(
+            reason, "captions: a text beside each image, or one for a folder", command
+        )
+    if tables:
+        remedy = _find_table_remedy(tables[0])
+        return _make_three_line_error(reason, remedy.missing, remedy.command)
+    missing = "what a data source reads: the layouts of docs/data.md"
+    return _make_three_line_error(reason, missing, f"cp {EXAMPLES}/zipped_pairs.py my_source.py")
+
+
+def _make_three_line_error(reason: str, missing: str, command: str) -> UserError:
+    lines = [reason, f"missing: {missing}", f"next: {command}   # docs/data.md"]
     return UserError("\n".join(map(escape_unprintable, lines)))
 
 
-def _find_flaw(data: str, paths: Sequence[Path]) -> list[str]:
-    """Return what is wrong with the first table of data, or with images that no table names; empty if not known."""
-    has_images = any(path.suffix.lower() in IMAGE_ENDINGS for path in paths)
-    tables = find_possible_image_tables(data)
-    if has_images and (not tables or tables[0].suffix == ".txt"):
-        return [WITHOUT_CAPTIONS]
-    if tables:
-        try:
-            read_image_table_layout(tables[0], None)
-        except UNREADABLE as error:
-            reason = str(error).partition("\n")[0]
-            return [f"{tables[0]}: {reason}"]
-    return []
+def _fill_command(command: str, path: Path, **columns: str) -> str:
+    """Return a command with the quoted names of a file and of columns."""
+    return command.format(
+        file=quote(str(path)),
+        folder=quote(str(path.parent)),
+        stem=quote(str(path.with_suffix(""))),
+        suffix=quote(path.suffix),
+        **{name: quote(value) for name, value in columns.items()},
+    )
+
+
+def _find_table_remedy(path: Path) -> MissingPartRemedy:
+    """Return what a table lacks whose images are not found; its command names the table."""
+    columns = list[str]()
+    reason = ""
+    try:
+        with open_table(path) as table:
+            list(islice(table.read_rows(table.text_columns), FIRST_ROWS))
+            columns = table.columns
+        read_image_table_layout(path, None)
+    except UNREADABLE as error:
+        reason = str(error).partition("\n")[0]
+    if not columns:
+        command = _fill_command("head -c 500 {file}", path)
+        return MissingPartRemedy(f"a table that can be read ({reason})", command)
+    if any(name.endswith(IMAGE_ENDINGS) for name in columns):
+        header = ["image" if name.endswith(IMAGE_ENDINGS) else "caption" for name in columns]
+        names = ("\\t" if path.suffix == ".tsv" else ",").join(header)
+        return MissingPartRemedy(HEADER, _fill_command(f"sed -i '1i {names}' {{file}}", path))
+    url = find_first_known_column(columns, URL_COLUMNS)
+    if url is None:
+        return MissingPartRemedy(reason, _fill_command("ln -s IMAGES {folder}/images", path))
+    caption = find_first_known_column(columns, CAPTION_COLUMNS) or "CAPTION"
+    kind = path.suffix.removeprefix(".")
+    command = _fill_command(DOWNLOAD, path, url=url, caption=caption, format=kind)
+    return MissingPartRemedy(f"the images of the column {url}", command)

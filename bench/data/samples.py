@@ -11,7 +11,7 @@ from bench.data.captions.files import find_caption_files
 from bench.data.captions.reader import NO_CAPTION
 from bench.data.held_out import HELD_OUT_FILE
 from bench.data.paths import digest_file_excerpts
-from bench.data.refusals import unread_data_error
+from bench.data.refusals import missing_part_error, unread_data_error
 from bench.data.sample_index import NO_IMAGE
 from bench.data.subset import is_key_file
 from bench.experiment.config import Experiment
@@ -39,7 +39,7 @@ def find_source(data: str) -> DataSource | None:
 
 
 def get_source(data: str) -> DataSource:
-    """Return the source that reads data; UserError says what they hold."""
+    """Return the source that reads data; UserError says what is missing, and the next command."""
     source = find_source(data)
     if source is None:
         folders = sorted(map(str, Path(data).glob("[!.]*/")))
@@ -107,8 +107,9 @@ def open_source_samples(data: str, request: SampleFieldsRequest) -> Samples:
     samples = source.open(data, request)
     if not len(samples):
         reason = f"{data}: no sample can be used ({format_counts(samples.skipped)})"
-        if {NO_IMAGE, NO_CAPTION} <= samples.skipped.keys():
-            reason += "; in a tar the members of a sample must follow one another (docs/data.md)"
+        tars = [path for path in source.files(data) if path.suffix == ".tar"]
+        if tars and {NO_IMAGE, NO_CAPTION} <= samples.skipped.keys():
+            raise missing_part_error(reason, data, tars)
         raise ValueError(reason)
     return samples
 

@@ -1,9 +1,14 @@
 """The same captioned images in every layout that users have."""
 
 import csv
+import gzip
 import io
 import json
+import shutil
+import sqlite3
+import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -12,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from tests.data.shards import write_shard
 from tests.photographs import PHOTOGRAPHS, crop
@@ -292,6 +298,49 @@ def write_coco(folder: Path, samples: Sequence[Sample]) -> Path:
     return folder
 
 
+def write_zip(folder: Path, samples: Sequence[Sample]) -> None:
+    with zipfile.ZipFile(folder / "pets.zip", "w") as archive:
+        for number, one in enumerate(samples):
+            archive.writestr(f"{number:04}.{one.suffix}", one.image)
+            archive.writestr(f"{number:04}.txt", one.caption)
+
+
+def write_other_images(folder: Path, samples: Sequence[Sample], suffix: str) -> None:
+    """Write pairs whose images have a format that is not read."""
+    for number, one in enumerate(samples):
+        with Image.open(io.BytesIO(one.image)) as image:
+            image.save(folder / f"{number:04}.{suffix}")
+        (folder / f"{number:04}.txt").write_text(one.caption)
+
+
+def write_sqlite(folder: Path, samples: Sequence[Sample]) -> None:
+    with closing(sqlite3.connect(folder / "pets.sqlite")) as database, database:
+        database.execute("CREATE TABLE pets (id INTEGER PRIMARY KEY, image BLOB, caption TEXT)")
+        rows = [(one.image, one.caption) for one in samples]
+        database.executemany("INSERT INTO pets (image, caption) VALUES (?, ?)", rows)
+
+
+def write_apart(folder: Path, samples: Sequence[Sample]) -> None:
+    """Write a tar in which all images come before all captions."""
+    images = {f"{n:04}.{one.suffix}": one.image for n, one in enumerate(samples)}
+    texts = {f"{n:04}.txt": one.caption.encode() for n, one in enumerate(samples)}
+    write_shard(folder / "pets.tar", images | texts)
+
+
+def write_packed_tar(folder: Path, samples: Sequence[Sample]) -> None:
+    tars = write_tars(folder / "tars", samples, TARS["tars"])
+    (folder / "0.tar.gz").write_bytes(gzip.compress((tars / "00000.tar").read_bytes()))
+    shutil.rmtree(tars)
+
+
+def write_lines_without_header(
+    folder: Path, samples: Sequence[Sample], name: str, line: str
+) -> None:
+    names = write_images(folder / "images", samples)
+    rows = [line.format(name, one.caption) for name, one in zip(names, samples, strict=True)]
+    (folder / name).write_text("\n".join(rows) + "\n")
+
+
 def write_urls(folder: Path, _samples: Sequence[Sample]) -> None:
     (folder / "pets.csv").write_text("url,caption\nhttps://a.org/1.jpg,a dog\n")
 
@@ -301,23 +350,71 @@ def write_lost_images(folder: Path, samples: Sequence[Sample]) -> None:
     write_table(folder / "table", samples, "pets.csv", images="../elsewhere/pets")
 
 
-# What writes a layout that is refused, the data that are then named, and what the refusal says.
-REFUSED: dict[str, tuple[Callable[[Path, Sequence[Sample]], object], str, str]] = {
-    "zip": (lambda folder, _: (folder / "pets.zip").write_bytes(b"PK"), "", "docs/data.md lists"),
+# What writes a layout, the data that are then named, what the refusal names as missing, and the data after the command
+# that it names next; None where it needs a network or a library.
+REFUSED: dict[str, tuple[Callable[[Path, Sequence[Sample]], object], str, str, str | None]] = {
+    "zip": (write_zip, "", "files outside of an archive", "pets"),
+    "bmp": (partial(write_other_images, suffix="bmp"), "", "images in a format that is read", ""),
+    "avif": (partial(write_other_images, suffix="avif"), "", "images in a format that is read", ""),
+    "SQLite": (write_sqlite, "", "the example of an extension that reads SQLite", "pets.sqlite"),
+    "members apart": (
+        write_apart,
+        "",
+        "image and caption of a sample that follow one another",
+        "pets",
+    ),
+    "a compressed tar": (write_packed_tar, "", "tars that are not compressed", ""),
+    "Flickr30k's tokens": (
+        partial(write_lines_without_header, name="results.token", line="{}#0\t{}"),
+        "",
+        "a header with the names of the columns",
+        "",
+    ),
+    "Conceptual Captions": (
+        partial(write_lines_without_header, name="cc3.tsv", line="{1}\t{0}"),
+        "",
+        "a header with the names of the columns",
+        "",
+    ),
     "a DatasetDict": (
         lambda folder, samples: write_saved_dataset(folder / "train", samples),
         "",
-        "name one of its folders, such as ",
+        "the name of one of its folders",
+        "train",
     ),
-    "images alone": (write_images, "", "its images have no captions"),
-    "URLs": (write_urls, "", "pets.csv: no column has paths of images (there are url, caption)"),
+    "images alone": (
+        lambda folder, samples: write_images(folder / "images", samples),
+        "images",
+        "captions: a text beside each image",
+        "images",
+    ),
+    "URLs": (write_urls, "", "the images of the column url", None),
     "images elsewhere": (
         write_lost_images,
         "table",
-        "the images of its column 'file_name' do not exist, such as ",
+        "the images of its column 'file_name'",
+        "table",
     ),
-    "S3": (lambda *_: None, "s3://pets/train", "holds no file; no data source reads it"),
-    "a pipe": (lambda *_: None, "pipe:touch x; cat 0.tar", "holds no file"),
+    "HDF5": (
+        lambda folder, _: (folder / "pets.h5").write_bytes(b"\x89HDF\r\n"),
+        "",
+        "an extension that reads them",
+        None,
+    ),
+    "LMDB": (
+        lambda folder, _: write_files(folder / "pets.lmdb", [], lambda *_: {}, {"data.mdb": b"x"}),
+        "",
+        "an extension that reads them",
+        None,
+    ),
+    "S3": (lambda *_: None, "s3://pets/train", "what a data source reads", None),
+    "FFCV": (
+        lambda folder, _: (folder / "a.beton").write_bytes(b"x"),
+        "",
+        "what a data source",
+        None,
+    ),
+    "a pipe": (lambda *_: None, "pipe:touch x; cat 0.tar", "what a data source reads", None),
 }
 LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {
     **{name: partial(write_tars, members=members) for name, members in TARS.items()},

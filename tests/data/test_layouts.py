@@ -1,8 +1,8 @@
-"""Users' layouts of captioned images load with equal pixels and captions, or the refusal says what is wrong."""
+"""Users' layouts of captioned images load with equal pixels and captions, or the refusal says what converts them."""
 
 import json
-import sqlite3
-from contextlib import closing
+import shlex
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,10 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.console.console import UserError
+from bench.console.console import PROGRAM, UserError
 from bench.data.samples import data_digest, open_samples
 from bench.data.sources import arrow_tables
-from bench.environment.circumstances import CHECKOUT
 from bench.experiment.config import Experiment, change
 from bench.interfaces.data_source import Samples
 from tests.data.layouts import (
@@ -54,24 +53,34 @@ def test_layout_has_the_images_and_captions_that_were_written(layout: str, tmp_p
 
 
 @pytest.mark.parametrize("layout", REFUSED)
-def test_refused_layout_is_named_with_its_flaw(layout: str, tmp_path: Path) -> None:
-    write, name, text = REFUSED[layout]
+def test_refused_layout_is_read_after_the_command_that_the_refusal_names(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, name, missing, after = REFUSED[layout]
     write(tmp_path, PHOTOS)
     data = name if ":" in name else str(tmp_path / name)
     with pytest.raises(UserError) as error:
         opened(data, tmp_path / "cache")
-    assert data in str(error.value)
-    assert text in str(error.value)
-
-
-def test_sqlite_file_is_read_by_the_example_of_an_extension(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "pets.sqlite")) as database, database:
-        database.execute("CREATE TABLE pets (id INTEGER PRIMARY KEY, image BLOB, caption TEXT)")
-        rows = [(one.image, one.caption) for one in PHOTOS]
-        database.executemany("INSERT INTO pets (image, caption) VALUES (?, ?)", rows)
-    extension = CHECKOUT / "docs" / "extensions" / "sqlite_rows.py"
-    code, text = answer(tmp_path, "--extension", str(extension), "data", "pets.sqlite")
-    assert (code, "12" in text) == (0, True)
+    first, second, third = str(error.value).splitlines()
+    assert data in first
+    assert second.startswith(f"missing: {missing}")
+    assert third.startswith("next: ")
+    assert third.endswith("# docs/data.md")
+    if after is None:
+        return
+    command = third.removeprefix("next: ").replace("IMAGES", str(tmp_path / "elsewhere" / "pets"))
+    shell, _, program = command.partition(f"{PROGRAM} ")
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(shell.removesuffix("&& ") or "true", shell=True, check=True)
+    if "--extension" in program:
+        code, text = answer(tmp_path, *shlex.split(program, comments=True))
+        assert (code, "12" in text) == (0, True)
+    else:
+        assert f"data {tmp_path / after} " in f"{program or f'data {tmp_path / after} '}"
+        samples = opened(tmp_path / after, tmp_path / "cache")
+        captions = {samples.caption(row).strip() for row in range(len(samples))}
+        expected = {one.caption for one in PHOTOS[: len(samples)]}
+        assert captions == ({"a dog"} if layout == "images alone" else expected)
 
 
 @pytest.mark.parametrize("source", SOURCE_LAYOUTS)

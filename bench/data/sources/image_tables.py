@@ -134,11 +134,9 @@ def read_image_table_layout(path: Path, image_column: str | None) -> ImageTableL
             image_folders = {(folder / name).parent for name in names}
             return ImageTableLayout(columns, text_columns, column, folder, image_folders)
         if names and not missing:
-            example = join_first_names_shortened(names[:1])
-            missing = f"the images of its column {column!r} do not exist, such as {example}"
+            missing = f"the images of its column {column!r}, such as {join_first_names_shortened(names[:1])}"
     raise ValueError(
-        missing
-        or f"no column has paths of images (there are {join_first_names_shortened(columns)})"
+        missing or f"a column of paths of images (there are {join_first_names_shortened(columns)})"
     )
 
 
