@@ -255,7 +255,7 @@ def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(
         (["SHARDS", "--out", "EMPTY"], "EMPTY"),
     ],
 )
-def test_wrong_input_is_refused_in_at_most_two_lines(
+def test_wrong_input_is_refused_in_at_most_three_lines(
     options: list[str],
     message: str,
     shards: Path,
@@ -269,4 +269,4 @@ def test_wrong_input_is_refused_in_at_most_two_lines(
     assert main(["data", *words, "--results", "r"]) == 2
     line, *others = capsys.readouterr().err.splitlines()
     assert message in line
-    assert len(others) <= 1
+    assert [other.split(":")[0] for other in others] in ([], ["missing", "next"])
