@@ -213,8 +213,8 @@ def _get_or_make_target_function(loader: SampleLoader[Any]) -> Any:
     for row in range(0, len(samples), step):
         texts = [text for text, _ in choice.weighted_texts(samples.captions_by_field(row))]
         longest.append(max(texts, key=len, default=""))
-    sizes = [experiment.device_batch_size_at(side) for side in experiment.image.all_image_sizes]
-    reserved = make(CaptionsWithRows.from_texts(longest)).captions.packed_rows_to_reserve(sizes)
+    tokens = make(CaptionsWithRows.from_texts(longest)).captions
+    reserved = tokens.packed_rows_to_reserve(loader.order.batch_shapes)
 
     def make_targets_with_reserved_rows(captions: CaptionsWithRows) -> Any:
         target = make(captions)

@@ -170,9 +170,7 @@ class PackStream(BatchStream[T]):
         self.num_captions = 0 if isinstance(self.targets, NoTarget) else len(rows)
         tokens = self.targets.captions
         if tokens is not None:
-            sides = experiment.image.all_image_sizes
-            batch_sizes = [experiment.device_batch_size_at(side) for side in sides]
-            reserved = tokens.packed_rows_to_reserve(batch_sizes)
+            reserved = tokens.packed_rows_to_reserve(batch_shapes)
             self.targets = self.targets.with_captions(replace(tokens, reserved_rows=reserved))
         self._keys = [images.keys[row] for row in rows]
 

@@ -1,7 +1,7 @@
 """Targets: the data that methods use in addition to the images, for a whole data set or a batch."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import chain
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bench.data.image_sizes import BatchShapeSchedule
 from bench.data.text_layouts import (
     choose_caption_counts_by_bucket_width,
     estimate_required_packed_rows,
@@ -125,13 +126,14 @@ class CaptionTokens:
         num_tokens = sum(ids.numel() for ids in self.groups)
         return num_tokens / len(self.lengths)
 
-    def packed_rows_to_reserve(self, batch_sizes: Iterable[int]) -> dict[int, int]:
-        """Return the `reserved_rows` of packed batches of these sizes, with captions as long as these; else none."""
+    def packed_rows_to_reserve(self, batch_shapes: BatchShapeSchedule) -> dict[int, int]:
+        """Return the `reserved_rows` of packed batches of these shapes, with captions as long as these; else none."""
         if self.padding != "packed":
             return {}
         lengths = self.lengths.tolist()
         width = self.groups[0].shape[1]
-        return {size: estimate_required_packed_rows(lengths, width, size) for size in batch_sizes}
+        sizes = {shape.num_images for shape in batch_shapes.sizes}
+        return {size: estimate_required_packed_rows(lengths, width, size) for size in sizes}
 
     def select(self, rows: BatchRows) -> "CaptionTokens":
         """Return a batch of a data set, trimmed or packed, without a device synchronisation.

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bench.data.caption_lengths import WEB
 from bench.data.image_sizes import make_batch_shape_schedule
 from bench.data.order import SampleOrder
+from bench.data.image_sizes import BatchShape, BatchShapeSchedule
 from bench.data.targets import CaptionTokens
 from bench.data.text_layouts import pack_into_rows
 from bench.experiment.auto_fields import resolve_text_padding
@@ -74,7 +75,7 @@ def test_batch_that_needs_more_rows_than_are_reserved_gets_them() -> None:
     tokens = CaptionTokens.from_ids_without_start_and_end(
         [[1] * 60] * 3 + [[2]] * 997, 3, 4, CONTEXT, "packed"
     )
-    reserved = tokens.packed_rows_to_reserve([4])
+    reserved = tokens.packed_rows_to_reserve(BatchShapeSchedule((BatchShape(48, 4),)))
     batch = CaptionTokens(
         **{field: getattr(tokens, field) for field in tokens.__slots__}
         | {"reserved_rows": reserved}
