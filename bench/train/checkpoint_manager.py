@@ -53,12 +53,7 @@ class CheckpointManager:
     save waits for it, as does the end of the training.
     """
 
-    def __init__(
-        self,
-        config: CheckpointConfig,
-        comparison: str,
-        stop: StopRequest,
-    ) -> None:
+    def __init__(self, config: CheckpointConfig, comparison: str, stop: StopRequest) -> None:
         self.config = config
         self.stop = stop
         self._comparison = comparison

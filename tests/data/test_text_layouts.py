@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.data.caption_lengths import WEB
-from bench.data.image_sizes import make_batch_shape_schedule
+from bench.data.image_sizes import BatchShape, BatchShapeSchedule, make_batch_shape_schedule
 from bench.data.order import SampleOrder
-from bench.data.image_sizes import BatchShape, BatchShapeSchedule
 from bench.data.targets import CaptionTokens
 from bench.data.text_layouts import pack_into_rows
 from bench.experiment.auto_fields import resolve_text_padding

@@ -109,8 +109,8 @@ class LockedImageTuning:
 
     def _require_valid_options(self) -> None:
         """Raise ValueError for a number out of range, two lengths, or a template without a place."""
-        for name in ("total_seconds", "price"):
-            require_option_in_range(name.replace("_", "-"), getattr(self, name), LEAST, MOST)
+        require_option_in_range("total-seconds", self.total_seconds, LEAST, MOST)
+        require_option_in_range("price", self.price, LEAST, MOST)
         if self.images and self.total_seconds is not None:
             raise ValueError("--total-seconds decides how many images are seen: leave out --images")
         for template in self.templates:
