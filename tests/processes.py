@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing, nullcontext, redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -161,13 +161,12 @@ class InProcess(Runner):
     def _execute_and_return_failure_reason(
         self, run: FunctionRun, _settings: dict[str, str], slot: TimeSlotPipes | None = None
     ) -> str:
-        with closing(slot) if slot else nullcontext():
-            if slot:
-                os.read(slot.grant_read, 1)
-            try:
-                execute_run_and_write_record(decode_run_from_json(run.encode_as_json()))
-            except Exception as error:  # noqa: BLE001 - as a worker answers it
-                return log_and_describe_failure(error)
+        if slot:
+            os.read(slot.grant_read, 1)
+        try:
+            execute_run_and_write_record(decode_run_from_json(run.encode_as_json()))
+        except Exception as error:  # noqa: BLE001 - as a worker answers it
+            return log_and_describe_failure(error)
         return ""
 
 
@@ -175,10 +174,8 @@ class Parting(Runner):
     """Executes each run in a process of its own, without the seconds that a fresh one imports for."""
 
     def _execute_and_return_failure_reason(
-        self, run: FunctionRun, _settings: dict[str, str], slot: TimeSlotPipes | None = None
+        self, run: FunctionRun, _settings: dict[str, str], _slot: TimeSlotPipes | None = None
     ) -> str:
-        if slot is not None:
-            slot.close()
         reasons = forkserver().SimpleQueue()
         process = started(_execute, run.encode_as_json(), reasons)
         process.join()

@@ -35,7 +35,6 @@ from bench.orchestration.preflight import (
     has_gpu,
     require_runnable_and_prepare_data,
     require_writable,
-    resume_comparison_and_remove_failures,
 )
 from bench.orchestration.scope import ComparisonScope, make_scopes_by_name
 from bench.orchestration.stages import RemainingStageTimes, fit_scope_to_time
@@ -68,8 +67,7 @@ def run_default_comparison(options: DefaultComparison) -> int:
     require_runnable_and_prepare_data(
         options.results, experiments, will_train=True, tasks=scope.tasks
     )
-    start_or_resume = resume_comparison_and_remove_failures if options.resume else begin_comparison
-    comparison = start_or_resume(options.results, name, experiments)
+    comparison = begin_comparison(options.results, name, experiments, resume=options.resume)
     comparison.measure_memory()
     comparison.measure_speed(1)
     times = comparison.estimate_remaining_stage_times()

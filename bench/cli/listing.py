@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
+from msgspec import NODEFAULT
 from tyro.conf import arg
 
-from bench.cli.field_table import experiment_field_table
 from bench.cli.options import Json
 from bench.cli.released_recipes import released_recipe_table
 from bench.console.console import OK
 from bench.console.tables import print_tables
-from bench.experiment.config import Experiment
+from bench.experiment.config import FIELD_DECLARATIONS, Experiment, get_declared_method_fields
 from bench.experiment.experiments import EXPERIMENTS, find_tuning_origin
+from bench.interfaces.method import METHODS
 from bench.tables.tables import Table
 
 NOTE = (
@@ -26,6 +27,10 @@ COSTS_NOTE = (
     "context; a step costs three, of a teacher one. Measurements print the tokens that are computed per caption.\n"
     "The last block computes only the tokens that are read: if that is one, ViT-B-16 and its text tower take 7 %\n"
     "fewer FLOPs than open_clip publishes."
+)
+
+FIELDS_NOTE = (
+    "--set FIELD=VALUE changes a field. Without a default, each named experiment has its own value."
 )
 
 
@@ -89,3 +94,22 @@ def _experiment_row(experiment: Experiment) -> dict[str, Any]:
         "batch": experiment.training.batch_size,
         "tuning": find_tuning_origin(experiment).state,
     }
+
+
+def experiment_field_table() -> Table:
+    """Return the fields of experiments, with those that methods of extensions declare."""
+    all_facts = dict(FIELD_DECLARATIONS)
+    for method in METHODS:
+        all_facts |= get_declared_method_fields(method)
+    rows = []
+    for name, facts in all_facts.items():
+        choices = [choice for choice in get_args(facts.kind) if isinstance(choice, str)]
+        row = {
+            "field": name,
+            "group": facts.group,
+            "choices": ", ".join(choices),
+            "default": "" if facts.default is NODEFAULT else str(facts.default),
+            "what it is": facts.description,
+        }
+        rows.append(row)
+    return Table.from_dicts("Fields of an experiment", rows, FIELDS_NOTE)

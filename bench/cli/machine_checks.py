@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +13,11 @@ from bench.environment.gpu_settings import format_gpu_settings, read_gpu_setting
 from bench.environment.gpus import count_usable_gpus
 from bench.environment.requirements import check_driver_and_triton, locate_compiler_requirements
 from bench.orchestration.preflight import has_gpu
-from bench.profilers.nvml import SLOWDOWNS, get_throttle_mask
 from bench.tables.formats import GIB, format_count_with_noun
 from bench.tables.tables import Table
 
 OBSERVED_SECONDS = 2.0
-BUSY_SHARE = 0.05  # of all cores that other processes may use
+MAX_BUSY_PERCENT = 5.0  # of all cores, that other processes may use
 MIN_FREE_BYTES = 2 * GIB
 
 
@@ -36,12 +34,6 @@ def _make_finding(check: str, found: str, *, is_flaw: bool, advice: str) -> Mach
     return MachineFinding(check, found, advice if is_flaw else "ok")
 
 
-def watch_and_count_busy_cores(seconds: float) -> float:
-    """Sleep for some seconds, and return the mean number of cores that processes kept busy meanwhile."""
-    busy_percent = 100 - psutil.cpu_times_percent(seconds).idle
-    return float(busy_percent / 100 * (psutil.cpu_count() or 1))
-
-
 def check_machine_and_disk(results: Path) -> Table:
     """Run all checks of this machine for two seconds, and return the table of their findings."""
     findings = [*check_host(), *check_gpus(), *check_tools(results)]
@@ -55,10 +47,11 @@ def check_host() -> Iterator[MachineFinding]:
     usable = f"{count_available_cores()} usable of {cores} logical"
     advice = "a container's quota pauses all threads: bind whole cores instead"
     yield _make_finding("cores", usable, is_flaw=has_quota, advice=advice)
-    busy_share = watch_and_count_busy_cores(OBSERVED_SECONDS) / cores
-    load = f"{100 * busy_share:.0f} % of all cores"
+    busy_percent = 100 - psutil.cpu_times_percent(OBSERVED_SECONDS).idle
+    load = f"{busy_percent:.0f} % of all cores"
     advice = "end them, or wait (`top` shows them)"
-    yield _make_finding("other processes", load, is_flaw=busy_share > BUSY_SHARE, advice=advice)
+    is_busy = busy_percent > MAX_BUSY_PERCENT
+    yield _make_finding("other processes", load, is_flaw=is_busy, advice=advice)
     memory = psutil.virtual_memory()
     free = f"{memory.available / GIB:.1f} GiB available of {memory.total / GIB:.1f} GiB"
     is_small = memory.available < MIN_FREE_BYTES
@@ -75,7 +68,6 @@ def check_gpus() -> Iterator[MachineFinding]:
     except pynvml.NVMLError as error:
         yield MachineFinding("NVML", str(error), "runs use the CPU; no GPU is read")
         return
-    reasons = get_throttle_mask(chain.from_iterable(SLOWDOWNS.values()))
     for index, handle in enumerate(handles):
         name = _query_nvml(pynvml.nvmlDeviceGetName, handle)
         yield MachineFinding(
@@ -87,13 +79,6 @@ def check_gpus() -> Iterator[MachineFinding]:
         is_busy = running.isdecimal() and running != "0"
         yield _make_finding(
             f"GPU {index}: processes", running, is_flaw=is_busy, advice="end them, or wait"
-        )
-        slowed = _query_nvml(
-            lambda gpu: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu) & reasons, handle
-        )
-        advice = "see `nvidia-smi -q -d PERFORMANCE`"
-        yield _make_finding(
-            f"GPU {index}: slowdown reasons", slowed, is_flaw=slowed != "0", advice=advice
         )
     if handles:
         num_usable = count_usable_gpus()

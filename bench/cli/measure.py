@@ -1,5 +1,6 @@
 """The verb `measure`: throughput and memory of experiments, compared with the first one. No torch here."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +44,6 @@ from bench.orchestration.preflight import (
     has_gpu,
     require_runnable_and_prepare_data,
     require_runnable_experiments,
-    resume_comparison_and_remove_failures,
 )
 from bench.orchestration.scope import default_num_rounds
 from bench.tables.tables import Table
@@ -80,8 +80,9 @@ class MeasureSpeedAndMemory(LabelOptions):
             experiments = with_vocabularies_counted_into_files(experiments, self.results)
         may_differ = FIELDS if self.allow_differences else MAY_DIFFER
         require_runnable_and_prepare_data(self.results, experiments, may_differ=may_differ)
-        start = resume_comparison_and_remove_failures if self.resume else begin_comparison
-        comparison = start(self.results, "measure", experiments, self.launch)
+        comparison = begin_comparison(
+            self.results, "measure", experiments, self.launch, resume=self.resume
+        )
         if experiments[0].input.data != PACK_DATA:
             for mismatch in filter(None, map(explain_vocabulary_mismatch, experiments)):
                 log(mismatch)
@@ -110,11 +111,8 @@ class MeasureSpeedAndMemory(LabelOptions):
 
 
 def format_report_command(results: Path) -> str:
-    """Return the command that draws the page of a folder; a folder below the current one has a relative path."""
-    folder = results.resolve()
-    if folder.is_relative_to(Path.cwd()):
-        folder = folder.relative_to(Path.cwd())
-    return f"{PROGRAM} report build {shlex.quote(str(folder))}"
+    """Return the command that draws the page of a folder."""
+    return f"{PROGRAM} report build {shlex.quote(os.path.relpath(results))}"
 
 
 def print_timed_results_and_get_exit_code(

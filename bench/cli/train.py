@@ -40,7 +40,6 @@ from bench.orchestration.preflight import (
     prepare_data_and_log_notes,
     require_runnable_and_prepare_data,
     require_runnable_experiments,
-    resume_comparison_and_remove_failures,
 )
 from bench.orchestration.ranks import Rank0Runner
 from bench.orchestration.scope import ComparisonScope
@@ -181,15 +180,13 @@ class TrainAndScoreTower(LabelOptions):
     ) -> int:
         """Train and score in a folder that this process has locked, print the tables, and return the exit code."""
         require_runnable_and_prepare_data(out, [experiment], will_train=True, tasks=scope.tasks)
-        if checkpoint is None:
-            resume_from = ""
-            comparison = begin_comparison(out, "train", [experiment])
-        else:
+        resume_from = ""
+        name = None
+        if checkpoint is not None:
             path, saved = checkpoint
             resume_from = str(path.resolve())
-            comparison = resume_comparison_and_remove_failures(
-                out, "train", [experiment], name=saved.comparison
-            )
+            name = saved.comparison
+        comparison = begin_comparison(out, "train", [experiment], name=name)
         if read_torchrun_ranks().world_size > 1:
             comparison.runner = Rank0Runner()
         checkpoint_config = CheckpointConfig(

@@ -25,7 +25,6 @@ from bench.interfaces.catalog import (
 from bench.orchestration.preflight import (
     begin_comparison,
     require_runnable_and_prepare_data,
-    resume_comparison_and_remove_failures,
 )
 from bench.towers.provenance import find_latest_towers, is_catlip_bench_tower, read_tower_provenance
 from bench.transfer.terminal_tables import make_transfer_tables
@@ -63,12 +62,13 @@ class ScoreTowers:
         digest = hashlib.sha256("\0".join([*towers, root]).encode()).hexdigest()[:8]
         purpose = f"transfer-{digest}"
         require_runnable_and_prepare_data(self.results, [experiment], tasks=tasks, reads_data=False)
-        if self.resume:
-            comparison = resume_comparison_and_remove_failures(
-                self.results, purpose, [experiment], also_accepted=trained_by.values()
-            )
-        else:
-            comparison = begin_comparison(self.results, purpose, [experiment])
+        comparison = begin_comparison(
+            self.results,
+            purpose,
+            [experiment],
+            resume=self.resume,
+            also_accepted=trained_by.values(),
+        )
         require_openable_disk_tasks_and_towers(comparison.results, root, tasks, towers)
         subjects = [TowerOrFeaturesToScore(tower) for tower in towers]
         # The towers of one seed, which have seen different numbers of images, have one random-init baseline.

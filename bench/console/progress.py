@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -38,15 +39,8 @@ class RunProgressLog:
             self._next_line = elapsed + LINE_SECONDS
         left = "estimating"
         if self._expected_end is not None:
-            left = (
-                f"about {_format_minutes_and_seconds(max(0.0, self._expected_end - now)):>5} left"
-            )
-        log(f"{_format_minutes_and_seconds(elapsed):>6} elapsed, {left} | {label}")
-
-
-def _format_minutes_and_seconds(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02}"
+            left = f"about {timedelta(seconds=round(max(0.0, self._expected_end - now)))} left"
+        log(f"{timedelta(seconds=round(elapsed))} elapsed, {left} | {label}")
 
 
 class _LoggingTextStream:

@@ -104,32 +104,17 @@ def load_features_and_extensions(files_and_modules: Sequence[str] = ()) -> None:
 
 
 def _load_installed_extensions() -> None:
-    """Load the extensions of installed packages; one that cannot be loaded is left out with a line.
-
-    Raises ValueError for malformed entry points, which typeguard, a dependency of tyro, cannot read either.
-    """
-    packages = set[str]()
-    for distribution in metadata.distributions():
+    """Load the extensions of installed packages; one that cannot be loaded is left out with a line."""
+    for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
+        package = point.dist
+        assert package is not None
         try:
-            points = distribution.entry_points.select(group=ENTRY_POINT_GROUP)
-            modules = {point.name: point.module for point in points}
-        except Exception as error:  # noqa: BLE001 - a malformed file leads to errors of many kinds
-            package = distribution.name
-            reason = format_error_on_one_line(error)
-            raise ValueError(
-                f"the package {package} has malformed entry points: {reason}"
-            ) from None
-        if not modules or distribution.name in packages:  # which lies in an earlier folder, too
-            continue
-        packages.add(distribution.name)
-        for name, module in modules.items():
-            try:
-                _load_extension(
-                    name, module, f"the package {distribution.name}", distribution.version
-                )
-            except ValueError as error:
-                if PARENT not in os.environ:  # runs do not repeat it
-                    log(f"left out: {error}")
+            _load_extension(
+                point.name, point.module, f"the package {package.name}", package.version
+            )
+        except ValueError as error:
+            if PARENT not in os.environ:  # runs do not repeat it
+                log(f"left out: {error}")
 
 
 def _load_extension(name: str, source: str, origin: str, version: str = "") -> None:

@@ -104,19 +104,14 @@ class Comparison:
         """
         for round_ in range(first_round, num_rounds):
             self._require_no_repeated_failure()
-            self.run_round(self.make_speed_runs(round_, num_rounds))
-            if not first_round:
-                self.show_time_of_remaining_rounds(num_rounds - round_ - 1)
+            num_rounds_left = None if first_round else num_rounds - round_ - 1
+            self.run_round(self.make_speed_runs(round_, num_rounds), num_rounds_left)
 
-    def show_time_of_remaining_rounds(self, num_rounds: int) -> None:
-        """Show the time of so many rounds, each as long as the last one, as the remaining time."""
-        if self.round_seconds is not None:
-            self.runner.progress.set_remaining_seconds(num_rounds * self.round_seconds)
-
-    def run_round(self, runs: Sequence[FunctionRun]) -> None:
+    def run_round(self, runs: Sequence[FunctionRun], num_rounds_left: int | None) -> None:
         """Run a round: interleaved by window on a CPU without a launcher, else one run after the other.
 
-        A CPU's cores are often shared with other work; a GPU's memory may hold only one run.
+        A CPU's cores are often shared with other work; a GPU's memory may hold only one run. The progress then shows
+        the time of the rounds that are left, each as long as this one; None: it stays as it is.
         """
         is_new = not any(run.is_done for run in runs)
         start = time.monotonic()
@@ -127,6 +122,8 @@ class Comparison:
             self.runner.run_interleaved(runs, threads=self.choose_timing_threads())
         if is_new:
             self.round_seconds = time.monotonic() - start
+            if num_rounds_left is not None:
+                self.runner.progress.set_remaining_seconds(num_rounds_left * self.round_seconds)
 
     def _require_no_repeated_failure(self) -> None:
         """Raise UserError if runs of an experiment failed twice for one reason, and none was timed."""
@@ -212,8 +209,7 @@ class Comparison:
                 )
                 for experiment in _rotate_and_reverse_for_round(self.experiments, round_)
             ]
-            self.run_round(runs)
-            self.show_time_of_remaining_rounds((num_rounds - round_ - 1) * len(measurements))
+            self.run_round(runs, (num_rounds - round_ - 1) * len(measurements))
 
     def measure_memory(self) -> None:
         """Measure the peak memory of every experiment, each in its own process, in parallel on a CPU."""

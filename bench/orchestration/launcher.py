@@ -21,7 +21,7 @@ def execute_words_of_command_line() -> None:
     try:
         os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - no shell
     except OSError as error:
-        print(json.dumps({"error": f"--launch {sys.argv[1]}: {error.strerror}", "rank": 0}))
+        print(json.dumps({"error": f"--launch {sys.argv[1]}: {error.strerror}"}))
         sys.exit(1)
 
 

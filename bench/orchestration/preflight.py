@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from bench.console.console import log, require_utf8
 from bench.data.manifest import CACHE, user_cache_folder, verify_pack
@@ -13,8 +14,7 @@ from bench.data.sources.shipped_pack import decode_pack_unless_cached
 from bench.data.subset import require_valid_subset
 from bench.environment.circumstances import LOADED_EXTENSIONS, describe_current_commit
 from bench.environment.cores import count_available_cores
-from bench.environment.files import atomic_write
-from bench.environment.gpu_settings import GpuSettings, read_gpu_settings
+from bench.environment.gpu_settings import GpuSettings, format_gpu_settings, read_gpu_settings
 from bench.environment.gpus import count_usable_gpus, get_first_gpu_nvml_handle
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import (
@@ -69,31 +69,30 @@ def require_runnable_and_prepare_data(
 
 
 def begin_comparison(
-    results: Path, purpose: str, experiments: Sequence[Experiment], launch: str = ""
-) -> Comparison:
-    """Begin a comparison of checked experiments. `launch` starts its distributed runs, such as "torchrun ..."."""
-    results = results.resolve()
-    return _new_comparison(results, reserve_comparison_name(results, purpose), experiments, launch)
-
-
-def resume_comparison_and_remove_failures(
     results: Path,
     purpose: str,
     experiments: Sequence[Experiment],
     launch: str = "",
     *,
+    resume: bool = False,
     name: str | None = None,
     also_accepted: Iterable[Experiment] = (),
 ) -> Comparison:
-    """Resume the newest comparison of a purpose, or the named one, and remove its records of failures.
+    """Begin a comparison of checked experiments; `resume` continues the newest one of its purpose, `name` a named one.
 
-    Its records may also be of the experiments in `also_accepted`. Raises ValueError if there is none, or if its records
-    are of other experiments, another commit or other extensions, or timed on another device, or with other settings of
-    the GPU.
+    `launch` starts its distributed runs, such as "torchrun ...". Of a resumed comparison the records of failures are
+    removed; the others may also be of the experiments in `also_accepted`. Raises ValueError if there is none to resume,
+    or if its records are of other experiments, another commit or other extensions, or timed on another device or with
+    other settings of the GPU.
     """
     results = results.resolve()
-    name = name or latest_comparison_name(results, purpose)
-    comparison = _new_comparison(results, name, experiments, launch)
+    if resume:
+        name = latest_comparison_name(results, purpose)
+    elif name is None:
+        name = reserve_comparison_name(results, purpose)
+    # The cores that this process shares with no other process of a torchrun.
+    cores = max(1, count_available_cores() // read_torchrun_ranks().local_world_size)
+    comparison = Comparison(name, results, experiments, cores, has_gpu(), Runner(launch=launch))
     accepted = [*experiments, *also_accepted]
     for record in comparison.records():
         if not isinstance(record.measured, Failure):
@@ -103,14 +102,6 @@ def resume_comparison_and_remove_failures(
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()
     return comparison
-
-
-def _new_comparison(
-    results: Path, name: str, experiments: Sequence[Experiment], launch: str
-) -> Comparison:
-    """Return the comparison, with the cores that this process shares with no other process of a torchrun."""
-    cores = max(1, count_available_cores() // read_torchrun_ranks().local_world_size)
-    return Comparison(name, results, experiments, cores, has_gpu(), Runner(launch=launch))
 
 
 def require_runnable_experiments(
@@ -167,9 +158,8 @@ def _reason_not_resumable(record: Record, accepted: Iterable[Experiment]) -> str
         if has_gpu():
             settings = {"device": "cuda", **read_gpu_settings(get_first_gpu_nvml_handle())}
         recorded = {"device": where.device, **where.gpu}
-        for setting, value in settings.items():
-            if recorded.get(setting, value) != value:
-                return f"has runs with {setting} {recorded[setting]}, not {value}"
+        if recorded != settings:
+            return f"has runs with {format_gpu_settings(recorded)}, not {format_gpu_settings(settings)}"
     return None
 
 
@@ -203,9 +193,9 @@ def _require_model_and_files(experiment: Experiment) -> None:
 def require_writable(results: Path) -> None:
     """Raise OSError if records cannot be written to the folder."""
     try:
-        with atomic_write(results / ".writable") as temporary:  # as every record is
-            temporary.touch()
-        (results / ".writable").unlink(missing_ok=True)
+        results.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=results):
+            pass
     except OSError as error:
         raise OSError(f"the results folder {results} cannot be written: {error.strerror}") from None
 

@@ -12,7 +12,6 @@ from contextlib import suppress
 from bench.console.console import FAILED_CASE, OK, TERMINATED, Stopped, handle_stop_signals, log
 from bench.environment.child_processes import kill_multiprocessing_children
 from bench.environment.imports import imports_without_gc
-from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.orchestration.runner import ENVIRONMENT, Runner, TimeSlotPipes
 from bench.orchestration.runs import (
     FunctionRun,
@@ -92,7 +91,7 @@ def execute_and_return_failure_reason(run: FunctionRun) -> str:
 
     os.environ |= {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     store = connect_rank_store()
-    reason = f"rank {read_torchrun_ranks().rank}: another rank failed"
+    reason = "another rank failed"
     try:
         with handle_stop_signals() as stop:
             execute_run_and_write_record(decode_run_from_json(run.encode_as_json()), stop)
@@ -101,7 +100,7 @@ def execute_and_return_failure_reason(run: FunctionRun) -> str:
         if not store.check([FAILURE_KEY]):
             raise Stopped(int(ended.code or 0)) from None
     except Exception as error:  # noqa: BLE001 - it is recorded
-        reason = f"rank {read_torchrun_ranks().rank}: {log_and_describe_failure(error)}"
+        reason = log_and_describe_failure(error)
         log(f"failed on {reason}")
         kill_multiprocessing_children()
     else:

@@ -57,7 +57,6 @@ class TimeSlotPipes:
     grant_write: int
     done_read: int
     done_write: int  # written by the run
-    is_closed: bool = False
 
     @classmethod
     def create(cls) -> "TimeSlotPipes":
@@ -75,11 +74,9 @@ class TimeSlotPipes:
         return {SLOT_VARIABLE: f"{self.grant_read} {self.done_write}"}
 
     def close(self) -> None:
-        """Close the run's ends in this process, once: the scheduler then notices when the run ends."""
-        if not self.is_closed:
-            self.is_closed = True
-            for end in self.inherited_file_descriptors:
-                os.close(end)
+        """Close the run's ends in this process: the scheduler then notices when the run ends."""
+        for end in self.inherited_file_descriptors:
+            os.close(end)
 
 
 def grant_time_slots_in_turn(slots: Iterable[TimeSlotPipes]) -> None:
@@ -193,7 +190,7 @@ class Runner:
         if slot is not None:
             settings = settings | slot.environment_variable
         with TemporaryFile() as output:  # a pipe could be held open by what the run leaves behind
-            with self._lock, closing(slot) if slot else nullcontext():
+            with self._lock:
                 if self._stopping:
                     return ""
                 child = subprocess.Popen(
@@ -231,21 +228,13 @@ class PrintedWorkerError(msgspec.Struct):
     """What a process of a run prints when it fails."""
 
     error: str
-    rank: int
 
 
 def parse_failure_reason(returncode: int, output: bytes) -> str:
-    """Return the reason of a failure, which each rank that failed has printed as a line of JSON."""
-    ranks_by_reason = dict[str, list[str]]()
+    """Return the first error that a process of a run has printed as a line of JSON, else how it ended."""
     for line in output.splitlines():
         with suppress(msgspec.DecodeError):
-            failed = msgspec.json.decode(line, type=PrintedWorkerError)
-            ranks_by_reason.setdefault(failed.error, []).append(str(failed.rank))
-    if len(ranks_by_reason) == 1:
-        return next(iter(ranks_by_reason))
-    reasons = [f"rank {', '.join(ranks)}: {reason}" for reason, ranks in ranks_by_reason.items()]
-    if reasons:
-        return "; ".join(reasons)
+            return msgspec.json.decode(line, type=PrintedWorkerError).error
     if returncode < 0:
         return f"killed by signal {-returncode}"
     return f"ended with exit code {returncode}"

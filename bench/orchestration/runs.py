@@ -140,12 +140,18 @@ def call_function(
 
 
 def log_and_describe_failure(error: Exception) -> str:
-    """Return the reason of a failed run in one line, and log the traceback; of a UserError it is not logged."""
-    if isinstance(error, UserError):
-        return format_error_on_one_line(error)
-    for line in "".join(traceback.format_exception(error)).splitlines():
-        log(line)
-    return format_error_on_one_line(f"{type(error).__name__}: {error}")
+    """Return the reason of a failed run in one line, and log the traceback; of a UserError it is not logged.
+
+    Of several ranks it begins with the rank.
+    """
+    reason = str(error)
+    if not isinstance(error, UserError):
+        log("".join(traceback.format_exception(error)).rstrip())
+        reason = f"{type(error).__name__}: {error}"
+    ranks = read_torchrun_ranks()
+    if ranks.world_size > 1:
+        reason = f"rank {ranks.rank}: {reason}"
+    return format_error_on_one_line(reason)
 
 
 def _decode_path(kind: type[Any], value: Any) -> Any:

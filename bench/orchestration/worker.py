@@ -18,7 +18,6 @@ from bench.environment.child_processes import (
 )
 from bench.environment.imports import imports_without_gc
 from bench.environment.slots import stop_slot_pipe_inheritance, wait_for_slot
-from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.interfaces.extensions import load_features_and_extensions
 from bench.orchestration.runs import (
     decode_run_from_json,
@@ -45,12 +44,7 @@ def read_and_execute_run() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the parent and the terminal receive the error
-        print(
-            json.dumps(
-                {"error": log_and_describe_failure(error), "rank": read_torchrun_ranks().rank}
-            ),
-            flush=True,
-        )
+        print(json.dumps({"error": log_and_describe_failure(error)}), flush=True)
         sys.exit(1)
     finally:
         # Python would wait for them; loader workers would finish their batches first.

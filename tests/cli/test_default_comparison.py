@@ -17,10 +17,10 @@ def test_methods_are_named_with_or_without_their_scale_and_a_typo_is_answered() 
         tiny_experiments(["siglipp"])
 
 
-def test_command_that_draws_a_page_names_a_folder_below_this_one_or_its_whole_path(
+def test_command_that_draws_a_page_names_the_folder_relative_to_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert format_report_command(Path("my results")).endswith(" report build 'my results'")
-    assert format_report_command(tmp_path / "there").endswith(f" report build {tmp_path}/there")
+    assert format_report_command(tmp_path / "there").endswith(" report build ../there")

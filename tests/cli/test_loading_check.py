@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
-from bench.cli.loading_check import measure_loading_and_predict_cores
+from bench.cli.doctor import measure_loading_and_predict_cores
 from tests.data.shards import write_shard, write_shards
 from tests.small import small
 
@@ -31,13 +31,13 @@ def doctor(shards: Path, results: Path, *options: str) -> tuple[int, list[dict[s
 def test_cores_needed_are_the_images_of_all_gpus_over_those_of_a_core(
     shards: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.cli.loading_check.count_usable_gpus", lambda: 2)
+    monkeypatch.setattr("bench.cli.doctor.count_usable_gpus", lambda: 2)
     code, (row,), _ = doctor(shards, results, "--images-per-s", "1", "--loading-seconds", "0.1")
     assert code == 0
     assert 0 < row["low"] <= row["images/s per core"] <= row["high"]
     assert row["cores needed"] == pytest.approx(2 / row["images/s per core"])
     assert 0 < row["CPU share"] <= 1
-    monkeypatch.setattr("bench.cli.loading_check.count_available_cores", lambda: 16)
+    monkeypatch.setattr("bench.cli.doctor.count_available_cores", lambda: 16)
     for rate, verdict, workers in ((0.001, "enough", 1), (1e9, "too few", 7)):
         table = measure_loading_and_predict_cores(
             small("clip", data=str(shards)), rate, results, 0.0
@@ -48,7 +48,7 @@ def test_cores_needed_are_the_images_of_all_gpus_over_those_of_a_core(
 def test_cores_are_not_judged_without_the_rate_of_a_gpu(
     shards: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.cli.loading_check.count_usable_gpus", lambda: 0)
+    monkeypatch.setattr("bench.cli.doctor.count_usable_gpus", lambda: 0)
     code, (row,), note = doctor(shards, results, "--loading-seconds", "0.1")
     assert code == 0
     assert row["images/s per core"] > 0

@@ -24,9 +24,9 @@ def test_remaining_time_is_shown_once_it_is_known(
     clock.now = 600.0
     shown.log_run_start("a late run")
     assert capsys.readouterr().err.splitlines() == [
-        "  0:00 elapsed, estimating | the first run",
-        "  1:01 elapsed, about  2:00 left | the second run",
-        " 10:00 elapsed, about  0:00 left | a late run",
+        "0:00:00 elapsed, estimating | the first run",
+        "0:01:01 elapsed, about 0:02:00 left | the second run",
+        "0:10:00 elapsed, about 0:00:00 left | a late run",
     ]
 
 

@@ -187,4 +187,4 @@ def test_remaining_time_is_known_after_the_first_round(
     comparison.measure_speed(2, first_round=1)
     first, second = capsys.readouterr().err.splitlines()
     assert "estimating | speed of clip-tiny, round 1 of 1" in first
-    assert "about 10:00 left | speed of clip-tiny, round 2 of 2" in second
+    assert "about 0:10:00 left | speed of clip-tiny, round 2 of 2" in second

@@ -14,9 +14,9 @@ from bench.experiment.config import FIELDS, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.orchestration import preflight, runs
 from bench.orchestration.preflight import (
+    begin_comparison,
     require_runnable_and_prepare_data,
     reserve_comparison_name,
-    resume_comparison_and_remove_failures,
 )
 from bench.records.record import record_path, write_record
 from tests.data.shards import write_shards
@@ -43,8 +43,8 @@ def test_subset_of_every_experiment_on_the_same_data_is_checked(tmp_path: Path) 
     ("device", "driver", "reason"),
     [
         ("cuda", "580.1", ""),
-        ("cuda", "570.2", r"driver 580\.1, not 570\.2"),
-        ("cpu", "580.1", "device cpu, not cuda"),
+        ("cuda", "570.2", r"driver 580\.1, not device cuda, driver 570\.2"),
+        ("cpu", "580.1", "device cpu, driver 580.1, not device cuda, driver 580.1"),
     ],
 )
 def test_rounds_of_another_device_or_driver_are_not_continued(
@@ -66,13 +66,10 @@ def test_rounds_of_another_device_or_driver_are_not_continued(
     monkeypatch.setattr(preflight, "read_gpu_settings", lambda _: {"driver": driver})
     monkeypatch.setattr(preflight, "get_first_gpu_nvml_handle", lambda: None)
     if not reason:
-        assert (
-            len(resume_comparison_and_remove_failures(tmp_path, "measure", [experiment]).records())
-            == 1
-        )
+        assert len(begin_comparison(tmp_path, "measure", [experiment], resume=True).records()) == 1
         return
     with pytest.raises(ValueError, match=f"{reason}: begin a new comparison without --resume"):
-        resume_comparison_and_remove_failures(tmp_path, "measure", [experiment])
+        begin_comparison(tmp_path, "measure", [experiment], resume=True)
 
 
 def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> None:

@@ -124,8 +124,7 @@ def test_process_bytes_are_those_that_nvml_lists(load: Callable[..., CDLL]) -> N
 def test_doctor_examines_every_gpu_and_whether_torch_can_use_one(
     load: Callable[..., CDLL], options: tuple[str, ...], processes: str
 ) -> None:
-    library = load(*options)
-    c_ulonglong.in_dll(library, "reasons").value = 0x40  # heat
+    load(*options)
     found = {finding.check: finding for finding in check_gpus()}
     assert (
         "NVIDIA H100 80GB HBM3, driver 580.65.06, power limit 500 W, ECC on, MIG off"
@@ -133,6 +132,5 @@ def test_doctor_examines_every_gpu_and_whether_torch_can_use_one(
     )
     assert "application SM clock unknown" in found["GPU 0"].found
     assert processes in found["GPU 0: processes"].found
-    assert found["GPU 0: slowdown reasons"].advice != "ok"
     assert (found["CUDA"].advice == "ok") == torch.cuda.is_available()
     assert "Traceback" not in found["CUDA"].found

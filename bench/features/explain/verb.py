@@ -21,7 +21,6 @@ from bench.orchestration.preflight import (
     begin_comparison,
     has_gpu,
     require_runnable_and_prepare_data,
-    resume_comparison_and_remove_failures,
 )
 from bench.orchestration.scope import default_num_rounds
 
@@ -58,8 +57,7 @@ class ExplainRatio:
         target = renamed_with_settings(get_experiment(self.name), self.settings)
         ladder, experiments = plan_ladder(baseline, target, self.factors)
         require_runnable_and_prepare_data(self.results, experiments, may_differ=FIELDS)
-        start = resume_comparison_and_remove_failures if self.resume else begin_comparison
-        comparison = start(self.results, PURPOSE, experiments)
+        comparison = begin_comparison(self.results, PURPOSE, experiments, resume=self.resume)
         ladder_run = comparison.new_run(
             "bench.features.explain.ladder:return_ladder",
             "ladder",

@@ -83,18 +83,14 @@ class CompareWithReference:
         self._require_checkout(experiments_by_title if self._is_corenet else ())
         experiments = list(experiments_by_title.values())
         preflight.require_runnable_and_prepare_data(self.results, experiments, may_differ=FIELDS)
-        start = (
-            preflight.resume_comparison_and_remove_failures
-            if self.resume
-            else preflight.begin_comparison
+        comparison = preflight.begin_comparison(
+            self.results, "reference", experiments, resume=self.resume
         )
-        comparison = start(self.results, "reference", experiments)
         self._require_equal_checkouts(comparison)
         num_rounds = self.rounds or default_num_rounds(on_gpu=comparison.on_gpu)
         for round_ in range(num_rounds):
             runs = self._new_runs_of_round(comparison, experiments_by_title, round_)
-            comparison.run_round(runs if round_ % 2 == 0 else runs[::-1])
-            comparison.show_time_of_remaining_rounds(num_rounds - round_ - 1)
+            comparison.run_round(runs if round_ % 2 == 0 else runs[::-1], num_rounds - round_ - 1)
         records = comparison.records()
         if self._is_corenet:
             return print_results_and_get_exit_code(

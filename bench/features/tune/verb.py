@@ -34,7 +34,6 @@ from bench.features.tune.space import draw_trials
 from bench.orchestration.preflight import (
     begin_comparison,
     require_runnable_and_prepare_data,
-    resume_comparison_and_remove_failures,
 )
 from bench.tables.tables import Table
 
@@ -87,8 +86,9 @@ class Tune(LabelOptions):
         all_trials = [draw_trials(experiment, self.trials) for experiment in experiments]
         require_runnable_and_prepare_data(self.results, experiments, will_train=True, tasks=tasks)
         require_validation_parts(self.results, root, tasks)
-        start = resume_comparison_and_remove_failures if self.resume else begin_comparison
-        comparison = start(self.results, PURPOSE, list(chain(*all_trials)))
+        comparison = begin_comparison(
+            self.results, PURPOSE, list(chain(*all_trials)), resume=self.resume
+        )
         tuned = {}
         for trials in all_trials:
             images = parse_image_count(self.images) if self.images else trials[0].training.images
