@@ -142,24 +142,20 @@ class MetricValue:
     experiment: Experiment | None = None  # None: a benchmark was measured
 
 
-def read_metric_values(
-    paths: Sequence[Path], damaged_errors: list[str] | None = None
-) -> list[MetricValue]:
+def read_metric_values(paths: Sequence[Path], damaged_errors: list[str]) -> list[MetricValue]:
     """Read the records and pytest-benchmark documents in files and folders; other JSON files in folders are ignored.
 
     Only speed and memory records hold metric values. The error messages of damaged files in folders are appended to
-    `damaged_errors`. ValueError if a path has no readable value, and, without that list, for the first damaged file.
+    `damaged_errors`. ValueError if a path has no readable value.
     """
     metric_values: list[MetricValue] = []
     for path in paths:
         files, errors = read_intact_files(
             list_measurement_files(path), partial(_read_metric_values_of_file, named=path)
         )
-        # Also with a list, if nothing is intact: a damaged file that was named, or a folder of damaged files.
-        if errors and (damaged_errors is None or not files):
+        if errors and not files:  # a damaged file that was named, or a folder of damaged files
             raise ValueError(errors[0])
-        if damaged_errors is not None:
-            damaged_errors += errors
+        damaged_errors += errors
         if not any(files):
             raise ValueError(
                 f"{path} measured nothing: no figure in a record or a pytest-benchmark document was found"

@@ -17,7 +17,7 @@ def test_metric_values_are_medians_and_known_counters(tmp_path: Path) -> None:
         "images per second": 5.0,
         "least and most": [1, 2],
     }
-    found = read_metric_values([written(tmp_path, document({"test_a": 0.5}, extra=extra))])
+    found = read_metric_values([written(tmp_path, document({"test_a": 0.5}, extra=extra))], [])
     assert {(f.metric.name, f.value) for f in found} == {
         ("time", 0.5),
         ("parameters", 12),
@@ -42,4 +42,4 @@ def test_empty_or_broken_document_is_an_error(
 ) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=text):
-        read_metric_values([tmp_path])
+        read_metric_values([tmp_path], [])

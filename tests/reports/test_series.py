@@ -16,7 +16,7 @@ Make = dict[str, Callable[..., Any]]
 
 
 def history(folder: Path, *documents: dict[str, Any]) -> Any:
-    return build_history(read_metric_values([written(folder, *documents)]))
+    return build_history(read_metric_values([written(folder, *documents)], []))
 
 
 def test_machines_and_settings_are_never_joined(tmp_path: Path, make: Make) -> None:

@@ -109,8 +109,8 @@ class CompareWithBaseCommit:
         with checkout_work_tree(self.repository, base, self.suite) as tree:
             trees = {"old": tree, "new": self.repository.absolute()}
             time_suites_in_rounds(trees, self.suite, folder, self.rounds, self.only)
-        old = read_metric_values([folder / "old"])
-        new = read_metric_values([folder / "new"])
+        old = read_metric_values([folder / "old"], [])
+        new = read_metric_values([folder / "new"], [])
         notes = [
             f"not compared: {escape_unprintable(name)}"
             for name in describe_unmatched_metrics(old, new)

@@ -165,7 +165,7 @@ def test_failed_suites_are_not_a_pass(
 def test_last_commits_are_timed_in_turn(repository: Path, tmp_path: Path) -> None:
     commits = [commit(repository, 0.001) for _ in range(2)]
     assert TimeCommits(2, repository, WHERE, rounds=1, out=tmp_path / "out").run() == 0
-    metric_values = read_metric_values([tmp_path / "out"])
+    metric_values = read_metric_values([tmp_path / "out"], [])
     assert sorted({figure.commit.id for figure in metric_values}) == sorted(commits)
     assert {figure.machine for figure in metric_values} == {"here"}
     assert nothing_is_left(repository)

@@ -47,7 +47,7 @@ def series(
 
 
 def page_of(folder: Path, *documents: dict[str, Any]) -> str:
-    history = build_history(read_metric_values([written(folder, *documents)]))
+    history = build_history(read_metric_values([written(folder, *documents)], []))
     changes = [change for series in history.series for change in find_series_jumps(series)]
     return render_history_page(history, changes)
 
@@ -142,12 +142,6 @@ def test_page_and_terminal_name_what_changed_and_where(
     labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
     assert any("test_a, time over 8 commits" in label for label in labels)
     require_self_contained(text)
-
-
-def test_a_commit_that_was_timed_once_has_no_verdict(tmp_path: Path) -> None:
-    words = Document(page_of(tmp_path, *commits(1, 1, 1, 1))).words()
-    assert "No verdict on 00000003: a test needs two processes" in words
-    assert "for the worse." not in words
 
 
 def test_document_strings_are_escaped(tmp_path: Path) -> None:
