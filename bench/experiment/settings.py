@@ -20,7 +20,6 @@ from bench.experiment.config import (
 from bench.experiment.fields import PACK_DATA, NonEmptyStr, TimingSettings, TrainingSettings
 
 MIN_STEPS = 4  # of a warm-up and of a window at another batch size
-OWN_LENGTHS = "pack"  # value of `caption_lengths` for captions as they are
 
 
 def renamed_with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
@@ -41,7 +40,7 @@ def renamed_with_settings(experiment: Experiment, settings: Iterable[str]) -> Ex
     named = values.keys() - {"seed"}
     # Only the pack's captions can be cut to other lengths.
     if values.get("data", PACK_DATA) != PACK_DATA:
-        values.setdefault("caption_lengths", OWN_LENGTHS)
+        values.setdefault("caption_lengths", PACK_DATA)
     batch_size = values.get("batch_size", experiment.training.batch_size)
     changes: dict[str, Any] = {}
     if batch_size != experiment.training.batch_size:
@@ -49,7 +48,7 @@ def renamed_with_settings(experiment: Experiment, settings: Iterable[str]) -> Ex
         changes = _fields_at_batch_size(
             batch_size, num_sizes, experiment.training, experiment.timing
         )
-    names = []
+    shown = {}
     for field, value in sorted(values.items()):
         before = get_field(experiment, field)
         # A value counts if it differs from the experiment's, or from the one that the batch size sets.
@@ -57,11 +56,12 @@ def renamed_with_settings(experiment: Experiment, settings: Iterable[str]) -> Ex
             continue
         changes[field] = value
         if field in named:
-            text = value if isinstance(value, str) else json.dumps(value)
-            names.append(f"{field}={text}")
+            shown[field] = value
     if not changes:
         return experiment
-    name = f"{experiment.name}[{','.join(names)}]" if names else experiment.name
+    name = experiment.name
+    if shown:
+        name = f"{name}[{','.join(format_settings(shown))}]"
     return change(experiment, name=name, **changes)
 
 

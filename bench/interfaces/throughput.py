@@ -26,7 +26,6 @@ class ExperimentThroughput:
     figures: FiguresByName  # medians over the runs of `derive_run_metrics`
     peak_source: str
     loader_workers: int  # processes that load batches ahead, the most of any run
-    not_measured: tuple[str, ...]  # readings that the device did not give, with the reason
 
     @property
     def mfu(self) -> float | None:

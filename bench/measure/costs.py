@@ -1,7 +1,7 @@
 """Costs by count: FLOPs of a step, and parameters and FLOPs of an experiment."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from operator import itemgetter
@@ -64,15 +64,18 @@ def count_parameters_and_forward_flops(experiment: Experiment) -> ParametersAndF
     """Count parameters and FLOPs of an experiment on the `meta` device, without weights and data."""
     one_size = change(experiment, image_sizes=())  # the weights are the same
     tower, model = build_tower_and_model_on_meta(one_size)
-    batch_sizes = {
-        side: experiment.device_batch_size_at(side) for side in experiment.image.all_image_sizes
-    }
     caption = make_meta_captions(1, experiment.text.context_length)
     method = get_method(experiment.method)
     image = make_meta_images(method.views, experiment.image.image_size, PIXEL_CHANNELS)
-    view_flops = _mean_image_forward_flops(
-        experiment.image, batch_sizes, last_block_computes_patches=method.reads_patch_tokens
-    )
+    # The mean over the images of equally many batches of each side.
+    num_images = 0
+    flops_of_images = 0
+    flops_by_side = _image_forward_flops_by_side(experiment.image, method.reads_patch_tokens)
+    for side, flops in flops_by_side.items():
+        batch_size = experiment.device_batch_size_at(side)
+        num_images += batch_size
+        flops_of_images += batch_size * flops
+    view_flops = flops_of_images // num_images
     teacher_flops = 0
     if isinstance(model, DistillationStudent):
         teacher_flops = count_matmul_flops(lambda: model.compute_teacher_features(image))
@@ -201,18 +204,6 @@ def count_text_forward_flops(method: Method, model: Any, captions: CaptionTokens
     with torch.no_grad():  # a decoder may compute gradients in its forward
         inputs = method.text_inputs(model, images, captions)
         return count_forward_flops(text_module, *inputs)
-
-
-def _mean_image_forward_flops(
-    image: ImageSettings, batch_sizes: Mapping[int, int], *, last_block_computes_patches: bool
-) -> int:
-    """Count a forward of one image, the mean over the images of equally many batches of each side.
-
-    `batch_sizes` are by side in pixels.
-    """
-    flops_by_side = _image_forward_flops_by_side(image, last_block_computes_patches)
-    total_flops = sum(number * flops_by_side[side] for side, number in batch_sizes.items())
-    return total_flops // sum(batch_sizes.values())
 
 
 @cache

@@ -83,7 +83,7 @@ def _summarize_measurement(
         for name, runs in runs_by_experiment.items():
             rounds = _median_by_round(runs, figure.name)
             summary = MeasuredValueSummary(first.measurement, first.title, figure, name, rounds)
-            key = f"{figure.name}\n{name}"
+            key = (figure.name, name)
             summaries[key] = summary
             is_positive = min(*base_rounds.values(), *rounds.values()) > 0
             if name != base and is_positive:

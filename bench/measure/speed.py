@@ -124,9 +124,10 @@ def measure_speed(
     )
     phases = time_step_phases(run, phase_steps, may_prolong=not is_disturbed)
     phase_seconds = {}
-    for name, seconds in phases.seconds.items():
+    for name in phases[0].phase_seconds:
+        seconds = tuple(step.phase_seconds[name] for step in phases)
         if min(seconds) > 0:
-            phase_seconds[name] = tuple(seconds)
+            phase_seconds[name] = seconds
         else:
             readings.not_measured[f"phase {name}"] = "a step did not call its module"
     if isinstance(run.model, DualEncoder) and run.model.text.padding_reason:
@@ -149,8 +150,8 @@ def measure_speed(
         window_images=_count_images_if_sizes_vary(experiment, [window.steps for window in windows]),
         phase_seconds=phase_seconds,
         planned_phase_steps=len(phase_steps),
-        phase_core_waits=_empty_if_any_nan([step.waiting_cores for step in phases.steps]),
-        phase_images=_count_images_if_sizes_vary(experiment, [step.steps for step in phases.steps]),
+        phase_core_waits=_empty_if_any_nan([step.waiting_cores for step in phases]),
+        phase_images=_count_images_if_sizes_vary(experiment, [step.steps for step in phases]),
         flops=flops or count_mean_step_flops(experiment, targets, image_sizes),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
         trained_parameters=count_trained_parameters(run.model),
@@ -181,6 +182,8 @@ class TimedSteps:
     # Percent of the time, by heat or by the GPU's hardware, on the worst rank; NaN: not read.
     throttled_percent: float = math.nan
     new_graphs: int = 0  # number of graphs that were compiled meanwhile, on the rank with the most
+    # Of a step that was timed in phases, by the name of the phase.
+    phase_seconds: dict[str, float] = field(default_factory=dict)
     readings: DeviceReadings = field(default_factory=DeviceReadings)
 
 
@@ -345,18 +348,9 @@ def _count_images_if_sizes_vary(
     return tuple(images)
 
 
-@dataclass(slots=True)
-class StepPhaseTimes:
-    """Steps whose phases were timed."""
-
-    steps: list[TimedSteps] = field(default_factory=list)
-    # Of each step, by the name of the phase.
-    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-
-
 def time_step_phases(
     run: TrainRun, planned_steps: range, *, may_prolong: bool = True
-) -> StepPhaseTimes:
+) -> list[TimedSteps]:
     """Time the phases of each step with a device synchronisation between them, which a timed window must not have.
 
     With `may_prolong`, steps are timed until as many count as planned, as in `time_until_enough_windows`. A step in
@@ -370,27 +364,25 @@ def time_step_phases(
     if hasattr(run.model, text_name):
         modules["text forward"] = getattr(run.model, text_name)
     reader = DeviceGauges(interval_gauges=make_cpu_busy_gauges())
-    phases = StepPhaseTimes()
+    steps: list[TimedSteps] = []
     num_planned = len(planned_steps)
 
     def is_enough() -> bool:
         if may_prolong:
-            return steps_as_windows_of_one_image(phases.steps, num_planned).has_enough_windows()
-        return len(phases.steps) >= num_planned
+            return steps_as_windows_of_one_image(steps, num_planned).has_enough_windows()
+        return len(steps) >= num_planned
 
     k = planned_steps.start
     while not is_enough():
-        if len(phases.steps) % run.stream.experiment.timing.steps_per_window == 0:
+        if len(steps) % run.stream.experiment.timing.steps_per_window == 0:
             yield_and_wait_for_slot()
         with time_steps_in_block(run, range(k, k + 1), reader) as step:
-            step_seconds = _take_step_and_time_phases(run, k, modules)
+            step.phase_seconds = _take_step_and_time_phases(run, k, modules)
         if step.new_graphs:
             continue
-        phases.steps.append(step)
-        for name, seconds in step_seconds.items():
-            phases.seconds[name].append(seconds)
+        steps.append(step)
         k += 1
-    return phases
+    return steps
 
 
 def _take_step_and_time_phases(

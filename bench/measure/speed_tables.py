@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 from bench.data.caption_lengths import describe_captions_that_runs_read
@@ -18,8 +17,8 @@ from bench.experiment.settings import shared_settings_in_brackets
 from bench.interfaces.sections import ComparisonView
 from bench.interfaces.throughput import PHASE, ExperimentThroughput
 from bench.measure.summary import UTILISATION_PREFIX
-from bench.records.record import PHASES, Failure, Memory
-from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, judge_bottleneck
+from bench.records.record import PHASES, Failure, Memory, Speed
+from bench.statistics.verdicts import MAX_WAIT_SHARE, judge_bottleneck
 from bench.tables.formats import (
     CONFIDENCE_TEXT,
     MIB,
@@ -168,18 +167,19 @@ def step_phase_table(comparison: ComparisonView) -> Table:
         cells["data, share of the phases"] = row.data_share
         cells["waited for batches, share of the windows"] = figures["data_wait_share"]
         cells["loader workers"] = row.loader_workers
-        cells["bound"] = (
-            None if row.data_share is None else _judge_row_bottleneck(row, row.data_share)
-        )
+        cells["bound"] = None
+        if row.data_share is not None:
+            has_prefetching = row.loader_workers > 0
+            cells["bound"] = judge_bottleneck(row.data_share, has_prefetching=has_prefetching)
         rows.append(cells)
     note = (
         "Phases are timed in a separate pass with a device synchronisation between them; figures are medians over "
         "steps, then over runs. A sum well above the whole step means that phases overlap without synchronisation, a "
         "sum well below it that some time belongs to no phase. A step is input-bound if data takes longer than all "
         "other phases, so that a background loader would also be waited for; with loader workers, if over "
-        f"{MAX_WAIT_SHARE:.0%} of it is spent waiting for them."
+        f"{MAX_WAIT_SHARE:.0%} of it is spent waiting for them. The ratios of input-bound experiments compare loading, "
+        "not methods."
     )
-    note = f"{_describe_input_bound_experiments(comparison)} {note}".lstrip()
     return Table.from_dicts("Where a step's time goes", rows, note, is_transposed=True)
 
 
@@ -219,9 +219,11 @@ def memory_utilisation_and_parameter_table(comparison: ComparisonView) -> Table:
         "Captions/s is the rate of converting captions to targets, once per data set. Warm-up includes the heating of "
         "a GPU. A dash means not measured and differs from zero."
     )
-    reasons = chain.from_iterable(row.not_measured for row in comparison.throughputs)
-    for reason in dict.fromkeys(reasons):
-        note += f" Not measured, or only in part: {reason}."
+    reasons: dict[str, str] = {}
+    for _, speed in comparison.records_and_contents_of(Speed):
+        reasons |= speed.not_measured
+    for name, reason in reasons.items():
+        note += f" Not measured, or only in part: {name}: {reason}."
     return Table.from_dicts(
         "Memory, utilisation, targets and sizes", rows, note, is_transposed=True
     )
@@ -250,27 +252,3 @@ def _throughput_cells(comparison: ComparisonView, row: ExperimentThroughput) -> 
         BASE_CELL if is_base else Cell.measured_or_why(row.flop_ratio, format_ratio, why),
         Cell.measured_or_why(row.mfu, format_percent, row.peak_source),
     ]
-
-
-def _describe_input_bound_experiments(comparison: ComparisonView) -> str:
-    """Return a sentence on the experiments that are input-bound."""
-    shares = []
-    starved = []
-    for row in comparison.throughputs:
-        if row.data_share is not None:
-            shares.append(row.data_share)
-            if _judge_row_bottleneck(row, row.data_share) == "input-bound":
-                starved.append(comparison.short_label(row.experiment))
-    if not shares:
-        return ""
-    subject = "All experiments are compute-bound:"
-    if starved:
-        subject = (
-            f"Input-bound: {join_with_and(starved)}. Their ratios compare loading, not methods;"
-        )
-    return f"{subject} data takes from {format_percent(min(shares))} to {format_percent(max(shares))} of a step."
-
-
-def _judge_row_bottleneck(row: ExperimentThroughput, data_share: float) -> Bottleneck:
-    """Return whether data or compute limits an experiment that spends this share of a step on data."""
-    return judge_bottleneck(data_share, has_prefetching=row.loader_workers > 0)

@@ -50,8 +50,6 @@ def summarize_throughputs(
             base_flops = figures[base]["step_flops_per_image"]
             if base_flops and flops:
                 flop_ratio = base_flops / flops
-        reasons = [describe_missing_readings(speed) for speed in speeds]
-        distinct_reasons = dict.fromkeys(reason for reason in reasons if reason)
         throughput = ExperimentThroughput(
             experiment=name,
             rounds=rates[name],
@@ -64,7 +62,6 @@ def summarize_throughputs(
             figures=figures[name],
             peak_source=speeds[0].peak_source,
             loader_workers=max(speed.loader_workers or 0 for speed in speeds),
-            not_measured=tuple(distinct_reasons),
         )
         throughputs.append(throughput)
     return throughputs
@@ -83,7 +80,6 @@ def derive_run_metrics(run: TimedRun, peak_flops_per_second: float | None) -> Fi
     for name in PHASES:
         if name in speed.phase_seconds:
             phases[name] = 1000 * median(speed.phase_seconds[name])
-    images = run.images_per_step()
     captions_per_second = None
     if speed.num_captions and speed.target_building_seconds:
         captions_per_second = speed.num_captions / speed.target_building_seconds
@@ -91,15 +87,10 @@ def derive_run_metrics(run: TimedRun, peak_flops_per_second: float | None) -> Fi
     if peak_flops_per_second:
         utilisation = run.model_flops_utilisation(peak_flops_per_second)
     figures: FiguresByName = {
-        "round": speed.round,
         "batch_size": run.experiment.training.batch_size,  # of one process, as the FLOPs are
-        "images_per_second": run.images_per_second_preferably_undisturbed(),
         "step_ms": 1000 * median(speed.window_seconds) / run.steps_per_window(),
         "phases_ms": sum(phases.values()) or None,
-        "step_flops_per_image": speed.flops.step / images,
-        "forward_flops_per_image": speed.flops.forward / images,
-        "image_forward_flops_per_image": speed.flops.image_forward / images,
-        "text_forward_flops_per_image": speed.flops.text_forward / images,
+        "step_flops_per_image": speed.flops.step / run.images_per_step(),
         "model_flops_utilisation": utilisation,
         "captions_per_second": captions_per_second,
         "tokens_per_caption": speed.tokens_per_caption,
@@ -131,23 +122,14 @@ def _median_run_metrics(
     return medians
 
 
-def describe_missing_readings(speed: Speed) -> str:
-    """Return a text of the readings that the device did not give, with the reason of each; empty without any."""
-    return "; ".join(f"{name}: {reason}" for name, reason in speed.not_measured.items())
-
-
 def find_least_and_largest_mfu_if_twofold(
     rows: Sequence[ExperimentThroughput],
 ) -> tuple[ExperimentThroughput, ExperimentThroughput] | None:
     """Return the rows of the least and the largest MFU; None where the largest is less than twice the least."""
-    rows_by_mfu = sorted((row for row in rows if row.mfu), key=lambda row: row.mfu or 0.0)
-    if not rows_by_mfu:
+    rows_by_mfu = {row.mfu: row for row in rows if row.mfu}
+    if not rows_by_mfu or max(rows_by_mfu) < MIN_MFU_FACTOR * min(rows_by_mfu):
         return None
-    least = rows_by_mfu[0]
-    largest = rows_by_mfu[-1]
-    if (largest.mfu or 0.0) < MIN_MFU_FACTOR * (least.mfu or 0.0):
-        return None
-    return least, largest
+    return rows_by_mfu[min(rows_by_mfu)], rows_by_mfu[max(rows_by_mfu)]
 
 
 def _ratios_to_base(

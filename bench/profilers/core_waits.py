@@ -17,17 +17,11 @@ def read_core_wait_seconds() -> float | None:
     process may use, in ticks of 10 ms. None where the kernel has no such counter. Source: the second field of
     /proc/PID/task/TID/schedstat, Documentation/scheduler/sched-stats.rst of Linux.
     """
-    if not hasattr(os, "sched_getaffinity"):
-        return None
     waits = []  # by thread, in nanoseconds
-    try:
-        for task in os.scandir(TASKS):
-            with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
-                counters = Path(task.path, "schedstat").read_text().split()
-                waits.append(int(counters[1]))
-    except (OSError, IndexError):
-        return None
-    if not waits:  # a kernel without CONFIG_SCHED_INFO
+    for path in TASKS.glob("*/schedstat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            waits.append(int(path.read_text().split()[1]))
+    if not waits:  # another system, or a kernel without CONFIG_SCHED_INFO
         return None
     stolen = sum(float(core.steal) for core in read_cpu_times_of_allowed_cores())
     return sum(waits) / 1e9 + stolen

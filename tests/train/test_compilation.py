@@ -133,7 +133,7 @@ def compiled_steps(stream: BatchStream[Any]) -> dict[str, Any]:
         "graphs": graphs,
         "later": last["graphs"] - graphs,
         "breaks": last["graph breaks"],
-    } | {"phases": set(phases.seconds)}
+    } | {"phases": set(phases[0].phase_seconds)}
 
 
 @pytest.fixture(scope="module")
