@@ -55,14 +55,12 @@ class CorenetViT(nn.Module):
     The convolutions have strides 4, 2 and 2; all but the last are followed by batch norm and GELU. Images may have any
     size, with pixels from 0 to 1. The class token has no position embedding. For other than 196 patches the embeddings
     are interpolated in each forward as in CoreNet: along the sequence of patches, row by row, and not over the grid.
-    Blocks are open_clip's; unless patch tokens are kept, the last computes only the class token.
+    Blocks are open_clip's; the last computes only the class token unless `compute_all_tokens_in_last_block` is called.
     """
 
     patch_size = (16, 16)  # pixels
 
-    def __init__(
-        self, width: int, num_layers: int, *, last_block_computes_patches: bool = False
-    ) -> None:
+    def __init__(self, width: int, num_layers: int) -> None:
         super().__init__()
         stem = max(32, width // 4)
         self.stem = nn.Sequential(
@@ -81,9 +79,7 @@ class CorenetViT(nn.Module):
         self.transformer = Transformer(width, num_layers, heads, MLP_RATIO, norm_layer=norm)
         self.norm = norm(width)
         self._initialise()
-        replace_blocks_by_image_blocks(
-            self.transformer, class_token_only=not last_block_computes_patches
-        )
+        replace_blocks_by_image_blocks(self.transformer, class_token_only=True)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Features:
         """Return the class token."""
@@ -131,12 +127,12 @@ class CorenetViT(nn.Module):
         nn.init.trunc_normal_(self.positions, std=width**-0.5)
 
 
-def build_corenet_vit(name: str, *, last_block_computes_patches: bool = False) -> CorenetViT:
+def build_corenet_vit(name: str) -> CorenetViT:
     """Build a tower by its name, such as `corenet-vit-base`; the ValueError lists the names."""
     size = name.removeprefix(PREFIX)
     if size not in SIZES:
         raise ValueError(f"no tower named {name!r}; CoreNet's sizes are {', '.join(SIZES)}")
-    return CorenetViT(*SIZES[size], last_block_computes_patches=last_block_computes_patches)
+    return CorenetViT(*SIZES[size])
 
 
 def infer_corenet_tower_name(state: StateDict) -> str | None:

@@ -17,7 +17,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
 from models.image_tower import ImageTower
-from models.patch_map import compute_patch_feature_map, get_feature_map_channels_and_patch_size
+from models.patch_map import compute_patch_feature_map, copy_resized_tower
 
 ASPP_CHANNELS = 512
 ASPP_RATES = (12, 24, 36)
@@ -38,28 +38,23 @@ NORM_EPS = 1e-5
 class Segmenter(nn.Module):
     """Map normalised images to a logit for each class and pixel.
 
-    The head is applied to the patch map, which is resampled to `output_stride` pixels per position if that is given;
-    the logits are interpolated to the image size (bilinear).
+    The head is applied to the patch map, which is resampled to `OUTPUT_STRIDE` pixels per position; the logits are
+    interpolated to the image size (bilinear).
     """
 
-    def __init__(
-        self, tower: ImageTower, head: nn.Module, output_stride: int | None = None
-    ) -> None:
+    def __init__(self, tower: ImageTower, head: nn.Module) -> None:
         super().__init__()
         self.tower = tower
         self.head = head
-        self.output_stride = output_stride
 
     def forward(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch classes height width"]:
+        self, images: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch classes side side"]:
         """Return the logits, at the size of the images."""
+        side = images.shape[-1]
         features = compute_patch_feature_map(self.tower, images)
-        sides = images.shape[-2:]
-        if self.output_stride is not None:
-            size = [side // self.output_stride for side in sides]
-            features = F.interpolate(features, size, mode="bilinear", antialias=True)
-        return F.interpolate(self.head(features), list(sides), mode="bilinear")
+        features = F.interpolate(features, side // OUTPUT_STRIDE, mode="bilinear", antialias=True)
+        return F.interpolate(self.head(features), side, mode="bilinear")
 
 
 def build_deeplab_segmenter(
@@ -72,11 +67,10 @@ def build_deeplab_segmenter(
     Source: Chen et al. 2017 (arXiv 1706.05587) by torchvision's modules; channels, rates and dropout by apple/corenet,
     `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml`.
     """
-    width, _ = get_feature_map_channels_and_patch_size(tower)
-    pyramid = ASPP(width, ASPP_RATES, channels)
+    pyramid = ASPP(tower.infer_patch_token_width(), ASPP_RATES, channels)
     pyramid.project[-1] = nn.Dropout2d(ASPP_DROPOUT)
     head = nn.Sequential(pyramid, nn.Conv2d(channels, num_classes, 1))
-    return Segmenter(tower, head, OUTPUT_STRIDE)
+    return Segmenter(tower, head)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +96,7 @@ class SimplePyramid(nn.Module):
         super().__init__()
         self.tower = tower
         self.out_channels = channels
-        width, _ = get_feature_map_channels_and_patch_size(tower)
+        width = tower.infer_patch_token_width()
         self.levels = nn.ModuleList()
         for scale in LEVEL_SCALES:
             scaled_width = round(width / max(1, scale))
@@ -111,7 +105,7 @@ class SimplePyramid(nn.Module):
             )
             self.levels.append(nn.Sequential(*layers))
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> OrderedDict[str, Tensor]:
+    def forward(self, images: Float[Tensor, "batch 3 side side"]) -> OrderedDict[str, Tensor]:
         """Return the maps, finest first, by the names that torchvision's detectors expect."""
         features = compute_patch_feature_map(self.tower, images)
         maps = OrderedDict[str, Tensor]()
@@ -122,29 +116,36 @@ class SimplePyramid(nn.Module):
         return maps
 
 
-def build_mask_rcnn(
-    tower: ImageTower,
-    num_classes_with_background: int,
-    image_size: int,
-    head_sizes: DetectionHeadSizes,
-) -> MaskRCNN:
-    """Build Mask R-CNN on a tower.
+def copy_tower_for_mask_rcnn(tower: ImageTower, nearest_image_size: int) -> ImageTower:
+    """Return a copy of a tower for images of about this size, which all strides of the pyramid divide.
 
-    Images with pixels from 0 to 1 are normalised as the tower takes them, resized to a square of `image_size` pixels,
-    as in CoreNet, and padded at the right and bottom to a multiple of the coarsest stride. Boxes and masks keep the
-    size of the given image. ValueError for patches whose side is no multiple of 4 pixels.
+    ValueError for patches whose side is no multiple of 4 pixels.
     """
-    _, patch = get_feature_map_channels_and_patch_size(tower)
+    patch = tower.infer_patch_size()
     if patch % max(LEVEL_SCALES):
         raise ValueError(
             f"a detector needs patches of a multiple of 4 px, this tower has {patch} px"
         )
+    coarsest_stride = round(patch / COARSEST_SCALE)
+    size = max(1, round(nearest_image_size / coarsest_stride)) * coarsest_stride
+    return copy_resized_tower(tower, size, last_block_computes_patches=True)
+
+
+def build_mask_rcnn(
+    tower: ImageTower, num_classes_with_background: int, head_sizes: DetectionHeadSizes
+) -> MaskRCNN:
+    """Build Mask R-CNN on a tower that `copy_tower_for_mask_rcnn` returned.
+
+    Images with pixels from 0 to 1 are normalised as the tower takes them, and resized to a square of its size, as in
+    CoreNet. Boxes and masks keep the size of the given image.
+    """
+    patch = tower.infer_patch_size()
     scales = [*LEVEL_SCALES, COARSEST_SCALE]
     strides = [round(patch / scale) for scale in scales]
     sizes = tuple((ANCHOR_SIDE * stride,) for stride in strides)
     return MaskRCNN(
         SimplePyramid(tower, head_sizes.channels),
-        fixed_size=(image_size, image_size),
+        fixed_size=(tower.image_size, tower.image_size),
         size_divisible=strides[-1],
         image_mean=list(OPENAI_DATASET_MEAN),
         image_std=list(OPENAI_DATASET_STD),

@@ -1,6 +1,7 @@
 """The image tower that all methods of a comparison share."""
 
 import copy
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -24,10 +25,18 @@ from models import (
     format_similar_names,
     unwrap_timm_trunk,
 )
-from models.open_clip_blocks import replace_blocks_by_image_blocks, uses_class_token_only
+from models.open_clip_blocks import (
+    compute_all_tokens_in_last_block,
+    replace_blocks_by_image_blocks,
+    uses_class_token_only,
+)
 from models.patch_drop import add_patch_drop
 from models.patch_embedding import use_linear_patch_embedding
-from models.patch_tokens import PatchTokens, compute_patch_tokens, infer_patch_token_width
+from models.patch_tokens import (
+    PatchTokens,
+    compute_patch_tokens,
+    infer_patch_count_and_width,
+)
 from models.pooling import Pooling, pool_to_class_token_and_patch_mean, set_pooling
 from models.repeated_blocks import compute_equal_blocks_once, copy_to_meta
 
@@ -113,7 +122,13 @@ class ImageTower(nn.Module):
 
     def infer_patch_token_width(self) -> int:
         """Return the width of the patch tokens, without computing them; ValueError for a tower without patch tokens."""
-        return infer_patch_token_width(self.trunk, self.image_size, self.channels)
+        _, width = infer_patch_count_and_width(self.trunk, self.image_size, self.channels)
+        return width
+
+    def infer_patch_size(self) -> int:
+        """Return the side of a patch in pixels; ValueError for a tower without patch tokens."""
+        count, _ = infer_patch_count_and_width(self.trunk, self.image_size, self.channels)
+        return self.image_size // math.isqrt(count)
 
 
 def build_image_tower(
@@ -142,25 +157,16 @@ def build_image_tower(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = find_open_clip_config(name)
-        last_block_computes_patches = last_block_computes_patches or pooling != "own"
         if embedding_channels is not None:
-            trunk = _build_embedding_trunk(
-                name,
-                config,
-                image_size,
-                embedding_channels,
-                last_block_computes_patches=last_block_computes_patches,
-            )
+            trunk = _build_embedding_trunk(name, config, image_size, embedding_channels)
         elif name.startswith(corenet_vit.PREFIX):
-            trunk = corenet_vit.build_corenet_vit(
-                name, last_block_computes_patches=last_block_computes_patches
-            )
+            trunk = corenet_vit.build_corenet_vit(name)
         elif config is not None:
-            trunk = build_open_clip_trunk(
-                config, image_size, last_block_computes_patches=last_block_computes_patches
-            )
+            trunk = build_open_clip_trunk(config, image_size)
         else:
             trunk = _build_timm_trunk(name, image_size, has_several_sizes=len(image_sizes) > 0)
+        if last_block_computes_patches or pooling != "own":
+            compute_all_tokens_in_last_block(trunk)
         if pooling != "own":
             set_pooling(trunk, name, pooling)
         if patch_drop:
@@ -190,13 +196,11 @@ def published_image_size(name: str) -> int:
     return int(timm_config.input_size[-1])
 
 
-def build_open_clip_trunk(
-    config: dict[str, Any], image_size: int, *, last_block_computes_patches: bool = False
-) -> nn.Module:
+def build_open_clip_trunk(config: dict[str, Any], image_size: int) -> nn.Module:
     """Build the image tower of an open_clip configuration, without its projection.
 
-    The blocks of a vision transformer are replaced by this project's. Unless patch tokens are kept, the last one
-    computes the class token alone where only that is used.
+    The blocks of a vision transformer are replaced by this project's. The last one computes the class token alone where
+    only that is used.
     """
     vision = copy.deepcopy(config["vision_cfg"])
     vision |= {"image_size": image_size, "timm_model_pretrained": False}
@@ -206,7 +210,7 @@ def build_open_clip_trunk(
     if isinstance(trunk, OpenClipViT):
         trunk.proj = None
         trunk.output_tokens = False
-        class_token_only = not last_block_computes_patches and uses_class_token_only(trunk)
+        class_token_only = uses_class_token_only(trunk)
         replace_blocks_by_image_blocks(trunk.transformer, class_token_only=class_token_only)
     elif isinstance(trunk, TimmModel):
         trunk.trunk.reset_classifier(0)
@@ -220,17 +224,11 @@ def _build_embedding_trunk(
     config: dict[str, Any] | None,
     side: int,
     channels: int,
-    *,
-    last_block_computes_patches: bool,
 ) -> nn.Module:
     """Build a vision transformer that reads `side` x `side` embeddings as patches; ValueError for another tower."""
     if config is not None and "timm_model_name" not in config["vision_cfg"]:
         vision = config["vision_cfg"] | {"patch_size": 1}
-        trunk = build_open_clip_trunk(
-            config | {"vision_cfg": vision},
-            side,
-            last_block_computes_patches=last_block_computes_patches,
-        )
+        trunk = build_open_clip_trunk(config | {"vision_cfg": vision}, side)
         if isinstance(trunk, OpenClipViT):
             width = trunk.conv1.out_channels
             trunk.conv1 = nn.Conv2d(channels, width, kernel_size=1, bias=False)

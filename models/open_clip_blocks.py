@@ -12,7 +12,8 @@ from torch import Tensor, nn
 class OpenClipBlock(nn.Module):
     """Base of blocks with the modules and weights of an open_clip block: the steps of its forward."""
 
-    def __init__(self, block: ResidualAttentionBlock) -> None:
+    def __init__(self, block: Any) -> None:
+        """Take the modules of a `ResidualAttentionBlock` or of another `OpenClipBlock`."""
         super().__init__()
         self.ln_1 = block.ln_1
         self.attn = block.attn
@@ -90,12 +91,6 @@ class ClassTokenOnlyBlock(ImageBlock):
         tokens_first = attended.transpose(1, 2)
         return self.add_attention_and_mlp(x[:, :1], tokens_first.flatten(2))
 
-    def forward_all_tokens(
-        self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any
-    ) -> Float[Tensor, "batch tokens dim"]:
-        """Return all tokens after the block."""
-        return super().forward(x)
-
 
 def uses_class_token_only(trunk: OpenClipViT) -> bool:
     """Return whether no token but the class token is used after the last block."""
@@ -116,3 +111,12 @@ def replace_blocks_by_image_blocks(transformer: Transformer, *, class_token_only
             blocks[index] = ClassTokenOnlyBlock(block)
         else:
             blocks[index] = ImageBlock(block)
+
+
+def compute_all_tokens_in_last_block(trunk: nn.Module) -> None:
+    """Let the last block of a trunk's transformer compute all tokens, if it computes the first alone."""
+    for module in trunk.modules():
+        if isinstance(module, Transformer):
+            last = module.resblocks[-1]
+            if isinstance(last, ClassTokenOnlyBlock):
+                module.resblocks[-1] = ImageBlock(last)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models import Images, unwrap_timm_trunk
 from models.corenet_vit import CorenetViT
-from models.open_clip_blocks import ClassTokenOnlyBlock
+from models.open_clip_blocks import ClassTokenOnlyBlock, compute_all_tokens_in_last_block
 from models.repeated_blocks import copy_to_meta
 
 PatchTokens = Float[Tensor, "batch patches token_width"]
@@ -54,12 +54,16 @@ def _require_last_block_computes_patches(transformer: Transformer) -> None:
 
 
 @torch.no_grad()
-def infer_patch_token_width(trunk: nn.Module, image_size: int, channels: int) -> int:
-    """Return the width of a trunk's patch tokens; ValueError for a trunk that gives none."""
+def infer_patch_count_and_width(
+    trunk: nn.Module, image_size: int, channels: int
+) -> tuple[int, int]:
+    """Return the number and the width of a trunk's patch tokens; ValueError for a trunk that gives none."""
     probe = copy_to_meta(trunk).eval()
+    compute_all_tokens_in_last_block(probe)
     images = torch.empty(1, channels, image_size, image_size, device="meta")
     try:
-        return compute_patch_tokens(probe, images).shape[2]
+        _, count, width = compute_patch_tokens(probe, images).shape
     except (AttributeError, AssertionError, RuntimeError) as error:
         name = type(unwrap_timm_trunk(trunk)).__name__
         raise ValueError(f"a {name} has no patch tokens: {error}") from None
+    return count, width

@@ -16,7 +16,7 @@ from bench.profilers.counters import (
 )
 from bench.train.build import build_tower_from_settings
 from models.heads import DualEncoderClassifier, ImageClassifier, ProjectedImageTower
-from models.open_clip_blocks import ClassTokenOnlyBlock
+from models.open_clip_blocks import compute_all_tokens_in_last_block
 from models.text_tower import build_open_clip_text_tower
 
 
@@ -62,9 +62,7 @@ def _mean_image_flops(experiment: Experiment) -> int:
 def _image_flops_by_size(image: ImageSettings) -> dict[int, int]:
     with META:
         tower = build_tower_from_settings(image, 0)
-    for block in tower.modules():
-        if isinstance(block, ClassTokenOnlyBlock):
-            block.forward = block.forward_all_tokens  # type: ignore[method-assign]
+    compute_all_tokens_in_last_block(tower)
     return {
         size: count_flops_of_one_image(tower, tower.channels, size)
         for size in image.all_image_sizes

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from bench.console.console import log
 from bench.console.progress import iterate_with_progress_bar
-from bench.environment.seeds import STEP, derive_seed
+from bench.data.order import rows_of_shuffled_epochs
+from bench.environment.seeds import AUGMENTATION, STEP, derive_seed
 from bench.interfaces.optimizer import weight_decay_groups
 from bench.records.scores import TaskTrainingSettings
 from bench.train.schedules import cosine_decay
@@ -83,6 +85,20 @@ class TaskTrainingRecipe:
         done = (step - warmup) / max(1, num_steps - warmup)
         return cosine_decay(1.0, self.final_learning_rate_ratio, done)
 
+    def draw_batch_rows(
+        self, num_images: int, batch_number: int
+    ) -> tuple[Int[Tensor, " batch"], torch.Generator]:
+        """Return the rows of a batch in an order of the seed, and the generator for the augmentation of the batch.
+
+        Batches cross the borders of epochs, so that all are full.
+        """
+        first = batch_number * self.batch_size
+        rows = rows_of_shuffled_epochs(self.seed, num_images, start=first, size=self.batch_size)
+        generator = torch.Generator().manual_seed(
+            derive_seed(self.seed, AUGMENTATION, batch_number)
+        )
+        return rows, generator
+
     def make_task_training_record(
         self, num_images: int, image_size: int, learning_rate: float
     ) -> TaskTrainingSettings:
@@ -149,8 +165,7 @@ def train_on_task(
     """Train a model that contains a tower, in place; return the model or its EMA, in evaluation mode.
 
     A batch is a sequence of equally large micro-batches, whose losses are averaged. Equal arguments give equal weights
-    on a CPU. Raises FloatingPointError for a loss or a gradient that is not finite, ValueError for layer decay on a
-    tower whose blocks are not known.
+    on a CPU. Raises FloatingPointError for a loss or a gradient that is not finite.
     """
     device = next(model.parameters()).device
     model.train().requires_grad_(requires_grad=True)

@@ -12,40 +12,42 @@ from models.dense_heads import (
     build_mask_rcnn,
 )
 from models.image_tower import ImageTower, build_image_tower, build_open_clip_trunk
+from models.open_clip_blocks import compute_all_tokens_in_last_block
 
 SMALL = DetectionHeadSizes(
     channels=8, box_features=16, num_mask_layers=1, proposals_per_image=10, regions_per_image=8
 )
 
 
-def tower_of_patch(patch: int) -> ImageTower:
+def tower_of_patch(patch: int, num_patches: int) -> ImageTower:
+    side = num_patches * patch
     vision = {
-        "image_size": 4 * patch,
+        "image_size": side,
         "patch_size": patch,
         "width": 32,
         "layers": 1,
         "head_width": 16,
     }
-    return ImageTower(
-        build_open_clip_trunk({"embed_dim": 32, "vision_cfg": vision}, 4 * patch), 4 * patch
-    )
+    config = {"embed_dim": 32, "vision_cfg": vision}
+    trunk = build_open_clip_trunk(config, side)
+    compute_all_tokens_in_last_block(trunk)
+    return ImageTower(trunk, side)
 
 
 def test_head_receives_maps_at_its_stride() -> None:
     seen: list[Tensor] = []
     head = torch.nn.Conv2d(128, 2, 1)
     head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    tower = build_image_tower("catlip-bench-tiny", 48, 0)
-    for stride in (None, 8):
-        Segmenter(tower, head, stride)(torch.randn(1, 3, 96, 48))
-    assert [one.shape[2:] for one in seen] == [(8, 4), (12, 6)]
+    tower = build_image_tower("catlip-bench-tiny", 96, 0, last_block_computes_patches=True)
+    Segmenter(tower, head)(torch.randn(1, 3, 96, 96))
+    assert [one.shape[2:] for one in seen] == [(12, 12)]
 
 
 @pytest.mark.parametrize("patch", [12, 16])
 def test_regions_are_pooled_at_their_position(patch: int) -> None:
     """Pooled maps of each place's pixel tell the region's pixels; to torchvision place k is at k strides."""
-    tower = tower_of_patch(patch)
-    pooling = build_mask_rcnn(tower, 2, 16 * patch, SMALL).roi_heads.box_roi_pool
+    tower = tower_of_patch(patch, 16)
+    pooling = build_mask_rcnn(tower, 2, SMALL).roi_heads.box_roi_pool
     maps = {}
     for number, scale in enumerate(LEVEL_SCALES):
         stride, count = patch / scale, round(16 * scale)
@@ -67,8 +69,8 @@ def test_regions_are_pooled_at_their_position(patch: int) -> None:
 
 @pytest.mark.parametrize("patch", [12, 16])
 def test_anchors_are_centred_on_map_positions(patch: int) -> None:
-    tower = tower_of_patch(patch)
-    model = build_mask_rcnn(tower, 2, 8 * patch, SMALL)
+    tower = tower_of_patch(patch, 8)
+    model = build_mask_rcnn(tower, 2, SMALL)
     images = torch.zeros(1, 3, 8 * patch, 8 * patch)
     maps = list(model.backbone(images).values())
     (anchors,) = model.rpn.anchor_generator(ImageList(images, [(8 * patch, 8 * patch)]), maps)

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from models.image_tower import build_image_tower
-from models.patch_map import compute_patch_feature_map
 
 WITH_CLASS_TOKEN = {"catlip-bench-tiny": 48, "test_vit": 32}  # sides of images
 
@@ -31,10 +30,9 @@ def test_second_feature_of_both_is_the_feature_of_mean_with_the_same_weights(nam
     feature, patch_mean = both(images, with_patch_mean=True)
     torch.testing.assert_close(patch_mean, mean(images))
     torch.testing.assert_close(feature, both(images))
-    torch.testing.assert_close(patch_mean, compute_patch_feature_map(own, images).mean((2, 3)))
-    torch.testing.assert_close(
-        compute_patch_feature_map(mean, images), compute_patch_feature_map(own, images)
-    )
+    tokens = mean.compute_patch_tokens(images)
+    torch.testing.assert_close(patch_mean, tokens.mean(1))
+    torch.testing.assert_close(both.compute_patch_tokens(images), tokens)
     assert not torch.allclose(patch_mean, feature)
 
 
@@ -42,7 +40,7 @@ def test_second_feature_of_both_is_the_feature_of_mean_with_the_same_weights(nam
 def test_grid_of_embeddings_is_read_by_a_patch_embedding(name: str) -> None:
     tower = build_image_tower(name, 4, 0, embedding_channels=8).eval()
     grids = torch.randn(2, 8, 4, 4)
-    assert compute_patch_feature_map(tower, grids).shape[2:] == (4, 4)
+    assert tower.compute_patch_tokens(grids).shape[1] == 16
     (layer,) = [one for one in tower.trunk.patch_embed.modules() if isinstance(one, nn.Conv2d)]  # type: ignore[union-attr]
     assert layer.weight[0].numel() == 8
 

@@ -19,7 +19,7 @@ from bench.features.dense_tasks.detection import (
 from bench.features.dense_tasks.layouts import COCO_LAYOUT, require_path_of_layout
 from bench.features.dense_tasks.multi_label import MultiLabelPart, MultiLabelTask
 from bench.features.dense_tasks.task_files import build_task_with_holdout
-from bench.transfer.tasks.image_sources import EncodedImageSource, join_first_three
+from bench.transfer.tasks.image_sources import EncodedImageSource
 
 MAX_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
 MIN_POLYGON_LENGTH = 6  # coordinates of three corners
@@ -180,7 +180,7 @@ def _read_split(root: Path, file: Path, file_type: type[AnnotationsFile]) -> Coc
     missing = [name for name in names if name not in names_in_folder]
     if missing:
         raise ValueError(
-            f"{file} lists {len(missing)} images that are not in {folder}: {join_first_three(missing)}"
+            f"{file} lists {len(missing)} images that are not in {folder}, such as {missing[0]}"
         )
     annotations: dict[int, list[AnnotatedObject]] = {image.id: [] for image in instances.images}
     if len(annotations) < len(names):

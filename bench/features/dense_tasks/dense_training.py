@@ -1,25 +1,29 @@
 """The examples of dense tasks, and the settings of trainings on them."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
+from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
-from bench.data.order import rows_of_shuffled_epochs
-from bench.environment.seeds import AUGMENTATION, derive_seed
+from bench.environment.seeds import HEAD, derive_seed
 from bench.records.scores import TaskTrainingSettings
 from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import (
     PUBLISHED_WIDTH,
     TaskTrainingRecipe,
     find_best_learning_rate,
+    prefetch,
+    train_on_task,
 )
 from models.image_tower import ImageTower
 
 T = TypeVar("T")
-Model = TypeVar("Model")
+Model = TypeVar("Model", bound=nn.Module)
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -51,7 +55,6 @@ class DenseTrainingRecipe(TaskTrainingRecipe):
         self,
         task: TaskWithSplits[ExampleDataset[T]],
         tower: ImageTower,
-        image_size: int,
         train: Callable[[ExampleDataset[T], float], Model],
         measure_quality: Callable[[Model, ExampleDataset[T]], float],
     ) -> DenseTrainingResult:
@@ -67,16 +70,34 @@ class DenseTrainingRecipe(TaskTrainingRecipe):
         if len(self.learning_rates) > 1 and tower.width < PUBLISHED_WIDTH:
             rate, _ = find_best_learning_rate(self.learning_rates, measure_rate)
         joint = cast("ExampleDataset[T]", ConcatDataset(cast("Any", [task.train, task.validation])))
-        training = self.make_task_training_record(len(joint), image_size, rate)
+        training = self.make_task_training_record(len(joint), tower.image_size, rate)
         return DenseTrainingResult(train(joint, rate), len(joint), training)
 
-    def draw_batch_rows(
-        self, num_examples: int, batch_number: int
-    ) -> tuple[list[int], torch.Generator]:
-        """Return the rows of a batch in an order of the seed, and the generator for the augmentation of the batch."""
-        first = batch_number * self.batch_size
-        rows = rows_of_shuffled_epochs(self.seed, num_examples, start=first, size=self.batch_size)
-        generator = torch.Generator().manual_seed(
-            derive_seed(self.seed, AUGMENTATION, batch_number)
+    def train_copy(
+        self,
+        tower: ImageTower,
+        build_model: Callable[[ImageTower], Model],
+        num_examples: int,
+        load_micro_batches: Callable[[int], Sequence[T]],
+        compute_loss: Callable[[Model, T], Tensor],
+        learning_rate: float,
+    ) -> Model:
+        """Train the model that `build_model` makes of a copy of a tower, with new heads; return it or its EMA.
+
+        `load_micro_batches` takes the number of a batch.
+        """
+        device = next(tower.parameters()).device
+        with torch.random.fork_rng([]):
+            torch.manual_seed(derive_seed(self.seed, HEAD))
+            trained_tower = copy.deepcopy(tower).cpu()
+            model = build_model(trained_tower).to(device)
+        steps = self.count_steps(num_examples)
+        return train_on_task(
+            model,
+            trained_tower,
+            prefetch(load_micro_batches, steps),
+            steps,
+            partial(compute_loss, model),
+            self,
+            learning_rate,
         )
-        return rows.tolist(), generator

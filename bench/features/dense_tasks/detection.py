@@ -3,7 +3,6 @@
 Average precision of boxes and masks is COCO's, computed by torchmetrics with pycocotools, which is an extra.
 """
 
-import copy
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +16,6 @@ from torchvision.models.detection import MaskRCNN
 
 from bench.data.decoding import Pixels
 from bench.data.transforms import WHITE
-from bench.environment.seeds import HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import (
     DenseTrainingRecipe,
     ExampleDataset,
@@ -25,9 +23,8 @@ from bench.features.dense_tasks.dense_training import (
 from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import TaskWithSplits
-from bench.transfer.transfer_training import prefetch, train_on_task
 from losses import Scalar
-from models.dense_heads import DetectionHeadSizes, build_mask_rcnn
+from models.dense_heads import DetectionHeadSizes, build_mask_rcnn, copy_tower_for_mask_rcnn
 from models.image_tower import ImageTower
 
 # The objects in an image: "boxes" [objects, 4] (left, top, right, bottom in pixels; right and bottom exclusive),
@@ -82,7 +79,8 @@ def compute_average_precision(
 class DetectionRecipe:
     """The settings of a detector and its training."""
 
-    side: int  # of the square that images are resized to, in pixels
+    # Of the square that images are resized to, in pixels; rounded for the tower's patches.
+    side: int
     heads: DetectionHeadSizes
     trainings: Mapping[int, DenseTrainingRecipe]  # by the smallest width of their towers
 
@@ -136,16 +134,14 @@ def score_detection(extractor: FeatureExtractor, task: DetectionTask) -> list[Me
     """
     import_pycocotools_module("mask")  # a missing one is reported before the training
     assert extractor.tower is not None
-    tower = extractor.tower.to(extractor.device)
+    tower = copy_tower_for_mask_rcnn(extractor.tower, task.recipe.side).to(extractor.device)
     training = task.recipe.choose_training_for_width(tower.width)
 
     def measure_box_precision(model: MaskRCNN, part: ExampleDataset[ImageWithObjects]) -> float:
         return compute_average_precision(_detect_objects(model, part))["box AP"]
 
     train = partial(_train_detector_on_copy, tower, task)
-    result = training.train_at_best_rate(
-        task, tower, task.recipe.side, train, measure_box_precision
-    )
+    result = training.train_at_best_rate(task, tower, train, measure_box_precision)
     precisions = compute_average_precision(_detect_objects(result.model, task.test))
     scores = []
     for name, value in precisions.items():
@@ -172,25 +168,21 @@ def _train_detector_on_copy(
     """Train a copy of a tower with new heads, by the sum of torchvision's five losses."""
     device = next(tower.parameters()).device
     training = task.recipe.choose_training_for_width(tower.width)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(derive_seed(training.seed, HEAD))
-        trained_tower = copy.deepcopy(tower).cpu()
-        model = build_mask_rcnn(
-            trained_tower, len(task.classes) + 1, task.recipe.side, task.recipe.heads
-        )
-    model = model.to(device)
+
+    def build_model(trained_tower: ImageTower) -> MaskRCNN:
+        return build_mask_rcnn(trained_tower, len(task.classes) + 1, task.recipe.heads)
 
     def load_micro_batches(batch_number: int) -> list[list[tuple[Tensor, Objects]]]:
         """Return the micro-batches of a batch; each image is mirrored with a probability of a half."""
         rows, generator = training.draw_batch_rows(len(part), batch_number)
         is_mirrored = torch.rand(len(rows), generator=generator) < 0.5  # noqa: PLR2004
         batch = []
-        for row, mirrored in zip(rows, is_mirrored.tolist(), strict=True):
+        for row, mirrored in zip(rows.tolist(), is_mirrored.tolist(), strict=True):
             batch.append(_make_detector_input(*part[row], mirrored=mirrored))
         size = training.micro_batch_size
         return [batch[first : first + size] for first in range(0, len(batch), size)]
 
-    def compute_loss(batch: list[tuple[Tensor, Objects]]) -> Scalar:
+    def compute_loss(model: MaskRCNN, batch: list[tuple[Tensor, Objects]]) -> Scalar:
         images = []
         targets = []
         for rgb, target in batch:
@@ -199,12 +191,9 @@ def _train_detector_on_copy(
         losses = model(images, targets)
         return torch.stack(list(losses.values())).sum()
 
-    steps = training.count_steps(len(part))
-    batches = prefetch(load_micro_batches, steps)
-    trained: MaskRCNN = train_on_task(
-        model, trained_tower, batches, steps, compute_loss, training, learning_rate
+    return training.train_copy(
+        tower, build_model, len(part), load_micro_batches, compute_loss, learning_rate
     )
-    return trained
 
 
 def _make_detector_input(

@@ -15,11 +15,7 @@ from bench.environment.files import prefix_errors, read_bytes_unless_larger
 from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, FOLDERS_LAYOUT, require_path_of_layout
 from bench.features.dense_tasks.segmentation import IGNORED, ImageAndMask, SegmentationTask
 from bench.features.dense_tasks.task_files import build_task_with_holdout
-from bench.transfer.tasks.image_sources import (
-    IMAGE_SUFFIXES,
-    EncodedImageSource,
-    join_first_three,
-)
+from bench.transfer.tasks.image_sources import IMAGE_SUFFIXES, EncodedImageSource
 
 ONE_CHANNEL_MODES = ("L", "P", "1")  # Pillow's modes with one number per pixel
 ADE20K_CLASSES = 150
@@ -46,11 +42,9 @@ class ImageAndMaskFiles:
         if numbers.shape != rgb.shape[1:]:
             raise ValueError(f"{path} and its image {self.images.files[row]} have other sizes")
         classes = self.class_of_number[numbers]
-        unknown = np.unique(numbers[classes == NO_CLASS]).tolist()
-        if unknown:
-            raise ValueError(
-                f"{path} has numbers that are no class of the set: {join_first_three(unknown)}"
-            )
+        unknown = numbers[classes == NO_CLASS]
+        if unknown.size:
+            raise ValueError(f"{path} has the number {unknown[0]}, which is no class of the set")
         return rgb, torch.from_numpy(classes.astype(np.uint8))
 
     def select(self, rows: Sequence[int]) -> "ImageAndMaskFiles":
@@ -101,9 +95,8 @@ def _pair_images_with_masks(
     mask_files = [mask_folder / f"{path.stem}.png" for path in files]
     unpaired = set(mask_files) ^ set(mask_folder.glob("*.png"))
     if unpaired:
-        names = join_first_three(sorted(unpaired))
         raise ValueError(
-            f"{root}: images/{part} and {masks_name}/{part} hold other names, such as {names}"
+            f"{root}: images/{part} and {masks_name}/{part} hold other names, such as {min(unpaired)}"
         )
     return ImageAndMaskFiles(EncodedImageSource(files), mask_files, class_of_number)
 

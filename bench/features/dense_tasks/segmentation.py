@@ -1,6 +1,5 @@
 """Semantic segmentation with DeepLabV3's head, trained with the tower and scored by mean IoU."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,6 @@ from torchvision.transforms.v2 import functional as TF
 
 from bench.data.decoding import Pixels
 from bench.data.transforms import WHITE, normalise
-from bench.environment.seeds import HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import (
     DenseTrainingRecipe,
     ExampleDataset,
@@ -23,11 +21,10 @@ from bench.features.dense_tasks.dense_training import (
 from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import TaskWithSplits
-from bench.transfer.transfer_training import prefetch, train_on_task
 from losses import Scalar
 from models.dense_heads import ASPP_CHANNELS, Segmenter, build_deeplab_segmenter
 from models.image_tower import ImageTower
-from models.patch_map import get_feature_map_channels_and_patch_size
+from models.patch_map import copy_resized_tower
 
 IGNORED = 255  # in a mask: excluded from training and scoring
 # Largest ratio of a training image's longer side, before cropping, to the crop's side.
@@ -84,18 +81,17 @@ def score_segmentation(extractor: FeatureExtractor, task: SegmentationTask) -> l
     The baseline predicts the commonest class everywhere.
     """
     assert extractor.tower is not None
-    tower = extractor.tower.to(extractor.device)
-    _, patch = get_feature_map_channels_and_patch_size(tower)
-    side = max(1, round(task.recipe.side / patch)) * patch
+    tower = copy_resized_tower(
+        extractor.tower, task.recipe.side, last_block_computes_patches=True
+    ).to(extractor.device)
 
     def measure(model: Segmenter, part: ExampleDataset[ImageAndMask]) -> MeanIou:
-        return compute_mean_iou(partial(_predict_masks, model, side), part, len(task.classes))
+        return compute_mean_iou(partial(_predict_masks, model), part, len(task.classes))
 
     result = task.recipe.training.train_at_best_rate(
         task,
         tower,
-        side,
-        train=partial(_train_segmenter_on_copy, tower, task, side),
+        train=partial(_train_segmenter_on_copy, tower, task),
         measure_quality=lambda model, part: measure(model, part).value,
     )
     test_iou = measure(result.model, task.test)
@@ -172,7 +168,6 @@ def random_scale_crop_flip(
 def _train_segmenter_on_copy(
     tower: ImageTower,
     task: SegmentationTask,
-    side: int,
     part: ExampleDataset[ImageAndMask],
     learning_rate: float,
 ) -> Segmenter:
@@ -180,21 +175,22 @@ def _train_segmenter_on_copy(
     device = next(tower.parameters()).device
     recipe = task.recipe
     training = recipe.training
-    with torch.random.fork_rng([]):
-        torch.manual_seed(derive_seed(training.seed, HEAD))
-        trained_tower = copy.deepcopy(tower).cpu()
-        model = build_deeplab_segmenter(trained_tower, len(task.classes), recipe.channels)
-    model = model.to(device)
+
+    def build_model(trained_tower: ImageTower) -> Segmenter:
+        return build_deeplab_segmenter(trained_tower, len(task.classes), recipe.channels)
 
     def load_micro_batches(batch_number: int) -> list[tuple[Tensor, Tensor]]:
         rows, generator = training.draw_batch_rows(len(part), batch_number)
-        crops = [random_scale_crop_flip(part[row], side, recipe.scales, generator) for row in rows]
+        crops = [
+            random_scale_crop_flip(part[row], tower.image_size, recipe.scales, generator)
+            for row in rows.tolist()
+        ]
         rgb = torch.stack([crop for crop, _ in crops])
         masks = torch.stack([mask for _, mask in crops])
         size = training.micro_batch_size
         return list(zip(torch.split(rgb, size), torch.split(masks, size), strict=True))
 
-    def compute_loss(batch: tuple[Tensor, Tensor]) -> Scalar:
+    def compute_loss(model: Segmenter, batch: tuple[Tensor, Tensor]) -> Scalar:
         rgb = batch[0].to(device)
         masks = batch[1].to(device)
         logits = model(normalise(rgb / WHITE))
@@ -202,14 +198,15 @@ def _train_segmenter_on_copy(
         num_pixels = (masks != IGNORED).sum()
         return total / num_pixels.clamp(min=1)
 
-    steps = training.count_steps(len(part))
-    batches = prefetch(load_micro_batches, steps)
-    return train_on_task(model, model.tower, batches, steps, compute_loss, training, learning_rate)
+    return training.train_copy(
+        tower, build_model, len(part), load_micro_batches, compute_loss, learning_rate
+    )
 
 
-def _predict_masks(model: Segmenter, side: int, pairs: Sequence[ImageAndMask]) -> Iterator[Tensor]:
+def _predict_masks(model: Segmenter, pairs: Sequence[ImageAndMask]) -> Iterator[Tensor]:
     """Yield the class of each pixel: images are squeezed to a square, logits are interpolated to the original size."""
     device = next(model.parameters()).device
+    side = model.tower.image_size
     squeezed = torch.stack([TF.resize(rgb, [side, side], antialias=True) for rgb, _ in pairs])
     logits_of_batch = model(normalise(squeezed.to(device) / WHITE))
     for logits, (_, mask) in zip(logits_of_batch, pairs, strict=True):

@@ -5,10 +5,9 @@ The learning rate is chosen on the validation part, the test part is used once.
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import NamedTuple, TypeVar, cast
 
 import torch
@@ -16,9 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from bench.data.order import rows_of_shuffled_epochs
 from bench.data.transforms import WHITE, crop_and_resize, draw_crop_numbers, normalise
-from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
+from bench.environment.seeds import HEAD, derive_seed
 from bench.records.scores import AccuracyScore, TaskTrainingSettings
 from bench.transfer.classification.probe import make_test_score
 from bench.transfer.feature_extractor import FeatureExtractor
@@ -31,6 +29,7 @@ from bench.transfer.transfer_training import (
     prefetch,
     train_on_task,
 )
+from models.heads import ImageClassifier
 from models.image_tower import ImageTower
 from models.patch_map import copy_resized_tower
 
@@ -98,19 +97,6 @@ class FineTuningResult(NamedTuple):
     training: TaskTrainingSettings
 
 
-class FineTunedClassifier(nn.Module):
-    """A tower and a linear head, which map normalised images to logits."""
-
-    def __init__(self, tower: ImageTower, head: nn.Linear) -> None:
-        super().__init__()
-        self.tower = tower
-        self.head = head
-
-    def forward(self, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch classes"]:
-        logits: Tensor = self.head(self.tower(images))
-        return logits
-
-
 def make_random_head(width: int, num_classes: int, seed: int) -> nn.Linear:
     """Return a linear head with random weights from a new generator of `seed`."""
     head = nn.Linear(width, num_classes, device="meta").to_empty(device="cpu")
@@ -139,56 +125,50 @@ def train_classifier_copy(
     compute_loss: LossOfLogitsAndRows,
     recipe: FineTuningRecipe,
     device: torch.device,
-) -> FineTunedClassifier:
+) -> ImageClassifier:
     """Return copies of a tower and a head, trained by a loss of logits and of the images' rows, which are on the CPU.
 
     The originals are unchanged. Equal arguments give equal weights on a CPU, bit for bit. Micro-batches have at most
-    MICRO_BATCH_PIXELS, so that large images fit into a device's memory. Raises ValueError for layer decay on a tower
-    whose blocks are not known, FloatingPointError for a loss or a gradient that is not finite.
+    MICRO_BATCH_PIXELS, so that large images fit into a device's memory. Raises FloatingPointError for a loss or a
+    gradient that is not finite.
     """
     size = recipe.image_size
     tower = copy.deepcopy(tower) if size is None else copy_resized_tower(tower, size)
-    model = FineTunedClassifier(tower, copy.deepcopy(head)).to(device)
+    model = ImageClassifier(tower, copy.deepcopy(head)).to(device)
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
     steps = recipe.count_steps(len(images))
     images_at_once = max(1, MICRO_BATCH_PIXELS // tower.image_size**2)
     micro_batch_size = min(recipe.batch_size, images_at_once)
     while recipe.batch_size % micro_batch_size:  # micro-batches are equally large
         micro_batch_size -= 1
-    micro_batches = recipe.batch_size // micro_batch_size
-    load = partial(
-        load_augmented_batch_and_rows, images, tower.image_size, micro_batch_size, recipe
-    )
+
+    def load_micro_batches(batch_number: int) -> list[tuple[Tensor, Tensor]]:
+        crops, rows = load_augmented_batch(images, tower.image_size, recipe, batch_number)
+        micro_batches = torch.split(crops, micro_batch_size)
+        rows_of_micro_batches = torch.split(rows, micro_batch_size)
+        return list(zip(micro_batches, rows_of_micro_batches, strict=True))
 
     def compute_batch_loss(batch: tuple[Tensor, Tensor]) -> Tensor:
-        images, rows = batch
-        pixels = normalise(images.to(device) / WHITE)
+        crops, rows = batch
+        pixels = normalise(crops.to(device) / WHITE)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             return compute_loss(model(pixels), rows)
 
-    def group_micro_batches() -> Iterator[list[tuple[Tensor, Tensor]]]:
-        loaded = prefetch(load, steps * micro_batches)
-        while batch := list(islice(loaded, micro_batches)):
-            yield batch
-
-    batches = group_micro_batches()
+    batches = prefetch(load_micro_batches, steps)
     return train_on_task(
-        model, model.tower, batches, steps, compute_batch_loss, recipe, recipe.learning_rate
+        model, tower, batches, steps, compute_batch_loss, recipe, recipe.learning_rate
     )
 
 
-def load_augmented_batch_and_rows(
-    images: ImageSource, side: int, batch_size: int, recipe: FineTuningRecipe, batch_number: int
+def load_augmented_batch(
+    images: ImageSource, side: int, recipe: FineTuningRecipe, batch_number: int
 ) -> tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]:
     """Return a batch of shuffled, randomly cropped and flipped images of `side` pixels, and their rows.
 
-    The batch is a pure function of the arguments. Batches cross the borders of epochs, so that all are full.
+    The batch is a pure function of the arguments.
     """
-    rows = rows_of_shuffled_epochs(
-        recipe.seed, len(images), start=batch_number * batch_size, size=batch_size
-    )
-    seed = derive_seed(recipe.seed, AUGMENTATION, batch_number)
-    draws = draw_crop_numbers(batch_size, torch.Generator().manual_seed(seed))
+    rows, generator = recipe.draw_batch_rows(len(images), batch_number)
+    draws = draw_crop_numbers(len(rows), generator)
     crops = []
     for row, draw in zip(rows.tolist(), draws, strict=True):
         image = images.rgb(row)
@@ -198,7 +178,7 @@ def load_augmented_batch_and_rows(
 
 @torch.inference_mode()
 def compute_logits(
-    model: FineTunedClassifier,
+    model: ImageClassifier,
     images: ImageSource,
     device: torch.device,
     resize_over_crop: float | None = None,
@@ -233,12 +213,12 @@ def fine_tune_at_best_rate_and_classify_test(
     num_images = len(task.train.labels)
     recipe = adapt_recipe_to_num_images(published, num_images)
 
-    def train(part: LabelledPart, rate: float) -> FineTunedClassifier:
+    def train(part: LabelledPart, rate: float) -> ImageClassifier:
         loss = make_loss(part, device)
         recipe_at_rate = replace(recipe, learning_rate=rate)
         return train_classifier_copy(tower, head, part.images, loss, recipe_at_rate, device)
 
-    def classify(model: FineTunedClassifier, part: LabelledPart) -> Tensor:
+    def classify(model: ImageClassifier, part: LabelledPart) -> Tensor:
         return compute_logits(model, part.images, device, published.resize_over_crop)
 
     def measure_rate(rate: float) -> float:

@@ -20,7 +20,6 @@ BATCH_SIZE = 256
 IMAGE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg")
 # Torchvision's recipe for evaluation, which CatLIP's fine-tuning follows.
 RESIZE_OVER_CROP = 232 / 224
-MAX_NAMES = 3  # in a message
 
 
 @runtime_checkable
@@ -128,11 +127,3 @@ def iterate_eval_batches(
         for first in iterate_with_progress_bar(firsts, len(firsts), "embedding", "batches"):
             rows = range(first, min(first + BATCH_SIZE, len(images)))
             yield torch.stack(list(pool.map(centre, rows)))
-
-
-def join_first_three(names: Sequence[object]) -> str:
-    """Return the first three names as text, and how many more there are."""
-    text = ", ".join(str(name) for name in names[:MAX_NAMES])
-    if len(names) > MAX_NAMES:
-        text += f" and {len(names) - MAX_NAMES:,} more"
-    return text

@@ -96,7 +96,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "unknown class": (
         lambda root: mask(root / FIRST_MASK, halves(1, 7)),
-        r"masks/train/000.png has numbers that are no class of the set: 7",
+        r"masks/train/000.png has the number 7, which is no class of the set",
     ),
     "colours": (
         lambda root: make_image(root / FIRST_MASK),

@@ -14,15 +14,15 @@ from bench.records.scores import TaskTrainingSettings
 from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.fine_tune import (
     LINEAR_PROBE,
-    FineTunedClassifier,
     FineTuningRecipe,
-    load_augmented_batch_and_rows,
+    load_augmented_batch,
     make_cross_entropy_function,
     make_random_head,
     score_fine_tuning,
     train_classifier_copy,
 )
 from bench.transfer.transfer_training import find_best_learning_rate, prefetch
+from models.heads import ImageClassifier
 from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import group_parameters_by_depth
 from tests.transfer.toys import toy_part, toy_subject, toy_task, toy_tower
@@ -33,14 +33,12 @@ WHOLE = FineTuningRecipe(epochs=1, batch_size=8, learning_rate=1e-3, crop_scale=
 
 def trained_from(
     recipe: FineTuningRecipe, tower: ImageTower | None = None, classes: int = 2
-) -> FineTunedClassifier:
+) -> ImageClassifier:
     tower = toy_tower() if tower is None else tower
     return trained_copies(tower, make_random_head(tower.width, classes, 0), recipe)
 
 
-def trained_copies(
-    tower: ImageTower, head: nn.Linear, recipe: FineTuningRecipe
-) -> FineTunedClassifier:
+def trained_copies(tower: ImageTower, head: nn.Linear, recipe: FineTuningRecipe) -> ImageClassifier:
     part = toy_part(24)
     loss = make_cross_entropy_function(part, CPU, label_smoothing=recipe.label_smoothing)
     return train_classifier_copy(tower, head, part.images, loss, recipe, CPU)
@@ -103,7 +101,7 @@ def test_published_probe_equals_a_loop_over_frozen_features() -> None:
     optimizer = torch.optim.AdamW(head.parameters(), weight_decay=0.0)
     steps = recipe.count_steps(24)
     for step in range(steps):
-        images, rows = load_augmented_batch_and_rows(part.images, tower.image_size, 8, recipe, step)
+        images, rows = load_augmented_batch(part.images, tower.image_size, recipe, step)
         with torch.no_grad():
             features = tower.eval()(normalise(images / WHITE))
         labels = torch.from_numpy(part.labels[rows])
@@ -153,11 +151,10 @@ def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
 def test_epoch_shows_each_image_once(images: int, size: int, seed: int) -> None:
     size = min(size, images)
     load = partial(
-        load_augmented_batch_and_rows,
+        load_augmented_batch,
         toy_part(images).images,
         16,
-        size,
-        FineTuningRecipe(crop_scale=(0.5, 1.0), seed=seed),
+        FineTuningRecipe(batch_size=size, crop_scale=(0.5, 1.0), seed=seed),
     )
     rows = [row for _, of in prefetch(load, 3 * images) for row in of.tolist()]
     for epoch in range(3 * size):
@@ -184,7 +181,7 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(
     shown = list[int]()
     monkeypatch.setattr(fine_tune_module, "MICRO_BATCH_PIXELS", 5 * 32**2)
     monkeypatch.setattr(
-        FineTunedClassifier,
+        ImageClassifier,
         "forward",
         lambda self, images: shown.append(len(images)) or self.head(self.tower(images)),
     )
