@@ -16,7 +16,7 @@ Source: Nocedal and Wright 2006, "Numerical Optimization", algorithms 3.1 and 7.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -113,28 +113,11 @@ class LogisticFit:
         return self.labels[torch.cat(most_probable)]
 
 
-def fit_regularisation_path(
-    projected: Projected,
-    labels: Int[Tensor, " images"],
-    inverse_penalties: Iterable[float],
-    tolerance: float = TOLERANCE,
-) -> Iterator[LogisticFit]:
-    """Yield a fit for each inverse penalty (scikit-learn's C); from small to large they are solved fastest.
+class RegularisationPath:
+    """Fits to some images by one penalty after another, each from the weights of the fit before.
 
     A class that does not occur is never predicted, because its intercept has no optimum. Blocks of features are
     computed on the device of the labels.
-    """
-    objective = _LogisticObjective(projected, labels)
-    shape = (len(objective.labels), projected.shape[1])
-    weights = torch.zeros(shape, dtype=torch.float64, device=labels.device)
-    for inverse_penalty in inverse_penalties:
-        fit = objective.minimise(weights, inverse_penalty, tolerance)
-        weights = fit.weights
-        yield fit
-
-
-class _LogisticObjective:
-    """The objective on some images, its gradient, and Newton steps.
 
     Matrices are classes x images or classes x axes, so that products read the features in memory order, which takes 25
     to 50 % less time on a CPU.
@@ -155,9 +138,11 @@ class _LogisticObjective:
         self.is_rough = inputs.dtype == torch.float32
         self.keeps = self.count * classes <= MAX_KEPT
         self.kept = list[Tensor]()
+        shape = (classes, inputs.shape[1])
+        self.weights = torch.zeros(shape, dtype=torch.float64, device=labels.device)
 
-    def minimise(self, weights: Tensor, inverse_penalty: float, tolerance: float) -> LogisticFit:
-        """Search the minimum from these weights on; return the fit where the search ends.
+    def fit(self, inverse_penalty: float, tolerance: float = TOLERANCE) -> LogisticFit:
+        """Search the minimum for an inverse penalty (scikit-learn's C), fastest for one after a smaller one.
 
         It ends before the minimum if rounding prevents progress. With the features in float32 the minimum counts as
         reached where the objective can exceed it by `MAX_EXCESS` at most. The excess of a strongly convex objective is
@@ -168,6 +153,7 @@ class _LogisticObjective:
         least = 1 / (inverse_penalty * self.count)
         penalty = torch.full_like(self.spread, least)
         penalty[-1] = 0  # intercepts
+        weights = self.weights
         objective, gradient = self._compute_objective_and_gradient(weights, penalty)
         for steps_left in range(MAX_STEPS, -1, -1):
             length = float(gradient.norm())
@@ -199,6 +185,7 @@ class _LogisticObjective:
             weights = tried
             objective = value
             gradient = gradient_there
+        self.weights = weights
         return LogisticFit(
             inverse_penalty,
             weights,

@@ -6,8 +6,9 @@ and the validation part; a point takes the first of them: a few per class, or a 
 the task and the draw, so that all feature extractors get the same images.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from bench.records.scores import AccuracyScore
 from bench.transfer.classification.hyperparameter_search import (
     INVERSE_L2,
     INVERSE_L2_LIMITS,
-    HyperparameterSearch,
+    find_best_setting,
 )
 from bench.transfer.classification.label_subsets import (
     Rows,
@@ -29,15 +30,13 @@ from bench.transfer.classification.label_subsets import (
     select_first_rows_of_each_class,
     shuffle_rows_by_class,
 )
-from bench.transfer.classification.logistic import (
-    StandardisedPrincipalAxes,
-    fit_regularisation_path,
-)
+from bench.transfer.classification.logistic import RegularisationPath, StandardisedPrincipalAxes
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.feature_matrix import MAX_IN_MEMORY, concatenate_batches
 from bench.transfer.tasks.tasks import SingleLabelTask, TaskWithSplits
 
 NEIGHBOUR_COUNTS = (1.0, 3.0, 5.0, 10.0, 20.0)
+MAX_NEIGHBOURS = 20
 MAX_COSINES = 2**24  # cosines, or normalised features, in memory at once
 COSINE_STEPS = 2**31  # per unit of the cosine; a sort key has as many bits again for the row
 DRAWS = 10
@@ -97,32 +96,43 @@ class ShuffledRowsOfEachClass(NamedTuple):
     validation: RowsByClass
 
 
+Predict = Callable[[float], ProbePrediction]  # from the setting of a probe
+
+
+class BestProbe(NamedTuple):
+    """What a probe predicts at the setting that is best on the validation part."""
+
+    setting: float
+    validation_accuracy: float
+    prediction: ProbePrediction
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeProtocol:
-    """A classifier on frozen features with one setting to choose.
-
-    `predict` takes training features, features to classify and settings, and yields the predictions of each setting.
-    """
+    """A classifier on frozen features with one setting to choose."""
 
     name: str
     settings: tuple[float, ...]
-    predict: Callable[[LabelledFeatures, Tensor, Iterable[float]], Iterator[ProbePrediction]]
+    # Takes training features and features to classify.
+    make_predict_function: Callable[[LabelledFeatures, Tensor], Predict]
     # Smallest and largest setting that is tried if an end of the grid is the best; None: the grid is not extended.
     limits: tuple[float, float] | None = None
     is_tuned_on_sample: bool = False  # where the features of the training part do not fit in memory
 
 
 def predict_by_logistic_regression(
-    train: LabelledFeatures,
-    queries: Float[Tensor, "queries features"],
-    inverse_penalties: Iterable[float],
-) -> Iterator[ProbePrediction]:
-    """Fit logistic regression for each inverse penalty (scikit-learn's C), and yield what it predicts for queries."""
+    train: LabelledFeatures, queries: Float[Tensor, "queries features"]
+) -> Predict:
+    """Return a function from an inverse penalty (scikit-learn's C) to what logistic regression predicts for queries."""
     axes = StandardisedPrincipalAxes.fit(train.features)
-    projected_train = axes.project_and_append_ones(train.features)
+    path = RegularisationPath(axes.project_and_append_ones(train.features), train.labels)
     projected_queries = axes.project_and_append_ones(queries)
-    for fit in fit_regularisation_path(projected_train, train.labels, inverse_penalties):
-        yield ProbePrediction(fit.predict(projected_queries), fit.converged)
+
+    def predict(inverse_penalty: float) -> ProbePrediction:
+        fit = path.fit(inverse_penalty)
+        return ProbePrediction(fit.predict(projected_queries), fit.converged)
+
+    return predict
 
 
 def _find_majority_classes(neighbour_classes: Int[Tensor, "queries k"]) -> Int[Tensor, " queries"]:
@@ -133,30 +143,34 @@ def _find_majority_classes(neighbour_classes: Int[Tensor, "queries k"]) -> Int[T
 
 
 def predict_by_neighbours(
-    train: LabelledFeatures, queries: Float[Tensor, "queries features"], ks: Iterable[float]
-) -> Iterator[ProbePrediction]:
-    """Yield the majority class of each query's k nearest neighbours by cosine; k is at most the size of `train`.
+    train: LabelledFeatures,
+    queries: Float[Tensor, "queries features"],
+    max_neighbours: int = MAX_NEIGHBOURS,
+) -> Predict:
+    """Return a function from k to the majority class of each query's k nearest neighbours by cosine.
 
-    Neighbours whose cosines differ by less than 2 ** -31 are in the order of the training rows. Of classes with equally
-    many votes the one with the nearest neighbour wins. At most `MAX_COSINES` numbers are in memory at once.
+    k is at most `max_neighbours` and the size of `train`. Neighbours whose cosines differ by less than 2 ** -31 are in
+    the order of the training rows. Of classes with equally many votes the one with the nearest neighbour wins. At most
+    `MAX_COSINES` numbers are in memory at once.
     """
-    sizes = [min(int(k), len(train.labels)) for k in ks]
     bank = F.normalize(train.features.double())
     # Of equal cosines the first row has the largest key.
     order = torch.arange(len(bank), 0, -1, device=bank.device)
-    predictions_by_block = []
-    largest = max(sizes)
-    numbers_per_query = max(*bank.shape, largest**2)
+    numbers_per_query = max(*bank.shape, max_neighbours**2)
     block_size = max(1, MAX_COSINES // numbers_per_query)
+    blocks = []
     for block in torch.split(queries, block_size):
         cosines = F.normalize(block.double()) @ bank.T
         rounded = cosines.mul_(COSINE_STEPS).round_().long()
         keys = rounded.mul_(COSINE_STEPS).add_(order)
-        nearest = train.labels[keys.topk(largest, dim=1).indices]
-        classes = [_find_majority_classes(nearest[:, :size]) for size in sizes]
-        predictions_by_block.append(torch.stack(classes))
-    for classes_of_size in torch.cat(predictions_by_block, dim=1):
-        yield ProbePrediction(classes_of_size, converged=True)
+        nearest_rows = keys.topk(min(max_neighbours, len(bank)), dim=1).indices
+        blocks.append(train.labels[nearest_rows])
+
+    def predict(k: float) -> ProbePrediction:
+        classes = [_find_majority_classes(block[:, : int(k)]) for block in blocks]
+        return ProbePrediction(torch.cat(classes), converged=True)
+
+    return predict
 
 
 LINEAR_PROBE = ProbeProtocol(
@@ -167,7 +181,7 @@ LINEAR_PROBE = ProbeProtocol(
     is_tuned_on_sample=True,
 )
 NEAREST_NEIGHBOURS = ProbeProtocol("k-NN", NEIGHBOUR_COUNTS, predict_by_neighbours)
-RETRIEVAL = ProbeProtocol("retrieval", (1.0,), predict_by_neighbours)
+RETRIEVAL = ProbeProtocol("retrieval", (1.0,), partial(predict_by_neighbours, max_neighbours=1))
 FEW_SHOT = replace(LINEAR_PROBE, name="few-shot")
 LABEL_FRACTIONS = replace(LINEAR_PROBE, name="label fractions")
 
@@ -194,8 +208,8 @@ def validate_linear_probe(extractor: FeatureExtractor, task: SingleLabelTask) ->
     """Return a linear probe's accuracy on the validation part, at the best penalty; the test part is not read."""
     embedded = embed_task(extractor, replace(task, test=task.validation))
     tuned = embedded.train.sample_to_fit_memory()
-    search, _ = _search_best_setting(LINEAR_PROBE, embedded, tuned, embedded.validation.features)
-    return max(search.qualities)
+    best = _find_best_probe(LINEAR_PROBE, embedded, tuned, embedded.validation.features)
+    return best.validation_accuracy
 
 
 def embed_task(
@@ -238,10 +252,11 @@ def score_after_refit(
 ) -> AccuracyScore:
     """Choose the setting on the validation part, refit on both parts, and score on the test part."""
     tuned = task.train.sample_to_fit_memory() if protocol.is_tuned_on_sample else task.train
-    search, _ = _search_best_setting(protocol, task, tuned, task.validation.features)
+    best = _find_best_probe(protocol, task, tuned, task.validation.features)
     both = task.train.concatenate(task.validation)
-    prediction = next(protocol.predict(both, task.test.features, [search.best_setting]))
-    return _make_probe_score(protocol, task, search, prediction, len(both.labels), **score_fields)
+    predict = protocol.make_predict_function(both, task.test.features)
+    refitted = best._replace(prediction=predict(best.setting))
+    return _make_probe_score(protocol, task, refitted, len(both.labels), **score_fields)
 
 
 def score_without_refit(
@@ -249,47 +264,44 @@ def score_without_refit(
 ) -> AccuracyScore:
     """Choose the setting on the validation part, and score on the test part the fit to the training part alone."""
     queries = torch.cat([task.validation.features, task.test.features])
-    search, predictions = _search_best_setting(protocol, task, task.train, queries)
-    best = predictions[search.settings.index(search.best_setting)]
-    test_prediction = best._replace(classes=best.classes[len(task.validation.labels) :])
-    return _make_probe_score(
-        protocol, task, search, test_prediction, len(task.train.labels), **score_fields
-    )
+    best = _find_best_probe(protocol, task, task.train, queries)
+    test_classes = best.prediction.classes[len(task.validation.labels) :]
+    best = best._replace(prediction=best.prediction._replace(classes=test_classes))
+    return _make_probe_score(protocol, task, best, len(task.train.labels), **score_fields)
 
 
-def _search_best_setting(
+def _find_best_probe(
     protocol: ProbeProtocol, task: EmbeddedTask, train: LabelledFeatures, queries: Tensor
-) -> tuple[HyperparameterSearch, list[ProbePrediction]]:
-    """Return the search for the best setting on the validation part, and the predictions for queries by setting.
-
-    The queries begin with the validation part.
-    """
+) -> BestProbe:
+    """Fit at all settings; return the best one on the validation part, with which the queries begin."""
     labels = task.validation.labels
-    search = HyperparameterSearch(protocol.settings, protocol.limits)
-    predictions = []
-    for prediction in protocol.predict(train, queries, search):
-        correct = prediction.classes[: len(labels)] == labels
-        search.qualities.append(float(correct.double().mean()))
-        predictions.append(prediction)
-    return search, predictions
+    predict = protocol.make_predict_function(train, queries)
+    predictions = {}
+
+    def measure_accuracy(setting: float) -> float:
+        predictions[setting] = predict(setting)
+        correct = predictions[setting].classes[: len(labels)] == labels
+        return float(correct.double().mean())
+
+    best, accuracy = find_best_setting(measure_accuracy, protocol.settings, protocol.limits)
+    return BestProbe(best, accuracy, predictions[best])
 
 
 def _make_probe_score(
     protocol: ProbeProtocol,
     task: EmbeddedTask,
-    search: HyperparameterSearch,
-    prediction: ProbePrediction,
+    best: BestProbe,
     num_train: int,
     **score_fields: Any,
 ) -> AccuracyScore:
-    """Return the score of a prediction for the test part at the best setting of a search."""
+    """Return the score of a probe that predicts the classes of the test part."""
     return make_test_score(
         task,
         protocol.name,
-        chosen=search.best_setting,
-        validation_accuracy=max(search.qualities),
-        correct=prediction.classes == task.test.labels,
-        converged=prediction.converged,
+        chosen=best.setting,
+        validation_accuracy=best.validation_accuracy,
+        correct=best.prediction.classes == task.test.labels,
+        converged=best.prediction.converged,
         num_train=num_train,
         **score_fields,
     )

@@ -13,8 +13,8 @@ from bench.transfer.classification.hyperparameter_search import INVERSE_L2
 from bench.transfer.classification.logistic import (
     MAX_EXCESS,
     TOLERANCE,
+    RegularisationPath,
     StandardisedPrincipalAxes,
-    fit_regularisation_path,
 )
 from bench.transfer.feature_matrix import concatenate_batches
 
@@ -44,6 +44,10 @@ def problem(
     ), labels
 
 
+def project(features: torch.Tensor) -> torch.Tensor:
+    return StandardisedPrincipalAxes.fit(features).project_and_append_ones(features)
+
+
 def standardised(x: np.ndarray, by: np.ndarray) -> np.ndarray:
     return (x - by.mean(0)) / by.std(0)
 
@@ -67,9 +71,10 @@ def test_optimum_equals_scikit_learns(shape: str) -> None:
     x, labels = problem(*SHAPES[shape])
     new, _ = problem(*SHAPES[shape], seed=1)
     scaled, axes = standardised(x, x), StandardisedPrincipalAxes.fit(torch.from_numpy(x))
-    for fit in fit_regularisation_path(
-        axes.project_and_append_ones(torch.from_numpy(x)), torch.from_numpy(labels), INVERSE_L2
-    ):
+    projected = axes.project_and_append_ones(torch.from_numpy(x))
+    path = RegularisationPath(projected, torch.from_numpy(labels))
+    for inverse_penalty in INVERSE_L2:
+        fit = path.fit(inverse_penalty)
         theirs, objective = fit_by_scikit_learn(scaled, labels, fit.inverse_penalty)
         assert fit.objective == pytest.approx(objective, rel=1e-6)
         assert fit.converged
@@ -79,46 +84,35 @@ def test_optimum_equals_scikit_learns(shape: str) -> None:
 
 def test_unconverged_fit_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels = map(torch.from_numpy, problem(300, 20, 4))
-    along = StandardisedPrincipalAxes.fit(x).project_and_append_ones(x)
+    along = project(x)
     monkeypatch.setattr(logistic, "MAX_STEPS", 1)
-    hurried = next(fit_regularisation_path(along, labels, [1.0]))
+    hurried = RegularisationPath(along, labels).fit(1.0)
     assert not hurried.converged
     assert hurried.gradient_norm > TOLERANCE
-    unreachable = next(fit_regularisation_path(along, labels, [1e-3], tolerance=0.0))
+    unreachable = RegularisationPath(along, labels).fit(1e-3, tolerance=0.0)
     assert not unreachable.converged
 
 
 def test_absent_class_is_never_predicted() -> None:
     x, labels = map(torch.from_numpy, problem(200, 10, 3))
-    along = StandardisedPrincipalAxes.fit(x).project_and_append_ones(x)
-    fit = next(fit_regularisation_path(along, labels * 2 + 1, [0.1]))
+    along = project(x)
+    fit = RegularisationPath(along, labels * 2 + 1).fit(0.1)
     assert fit.converged
     assert torch.equal(
         fit.predict(along),
-        next(fit_regularisation_path(along, labels, [0.1])).predict(along) * 2 + 1,
+        RegularisationPath(along, labels).fit(0.1).predict(along) * 2 + 1,
     )
 
 
 def test_constant_and_duplicate_features_change_nothing() -> None:
     x, labels = map(torch.from_numpy, problem(200, 10, 3))
     wider = torch.cat([x, torch.full((200, 2), 7.0)], dim=1)
-    plain, constant = (
-        next(
-            fit_regularisation_path(
-                StandardisedPrincipalAxes.fit(f).project_and_append_ones(f), labels, [0.1]
-            )
-        )
-        for f in (x, wider)
-    )
+    plain, constant = (RegularisationPath(project(f), labels).fit(0.1) for f in (x, wider))
     assert constant.objective == pytest.approx(plain.objective, rel=1e-9)
     twice = torch.cat([x, x], dim=1)
     assert StandardisedPrincipalAxes.fit(twice).axes.shape[1] == 10
     # Weights are shared out: half the penalty.
-    repeated = next(
-        fit_regularisation_path(
-            StandardisedPrincipalAxes.fit(twice).project_and_append_ones(twice), labels, [0.05]
-        )
-    )
+    repeated = RegularisationPath(project(twice), labels).fit(0.05)
     assert repeated.objective == pytest.approx(plain.objective, rel=1e-9)
 
 
@@ -133,11 +127,13 @@ def test_features_in_a_file_are_fitted_within_the_stated_excess(
     features = concatenate_batches(torch.from_numpy(x).split(7), len(x))
     assert features.dtype == torch.float32
     assert str(tmp_path) in Path("/proc/self/maps").read_text()
-    projected = StandardisedPrincipalAxes.fit(features).project_and_append_ones(features)
-    for fit in fit_regularisation_path(projected, torch.from_numpy(labels), INVERSE_L2):
+    projected = project(features)
+    path = RegularisationPath(projected, torch.from_numpy(labels))
+    for inverse_penalty in INVERSE_L2:
+        fit = path.fit(inverse_penalty)
         _, objective = fit_by_scikit_learn(standardised(x, x), labels, fit.inverse_penalty)
         assert fit.converged
         assert -1e-6 <= fit.objective / objective - 1 <= MAX_EXCESS
-    del features, projected
+    del features, projected, path
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []

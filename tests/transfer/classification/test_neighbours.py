@@ -19,8 +19,8 @@ laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
 
 def predictions(bank: Tensor, labels: Tensor, queries: Tensor, ks: Sequence[int]) -> Tensor:
-    found = predict_by_neighbours(LabelledFeatures(bank, labels), queries, [float(k) for k in ks])
-    return torch.stack([classes for classes, _ in found])
+    predict = predict_by_neighbours(LabelledFeatures(bank, labels), queries)
+    return torch.stack([predict(k).classes for k in ks])
 
 
 def by_hand(bank: np.ndarray, labels: np.ndarray, query: np.ndarray, k: int) -> int:

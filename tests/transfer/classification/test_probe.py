@@ -19,7 +19,7 @@ from bench.transfer.classification import probe
 from bench.transfer.classification.hyperparameter_search import (
     INVERSE_L2,
     INVERSE_L2_LIMITS,
-    HyperparameterSearch,
+    find_best_setting,
 )
 from bench.transfer.classification.probe import (
     LINEAR_PROBE,
@@ -38,23 +38,22 @@ CPU = torch.device("cpu")
 
 @given(st.floats(-7, 5))
 def test_best_setting_is_found_inside_of_the_tried_ones(peak: float) -> None:
-    search = HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS)
-    for inverse_penalty in search:
-        search.qualities.append(-abs(math.log10(inverse_penalty) - peak))
-    assert abs(math.log10(search.best_setting) - peak) <= 0.25 + 1e-9  # half of the grid's step
-    assert min(search.settings) < search.best_setting < max(search.settings)
+    tried = []
+
+    def measure(inverse_penalty: float) -> float:
+        tried.append(inverse_penalty)
+        return -abs(math.log10(inverse_penalty) - peak)
+
+    best, quality = find_best_setting(measure, INVERSE_L2, INVERSE_L2_LIMITS)
+    assert quality == -abs(math.log10(best) - peak)
+    assert abs(math.log10(best) - peak) <= 0.25 + 1e-9  # half of the grid's step
+    assert min(tried) < best < max(tried)
 
 
 def test_search_ends_at_its_limits_and_without_limits_at_the_grid() -> None:
-    rising, fixed = (
-        HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS),
-        HyperparameterSearch((1.0, 3.0)),
-    )
-    for search in (rising, fixed):
-        for inverse_penalty in search:
-            search.qualities.append(inverse_penalty)
-    assert 0.3 * INVERSE_L2_LIMITS[1] < rising.best_setting <= INVERSE_L2_LIMITS[1]
-    assert fixed.settings == [1.0, 3.0]
+    best, _ = find_best_setting(float, INVERSE_L2, INVERSE_L2_LIMITS)
+    assert 0.3 * INVERSE_L2_LIMITS[1] < best <= INVERSE_L2_LIMITS[1]
+    assert find_best_setting(float, (1.0, 3.0)) == (3.0, 3.0)
 
 
 def count_right(inverse_penalty: float, x: np.ndarray, labels: np.ndarray, count: int) -> int:
@@ -114,7 +113,7 @@ def test_features_beyond_memory_score_as_scikit_learn_with_the_penalty_chosen_on
         tuned_on.append(len(train.labels))
         return fit(train, *others)
 
-    monkeypatch.setattr(probe, "LINEAR_PROBE", replace(LINEAR_PROBE, predict=spied))
+    monkeypatch.setattr(probe, "LINEAR_PROBE", replace(LINEAR_PROBE, make_predict_function=spied))
     subject = FeatureExtractor(name="x", embed=embed, tower=None, device=CPU, experiment=None)
     (score,) = score_linear_probe(subject, SingleLabelTask("digits", tuple("0123456789"), *parts))
     assert tuned_on == [700, 1200]
