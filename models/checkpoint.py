@@ -3,6 +3,7 @@
 import mmap
 import pickle
 import sys
+import textwrap
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from models import StateDict
 
-MAX_NAMES = 3  # in a message
+MAX_REASON = 300  # characters of torch's reason in a message
 # Keys of the weights in checkpoints of open_clip, timm and CoreNet; averaged weights first, because they are scored.
 STATE_DICT_KEYS = (
     "state_dict_ema",
@@ -34,30 +35,18 @@ STATE_DICT_KEYS = (
 
 
 def load_finite_weights_strictly(module: nn.Module, state: StateDict, error_prefix: str) -> None:
-    """Load weights that are finite and fit in names, shapes and kind of numbers; batch norms' counts may be missing.
+    """Load weights of the module's names and shapes, which must be finite; batch norms' counts may be missing.
 
-    The ValueError begins with `error_prefix` and names the first mismatches.
+    The ValueError begins with `error_prefix`.
     """
-    expected = module.state_dict()
-    wrong = [f"{name} is left over" for name in state if name not in expected]
-    for name, target in expected.items():
-        value = state.get(name)
-        if value is None:
-            if not name.endswith(".num_batches_tracked"):
-                wrong.append(f"{name} is missing")
-        elif value.shape != target.shape:
-            expected_shape = list(target.shape)
-            wrong.append(f"{name} has the shape {list(value.shape)}, not {expected_shape}")
-        elif value.is_floating_point() != target.is_floating_point():
-            wrong.append(f"{name} is of the type {value.dtype}, not {target.dtype}")
-        elif not _are_all_finite(value.to(target.dtype)):
-            wrong.append(f"{name} is not finite")
-    if wrong:
-        names = ", ".join(wrong[:MAX_NAMES])
-        if len(wrong) > MAX_NAMES:
-            names += ", …"
-        raise ValueError(f"{error_prefix}: {len(wrong)} mismatches ({names})")
-    module.load_state_dict(expected | dict(state))
+    for name, target in module.state_dict().items():
+        if name in state and target.is_floating_point():
+            require_finite(state[name], f"{error_prefix}: the values of {name}")
+    try:
+        module.load_state_dict(dict(state))
+    except RuntimeError as error:
+        reason = textwrap.shorten(str(error), MAX_REASON, placeholder=" …")
+        raise ValueError(f"{error_prefix}: {reason}") from None
 
 
 def save_tensors(state: StateDict, path: Path) -> None:

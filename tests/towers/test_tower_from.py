@@ -142,10 +142,8 @@ def test_weights_of_another_architecture_are_refused_with_what_differs(
     model: Any, tmp_path: Path
 ) -> None:
     tiny = written(model.state_dict(), tmp_path / "tiny.pt", "state dict")
-    with pytest.raises(ValueError, match=r"does not fit vit_tiny_patch16_224: \d+ mismatches \("):
+    with pytest.raises(ValueError, match=r"does not fit vit_tiny_patch16_224: .*Missing key"):
         load_tower(f"vit_tiny_patch16_224={tiny}")
-    with pytest.raises(ValueError, match=r"class_embedding has the shape \[128\], not \[768\]"):
-        load_tower(f"ViT-B-32={tiny}")
     with pytest.raises(ValueError, match=r"name its model: NAME=\S*tiny.pt"):
         load_tower(str(tiny))
 
@@ -186,8 +184,8 @@ def test_untrained_copy_has_other_weights_in_the_same_architecture(
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda weight: weight * torch.nan, "class_embedding is not finite"),
-        (lambda weight: weight.int(), "class_embedding is of the type torch.int32"),
+        (lambda weight: weight * torch.nan, "class_embedding are not finite"),
+        (lambda weight: weight.int(), "class_embedding are not finite floating"),
     ],
 )
 def test_weights_that_are_not_finite_or_no_floating_point_numbers_are_refused(
