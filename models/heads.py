@@ -222,13 +222,12 @@ def to_open_clip_visual_state(
 
 
 def build_open_clip_model(
-    name: str, image_size: int, context_length: int, vocabulary_size: int, *, has_bias: bool
+    name: str, image_size: int, context_length: int, vocabulary_size: int
 ) -> nn.Module:
-    """Build open_clip's own model by its name, at these sizes; with a bias of the logits it is a SigLIP model."""
+    """Build open_clip's own model by its name, at these sizes."""
     config = copy.deepcopy(find_open_clip_config(name))
     assert config is not None, f"open_clip has no model {name!r}"
     config["vision_cfg"]["image_size"] = image_size
     config["text_cfg"] |= {"context_length": context_length, "vocab_size": vocabulary_size}
-    initial_bias = -10.0 if has_bias else None
-    model: nn.Module = open_clip.CLIP(**config, output_dict=True, init_logit_bias=initial_bias)
+    model: nn.Module = open_clip.CLIP(**config, output_dict=True)
     return model

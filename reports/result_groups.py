@@ -280,7 +280,7 @@ def _repetition_keys(record: Record) -> Iterator[Key]:
                 labels = (score.per_class, score.label_share)
                 yield subject, seed, score.task, score.protocol, labels, score.draw
             for metric in transfer.metrics:
-                yield subject, seed, metric.task, metric.protocol, metric.name, metric.draw
+                yield subject, seed, metric.task, metric.protocol, metric.name
 
 
 def _test_set_by_task(records: Iterable[Record]) -> dict[str, Key]:

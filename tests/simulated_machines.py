@@ -16,7 +16,7 @@ import numpy.typing as npt
 from bench.measure.windows import MAX_WINDOWS_FACTOR, TimingWindows
 from bench.statistics.ratios import (
     RateRatio,
-    compare_rates_to_base,
+    compare_rate_pairs,
     compute_rate_ratio_without_interval,
 )
 
@@ -217,8 +217,8 @@ def compare(measured: Sequence[dict[str, TimingWindows]]) -> dict[str, RateRatio
                 for side in (base, name)
             ]
             ratios[name] = compute_rate_ratio_without_interval(*everything)
-    answered = {name: rates[name] for name in others if name not in ratios}
-    return ratios | compare_rates_to_base(rates[base], answered)
+    answered = {name: (rates[base], rates[name]) for name in others if name not in ratios}
+    return ratios | compare_rate_pairs(answered)
 
 
 @dataclass(frozen=True, slots=True)

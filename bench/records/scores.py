@@ -44,10 +44,6 @@ class AccuracyScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     # None: nothing but a head on frozen features was trained.
     training: TaskTrainingSettings | None = None
 
-    @property
-    def accuracy(self) -> float:
-        return self.correct.count("1") / len(self.correct)
-
 
 class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The value of one metric by one protocol on one task's test part; it is no accuracy, such as a mIoU."""
@@ -59,7 +55,6 @@ class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     num_train: Count  # training and validation part together
     num_test: Count
     baseline: float | None  # the same figure for what knows nothing; None: not measured
-    draw: Count = 0
     training: TaskTrainingSettings | None = None  # None: nothing but a head was trained
 
 

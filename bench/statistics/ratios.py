@@ -56,14 +56,7 @@ class RateRatio:
 
 def compare_rates(base: RateByRound, other: RateByRound) -> RateRatio:
     """Return the ratio other / base of two groups' rates. See `compare_rate_pairs`."""
-    return compare_rates_to_base(base, {"other": other})["other"]
-
-
-def compare_rates_to_base(
-    base: RateByRound, others: Mapping[str, RateByRound]
-) -> dict[str, RateRatio]:
-    """Return the ratio other / base of each of the other groups, by name. See `compare_rate_pairs`."""
-    return compare_rate_pairs({name: (base, other) for name, other in others.items()})
+    return compare_rate_pairs({"": (base, other)})[""]
 
 
 def compare_rate_pairs(
@@ -140,13 +133,6 @@ def _ratio_from_log(
     high = math.exp(log_ratio + margin)
     p = student_t_p_value(log_ratio, standard_error, degrees_of_freedom)
     return RateRatio(math.exp(log_ratio), low, high, p, runs)
-
-
-def log_standard_deviation(rates: RateByRound) -> float | None:
-    """Return the standard deviation of the rates' logarithms, about their relative spread; None under two runs."""
-    if len(rates) < 2:  # noqa: PLR2004
-        return None
-    return stdev(_log_rates(rates).values())
 
 
 def _log_rates(rates: RateByRound) -> LogRateByRound:

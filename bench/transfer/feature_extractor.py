@@ -32,9 +32,8 @@ class FeatureExtractor:
     device: torch.device
     tower: ImageTower | None = None  # None for untrained features
     experiment: Experiment | None = None  # that trained the tower
-    loaded: LoadedTower | None = None  # the tower with its classifier or text tower
-    images_seen: int = 0  # in pre-training
-    budgets: tuple[str, ...] = ()  # for which the tower was cooled down
+    # The tower with its provenance, and its classifier or text tower; None: it is not trained.
+    loaded: LoadedTower | None = None
 
 
 def make_tower_embedder(tower: ImageTower, device: torch.device) -> Embed:

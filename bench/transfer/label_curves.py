@@ -4,13 +4,11 @@ A point is the mean over draws of the labelled images. With one training its int
 with three or more over test images and trainings (each the mean of its draws); with two there is none.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench.interfaces.sections import ComparisonView
-from bench.records.scores import AccuracyScore
 from bench.statistics.accuracies import MeanEstimate, estimate_mean_over_draws
 from bench.tables.formats import NBSP
 from bench.tables.groups import group_by
@@ -45,8 +43,8 @@ class LabelCurve:
     subject: str
     is_reference: bool
     images_seen: int  # in pre-training
-    # By number of labels, fewest first, and training.
-    correct: Mapping[float, Mapping[TrainingKey, CorrectByDraw]]
+    # By number of labels in `label_unit` as text, fewest first, and training.
+    correct: Mapping[str, Mapping[TrainingKey, CorrectByDraw]]
 
     @property
     def initial_head_name(self) -> str:
@@ -65,19 +63,19 @@ class LabelCurve:
         """The number of trainings."""
         return len({training for trainings in self.correct.values() for training in trainings})
 
-    def accuracies_by_label_number(self) -> list[tuple[float, MeanEstimate]]:
-        """Return (number of labels in `label_unit`, accuracy), fewest labels first."""
-        return [(labels, estimate_mean_over_draws(draws)) for labels, draws in self.correct.items()]
+    def accuracies(self) -> dict[str, MeanEstimate]:
+        """Return the accuracy by number of labels."""
+        return {labels: estimate_mean_over_draws(draws) for labels, draws in self.correct.items()}
 
-    def gains_over(self, base: "LabelCurve") -> list[tuple[float, MeanEstimate]]:
-        """Return (number of labels in `label_unit`, gain over a curve with the same trainings and draws)."""
-        gains = []
+    def gains_over(self, base: "LabelCurve") -> dict[str, MeanEstimate]:
+        """Return the gain over a curve with the same trainings and draws, by number of labels."""
+        gains = {}
         for labels, trainings in self.correct.items():
             differences = {}
             for training, draws in trainings.items():
                 base_draws = base.correct[labels][training]
                 differences[training] = {draw: draws[draw] - base_draws[draw] for draw in draws}
-            gains.append((labels, estimate_mean_over_draws(differences)))
+            gains[labels] = estimate_mean_over_draws(differences)
         return gains
 
 
@@ -91,44 +89,37 @@ def collect_label_curves(comparison: ComparisonView) -> list[LabelCurve]:
 
     def curve_key(scored: TowerOrReferenceScore) -> tuple[object, ...]:
         score = scored.score
-        return score.protocol, score.task, _label_unit(score), scored.subject, scored.images_seen
+        is_share = score.per_class is None
+        return score.protocol, score.task, is_share, scored.subject, scored.images_seen
 
     scores = [scored for scored in collect_all_scores(comparison) if scored.is_of_label_curve]
     return [_make_curve(group) for group in group_by(scores, curve_key).values()]
 
 
-def _label_unit(score: AccuracyScore) -> str:
-    return SHARE if score.per_class is None else PER_CLASS
-
-
 def _make_curve(scores: Sequence[TowerOrReferenceScore]) -> LabelCurve:
     """Return the curve of the scores of one subject on one task by one protocol."""
-    correct: dict[float, dict[TrainingKey, dict[int, CorrectItems]]] = defaultdict(
-        lambda: defaultdict(dict)
-    )
-    for scored in scores:
-        score = scored.score
-        labels = score.label_share if score.per_class is None else score.per_class
-        assert labels is not None  # by `is_of_label_curve`
-        name = scored.experiment.name if scored.experiment else ""
-        correct[labels][name, scored.seed][score.draw] = scored.correct_items
+
+    def number_of_labels(scored: TowerOrReferenceScore) -> float:
+        return scored.score.per_class or scored.score.label_share or 0.0
+
     first = scores[0]
+    is_share = first.score.per_class is None
+    correct: dict[str, dict[TrainingKey, dict[int, CorrectItems]]] = {}
+    for scored in sorted(scores, key=number_of_labels):
+        labels = number_of_labels(scored)
+        text = f"{100 * labels:g}{NBSP}%" if is_share else f"{labels:g}"
+        name = scored.experiment.name if scored.experiment else ""
+        draws = correct.setdefault(text, {}).setdefault((name, scored.seed), {})
+        draws[scored.score.draw] = scored.correct_items
     return LabelCurve(
         task=first.score.task,
         protocol=first.score.protocol,
-        label_unit=_label_unit(first.score),
+        label_unit=SHARE if is_share else PER_CLASS,
         subject=first.subject,
         is_reference=first.is_reference,
         images_seen=first.images_seen,
-        correct=dict(sorted(correct.items())),
+        correct=correct,
     )
-
-
-def _format_label_number(unit: str, labels: float) -> str:
-    """Return a number of labels as text: 5, or 25 % for a share."""
-    if unit == SHARE:
-        return f"{100 * labels:g}{NBSP}%"
-    return f"{labels:g}"
 
 
 def label_curve_table(comparison: ComparisonView, curves: Sequence[LabelCurve]) -> Table:
@@ -145,15 +136,11 @@ def label_curve_table(comparison: ComparisonView, curves: Sequence[LabelCurve]) 
             "images seen": curve.images_seen or None,
             "seeds": curve.num_trainings,
         }
-        rows.append(
-            row | _columns_by_label_number(curve.label_unit, curve.accuracies_by_label_number())
-        )
+        rows.append(row | _cells_by_label_number(curve.accuracies()))
         base = _random_head_curve(curves, curve)
         if base is not None and base is not curve:
             gain_row = row | {"protocol": f"{curve.initial_head_name}, gain over random"}
-            rows.append(
-                gain_row | _columns_by_label_number(curve.label_unit, curve.gains_over(base))
-            )
+            rows.append(gain_row | _cells_by_label_number(curve.gains_over(base)))
     measured = "heads" if first.initial_head_name else f"accuracy by {first.protocol}"
     title = f"{first.task}: {measured} against the {first.label_unit}"
     return Table.from_dicts(title, rows)
@@ -168,11 +155,9 @@ def _random_head_curve(curves: Sequence[LabelCurve], curve: LabelCurve) -> Label
     return None
 
 
-def _columns_by_label_number(
-    unit: str, points: Sequence[tuple[float, MeanEstimate]]
-) -> dict[str, Any]:
-    """Return (value, low, high) by the number of labels as text, as `Table.from_dicts` takes it."""
-    columns = {}
-    for labels, estimate in points:
-        columns[_format_label_number(unit, labels)] = (estimate.value, estimate.low, estimate.high)
-    return columns
+def _cells_by_label_number(estimates: Mapping[str, MeanEstimate]) -> dict[str, Any]:
+    """Return (value, low, high) by the number of labels, as `Table.from_dicts` takes it."""
+    return {
+        labels: (estimate.value, estimate.low, estimate.high)
+        for labels, estimate in estimates.items()
+    }

@@ -1,6 +1,5 @@
 """The tables of metrics that are no accuracy: mAP, mIoU and AP. No torch here."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from bench.interfaces.sections import ComparisonView
 from bench.records.record import TransferScores
 from bench.records.scores import MetricScore, format_task_trainings_note
-from bench.statistics.accuracies import estimate_mean_over_draws
+from bench.statistics.accuracies import estimate_mean_over_seeds
 from bench.tables.formats import CONFIDENCE_TEXT, format_count
 from bench.tables.groups import group_by
 from bench.tables.tables import Table
@@ -57,10 +56,7 @@ def _non_accuracy_metric_table(
         }
         rows_by_metric = group_by(scored_of_subject, lambda row: row.metric.name)
         for name, rows_of_metric in rows_by_metric.items():
-            values: dict[int | None, dict[int, float]] = defaultdict(dict)  # by seed and draw
-            for row in rows_of_metric:
-                values[row.seed][row.metric.draw] = row.metric.value
-            estimate = estimate_mean_over_draws(values)
+            estimate = estimate_mean_over_seeds([row.metric.value for row in rows_of_metric])
             cells[name] = (estimate.value, estimate.low, estimate.high)
         rows.append(cells)
     metrics = [row.metric for row in scored]

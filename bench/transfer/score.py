@@ -49,12 +49,13 @@ def open_extractor(
     if is_untrained:
         title = f"{RANDOM_INIT} of {loaded.name}"
         return _make_caching_extractor(title, build_random_init_tower(loaded.architecture), device)
-    fields: dict[str, Any] = {"loaded": loaded}
-    if provenance is not None:
-        fields["experiment"] = provenance.experiment
-        fields["images_seen"] = provenance.images
-        fields["budgets"] = provenance.budgets
-    return _make_caching_extractor(loaded.name, loaded.tower, device, **fields)
+    return _make_caching_extractor(
+        loaded.name,
+        loaded.tower,
+        device,
+        loaded=loaded,
+        experiment=provenance.experiment if provenance else None,
+    )
 
 
 def _make_caching_extractor(
@@ -73,14 +74,15 @@ def score_task(
     Data that the extractor was trained on are opened with their index in `cache_folder`.
     """
     scores = PROTOCOLS[protocol_name].score(extractor, task)
+    provenance = extractor.loaded.provenance if extractor.loaded else None
     seen_images: int | UnsetType = UNSET
-    if extractor.experiment is not None and extractor.images_seen:
+    if provenance is not None:
         test_images = getattr(task.test, "images", None)
-        seen_images = count_leaked_test_images(test_images, extractor.experiment, cache_folder)
+        seen_images = count_leaked_test_images(test_images, provenance.experiment, cache_folder)
     return TransferScores(
         subject=extractor.name,
-        images=extractor.images_seen,
-        budgets=extractor.budgets,
+        images=provenance.images if provenance else 0,
+        budgets=provenance.budgets if provenance else (),
         scores=tuple(score for score in scores if isinstance(score, AccuracyScore)),
         metrics=tuple(score for score in scores if isinstance(score, MetricScore)),
         seen_images=seen_images,

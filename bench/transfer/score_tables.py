@@ -1,7 +1,7 @@
 """The tables of accuracy on whole tasks. No torch here."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bench.interfaces.catalog import RANDOM_INIT, REFERENCE_TOWER
 from bench.interfaces.sections import ComparisonView
@@ -16,6 +16,7 @@ from bench.tables.formats import (
     format_signed_accuracy_difference,
     join_with_and,
 )
+from bench.tables.groups import group_by
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.pareto import TowerCostAxis, make_time_and_energy_cost_axes, pareto_front
 from bench.transfer.subject_scores import (
@@ -62,16 +63,10 @@ def accuracy_overview_table(comparison: ComparisonView, scores: FullLabelScores)
     for (heading, subject), cells_of_subject in cells.items():
         if heading in groups:
             name_cell = tower_or_reference_name_cell(comparison, subject)
-            groups[heading].append(
-                [name_cell, *_align_cells_with_tasks(cells_of_subject, scores.tasks)]
-            )
+            aligned_cells = dict.fromkeys(scores.tasks, Cell.not_applicable(NOT_SCORED))
+            aligned_cells.update(cells_of_subject)
+            groups[heading].append([name_cell, *aligned_cells.values()])
     return Table.of_groups("Accuracy on every task", columns, groups)
-
-
-def _align_cells_with_tasks(cells: Mapping[str, Cell], tasks: Sequence[str]) -> list[Cell]:
-    """Return the cell of each task; a task that was not scored has an empty one."""
-    absent = Cell.not_applicable(NOT_SCORED)
-    return [cells.get(task, absent) for task in tasks]
 
 
 def seed_accuracy_table(
@@ -79,21 +74,21 @@ def seed_accuracy_table(
 ) -> Table:
     """Return a table with one row per tower and seed: its accuracy by a protocol on every task."""
     tasks = [task for task in scores.tasks if scores.accuracies(task, protocol)]
-    # By subject, images seen in pre-training and seed.
-    cells: dict[tuple[str, int, int | None], dict[str, Cell]] = defaultdict(dict)
-    for task in tasks:
-        for tower in scores.accuracies(task, protocol):
-            for scored in tower.seed_scores:
-                interval = accuracy_with_wilson_interval(scored.correct_items.tolist())
-                cell = Cell.estimate_or_why(interval, format_accuracy)
-                cells[scored.subject, scored.images_seen, scored.seed][task] = cell
+    scores_of_protocol = [scored for scored in scores if scored.score.protocol == protocol]
+    towers = group_by(
+        scores_of_protocol, lambda scored: (scored.subject, scored.images_seen, scored.seed)
+    )
     rows = []
-    for (subject, images, seed), cells_of_tower in cells.items():
+    for (subject, images, seed), scores_of_tower in towers.items():
+        cells = dict.fromkeys(tasks, Cell.not_applicable(NOT_SCORED))
+        for scored in scores_of_tower:
+            interval = accuracy_with_wilson_interval(scored.correct_items.tolist())
+            cells[scored.score.task] = Cell.estimate_or_why(interval, format_accuracy)
         row = [
             tower_or_reference_name_cell(comparison, subject),
             images_seen_cell(images),
             Cell.applicable_or_why(seed, str, NO_SEED),
-            *_align_cells_with_tasks(cells_of_tower, tasks),
+            *cells.values(),
         ]
         rows.append(row)
     columns = [Column.left_aligned("features"), Column("images seen"), Column("seed")]

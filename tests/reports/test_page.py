@@ -23,7 +23,7 @@ from bench.interfaces.sections import (
 from bench.measure.timed_run import TimedRun
 from bench.records.record import Record, Speed, TransferScores
 from bench.statistics.intervals import accuracy_with_wilson_interval, mean_with_interval
-from bench.statistics.ratios import compare_rates, compare_rates_to_base
+from bench.statistics.ratios import compare_rate_pairs, compare_rates
 from bench.tables.formats import format_p_value
 from reports.page import render_comparison_page
 from tests.reports.conftest import short
@@ -146,9 +146,8 @@ def test_summary_equals_the_statistics(whole: list[Record], text: str) -> None:
 def test_throughput_table_equals_the_statistics(whole: list[Record], text: str) -> None:
     document = Document(text)
     names = {"siglip-tiny": "SigLIP", "catlip-tiny": "CatLIP", "superclass-tiny": "SuperClass"}
-    expected = compare_rates_to_base(
-        rates(whole, "clip-tiny"), {name: rates(whole, name) for name in names}
-    )
+    base = rates(whole, "clip-tiny")
+    expected = compare_rate_pairs({name: (base, rates(whole, name)) for name in names})
     for name, label in names.items():
         row = document.row("Throughput of each experiment", label)
         ratio, speed = expected[name], median(rates(whole, name).values())

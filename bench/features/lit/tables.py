@@ -84,7 +84,7 @@ def _group_by_tower(records: Sequence[Record]) -> list[ResultsOverSeeds]:
             experiment.name,
             result.pretraining_images,
             result.total_seconds or result.second_images,
-            tuple(score.task for score in result.scores),
+            tuple((score.task, len(score.correct)) for score in result.scores),
         )
         groups[key][experiment.seed] = result
     towers = []

@@ -86,9 +86,7 @@ def run_installed_open_clip(
     device = stream.device
     batch_size = experiment.training.batch_size
     precision, is_compiled = resolve_precision_and_compile(experiment.runtime, device)
-    model = build_open_clip_model(
-        experiment.image.tower, *_model_sizes(experiment), has_bias=False
-    ).to(device)
+    model = build_open_clip_model(experiment.image.tower, *_model_sizes(experiment)).to(device)
     model.load_state_dict(_build_initial_weights(stream))
     settings = change(experiment, optimizer_kernel=optimizer_kernel).optimizer
     optimizer = make_optimizer(settings, model, weight_decay_groups(model.parameters()))

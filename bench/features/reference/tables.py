@@ -11,7 +11,7 @@ from bench.features.reference import OPEN_CLIP_BUCKETED, OURS, WARMUP_STEPS
 from bench.features.reference.records import ReferenceRun
 from bench.measure.tables import ratio_cells
 from bench.records.record import Record, ReleasedRun
-from bench.statistics.ratios import RateByRound, compare_rates_to_base, log_standard_deviation
+from bench.statistics.ratios import RateByRound, compare_rate_pairs
 from bench.tables.tables import Table
 
 # Relative difference of losses over the first steps, by precision: rounding grows with training.
@@ -49,14 +49,13 @@ def _speed_columns(rates: Mapping[str, RateByRound], base: str) -> dict[str, dic
     """Return each name's cells on images/s by column; the cells of ratios are empty where `base` has no runs."""
     ratios = {}
     if base in rates:
-        others = {name: runs for name, runs in rates.items() if name != base}
-        ratios = compare_rates_to_base(rates[base], others)
+        pairs = {name: (rates[base], runs) for name, runs in rates.items() if name != base}
+        ratios = compare_rate_pairs(pairs)
     columns = {}
     for name, runs in rates.items():
         columns[name] = {
             "runs": len(runs),
             "images/s": median(runs.values()),
-            "spread": log_standard_deviation(runs),
             **ratio_cells(ratios.get(name)),
         }
     return columns
