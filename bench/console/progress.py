@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -55,30 +55,22 @@ class _LoggingTextStream:
         """Do nothing: `log` flushes."""
 
 
-def make_progress_bar(label: str, total: int, unit: str, *, is_scaled: bool = False) -> Any:
-    """Return a tqdm bar of one job.
+def iterate_with_progress_bar(steps: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
+    """Yield the steps of a job while tqdm shows its progress.
 
-    On a terminal it is a bar, else a line every LINE_SECONDS, the first after that time. `is_scaled` shows counts as
-    1.2M. Nothing is shown if TQDM_DISABLE is set, where several runs share the terminal.
+    On a terminal it is a bar, else a line every LINE_SECONDS, the first after that time. Nothing is shown if
+    TQDM_DISABLE is set, where several runs share the terminal.
     """
     is_terminal = sys.stderr.isatty()
     seconds = 1.0 if is_terminal else LINE_SECONDS
-    return tqdm(
+    yield from tqdm(
+        steps,
         desc=escape_unprintable(label),
         total=total,
         unit=unit,
-        unit_scale=is_scaled,
         leave=False,
         mininterval=seconds,
         maxinterval=10 * seconds,
         delay=0 if is_terminal else seconds,
         file=None if is_terminal else _LoggingTextStream(),
     )
-
-
-def iterate_with_progress_bar(steps: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
-    """Yield the steps of a job while a bar shows its progress."""
-    with make_progress_bar(label, total, unit) as bar:
-        for step in steps:
-            yield step
-            bar.update()

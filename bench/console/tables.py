@@ -9,7 +9,7 @@ from textwrap import wrap
 from bench.console.console import escape_unprintable
 from bench.environment.files import add_path_to_errors, require_regular_file_if_exists
 from bench.tables.formats import NBSP
-from bench.tables.tables import Cell, Table
+from bench.tables.tables import Table
 
 UNKNOWN = "-"  # in place of a figure that is not there
 WIDTH = 120  # letters of a line of a note
@@ -52,7 +52,7 @@ def _format_table_lines(table: Table) -> Iterator[str]:
         names = ["", *(column.title_with_note for column in table.columns[1:])]
     rows: list[Sequence[str]] = [[_escape_line(name) for name in names]]
     for cells in table.all_rows:
-        texts = [_format_cell(cell) for cell in cells]
+        texts = [UNKNOWN if cell.is_empty else _escape_line(cell.text_with_note) for cell in cells]
         if table.has_group_headings:
             texts[0] = f"  {texts[0]}"
         rows.append(texts)
@@ -71,12 +71,6 @@ def _format_table_lines(table: Table) -> Iterator[str]:
     yield from lines
     for line in table.note.split("\n"):
         yield from wrap(_escape_line(line), WIDTH, break_long_words=False)
-
-
-def _format_cell(cell: Cell) -> str:
-    if cell.is_empty:
-        return UNKNOWN
-    return _escape_line(cell.text_with_note)
 
 
 def _escape_line(text: str) -> str:

@@ -1,6 +1,6 @@
 """Tables of speed, phases and memory, for terminals and pages, with what their figures mean beneath. No torch here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -112,15 +112,10 @@ def throughput_table(comparison: ComparisonView) -> Table:
     )
 
 
-def with_note_on_setting_differences(
-    table: Table, comparison: ComparisonView, may_differ: Iterable[str] = MAY_DIFFER
-) -> Table:
-    """Return a table of speeds whose note also lists how the experiments differ, for a terminal.
-
-    `may_differ` are the fields in which experiments that are compared by method may differ.
-    """
+def with_note_on_setting_differences(table: Table, comparison: ComparisonView) -> Table:
+    """Return a table of speeds whose note also lists how the experiments differ, for a terminal."""
     experiments = list(comparison.experiments.values())
-    beyond = unexpected_differences(experiments, may_differ)
+    beyond = unexpected_differences(experiments, MAY_DIFFER)
     tuned = {}
     for field, values in differing_field_values(experiments).items():
         is_own_setting = field in TUNED_FIELDS or field not in FIELDS

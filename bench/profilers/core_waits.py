@@ -23,8 +23,12 @@ def read_core_wait_seconds() -> float | None:
             waits.append(int(path.read_text().split()[1]))
     if not waits:  # another system, or a kernel without CONFIG_SCHED_INFO
         return None
-    stolen = sum(float(core.steal) for core in read_cpu_times_of_allowed_cores())
-    return sum(waits) / 1e9 + stolen
+    return sum(waits) / 1e9 + read_stolen_seconds_of_allowed_cores()
+
+
+def read_stolen_seconds_of_allowed_cores() -> float:
+    """Return the CPU time that other virtual machines of the host took from these cores."""
+    return sum(float(times.steal) for times in read_cpu_times_of_allowed_cores())
 
 
 def read_cpu_times_of_allowed_cores() -> list[Any]:

@@ -2,7 +2,7 @@
 
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -82,20 +82,12 @@ class _NoModuleTracker(nullcontext[None]):
 
 def _make_flop_counter() -> FlopCounterMode:
     """Return torch's counter, which also counts in-place products and accepts views of parameters."""
-    counter = FlopCounterMode(
-        display=False, custom_mapping={torch.ops.aten.addmm_: _count_addmm_flops}
-    )
+    products = {  # by the shapes of the factors
+        torch.ops.aten.addmm_: lambda _, left, right, **__: 2 * left[0] * left[1] * right[1]
+    }
+    counter = FlopCounterMode(display=False, custom_mapping=products)
     counter.mod_tracker = cast("Any", _NoModuleTracker())
     return counter
-
-
-def _count_addmm_flops(
-    _: Sequence[int], left_shape: Sequence[int], right_shape: Sequence[int], **__: object
-) -> int:
-    """Count a product that is added in place, which torch's counter does not know."""
-    rows, inner = left_shape
-    columns = right_shape[1]
-    return 2 * rows * inner * columns
 
 
 def count_compiled_graphs() -> int:

@@ -14,7 +14,10 @@ import pynvml
 import torch
 
 from bench.profilers.clock import synchronize
-from bench.profilers.core_waits import read_cpu_times_of_allowed_cores
+from bench.profilers.core_waits import (
+    read_cpu_times_of_allowed_cores,
+    read_stolen_seconds_of_allowed_cores,
+)
 from bench.profilers.nvml import (
     DeviceGauges,
     Gauge,
@@ -149,13 +152,8 @@ def make_cpu_busy_gauges() -> dict[str, IntervalGauge]:
         OTHERS_BUSY: make_rate_gauge(read_other_cpu_seconds, percent),
     }
     if hasattr(psutil.cpu_times(), "steal"):
-        interval_gauges[HOST_BUSY] = make_rate_gauge(_read_stolen_seconds_of_allowed_cores, percent)
+        interval_gauges[HOST_BUSY] = make_rate_gauge(read_stolen_seconds_of_allowed_cores, percent)
     return interval_gauges
-
-
-def _read_stolen_seconds_of_allowed_cores() -> float:
-    """Return the CPU time that other virtual machines of the host took from these cores."""
-    return sum(float(times.steal) for times in read_cpu_times_of_allowed_cores())
 
 
 def estimate_lost_cores(

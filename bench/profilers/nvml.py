@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -101,16 +101,11 @@ def read_process_gpu_bytes(gpu_uuid: str) -> int | None:
     return None
 
 
-def get_throttle_mask(reason_names: Iterable[str]) -> int:
-    """Return the bit mask of NVML's reasons for reduced clocks with these names."""
-    return sum(int(getattr(pynvml, f"nvmlClocksThrottleReason{name}")) for name in reason_names)
-
-
 def _hundred_percent_if_throttled(handle: Any, reason_names: tuple[str, ...]) -> float:
     """Return 100 if clocks are reduced now for one of these reasons, else 0; the mean is a share of time."""
     current = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-    is_throttled = current & get_throttle_mask(reason_names)
-    return 100.0 if is_throttled else 0.0
+    reasons = [getattr(pynvml, f"nvmlClocksThrottleReason{name}") for name in reason_names]
+    return 100.0 if any(current & reason for reason in reasons) else 0.0
 
 
 def _begin_gpm_interval(handle: Any, metric: int) -> Gauge:
