@@ -13,6 +13,7 @@ import msgspec
 from bench.environment.cores import count_available_cores
 from bench.environment.gpu_settings import GpuSettings, format_gpu_settings
 from bench.environment.variables import COMMIT
+from bench.tables.formats import format_count_with_noun
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = ("bench", "losses", "models")
@@ -70,7 +71,7 @@ def count_devices(circumstances: RunCircumstances) -> float:
 def summarize_machine_and_software(circumstances: RunCircumstances) -> str:
     """Return one line with machine, threads, processes and packages; figures with unequal lines are not joined."""
     packages = ", ".join(f"{name} {version}" for name, version in circumstances.packages.items())
-    threads = f"{circumstances.threads} thread{'s' if circumstances.threads > 1 else ''}"
+    threads = format_count_with_noun(circumstances.threads, "thread")
     processes = f"; {circumstances.processes} processes" if circumstances.processes > 1 else ""
     return f"{circumstances.machine_and_gpu}; {threads}{processes}; {packages}"
 

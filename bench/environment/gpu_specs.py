@@ -40,13 +40,8 @@ class GpuSpec:
         return f"data sheet of {self.name}"
 
     def peak_flops_per_second(self, precision: str) -> float:
-        """Return the peak of matrix products in "fp32" (without TF32), "bf16" or "fp16"; else KeyError."""
-        flops = {
-            "fp32": self.fp32_flops_per_second,
-            "bf16": self.bf16_flops_per_second,
-            "fp16": self.bf16_flops_per_second,
-        }
-        return flops[precision]
+        """Return the peak of matrix products in "fp32" (without TF32), "bf16" or "fp16"."""
+        return self.fp32_flops_per_second if precision == "fp32" else self.bf16_flops_per_second
 
 
 def _read_gpu_specs() -> dict[str, GpuSpec]:

@@ -69,8 +69,7 @@ def image_size_quantile_table(summary: DataSummary) -> Table:
     rows = []
     for name, values in sizes.items():
         if values:
-            quantiles = zip(QUANTILES, compute_five_quantiles(values), strict=True)
-            rows.append({"quantity": name, **dict(quantiles)})
+            rows.append({"quantity": name, **compute_quantiles_by_name(values)})
     sample = _describe_sample_size(len(summary.images), summary.num_samples)
     note = f"Images of {sample}; upright, as EXIF turns them."
     return Table.from_dicts("Sizes of images", rows, note)
@@ -97,7 +96,7 @@ def _caption_cells(captions: FieldCaptions) -> dict[str, Cell]:
         "captions per sample": Cell.of(mean, "{:.2f}".format, most),
     }
     if captions.texts:
-        for name, value in zip(QUANTILES, compute_five_quantiles(captions.num_tokens), strict=True):
+        for name, value in compute_quantiles_by_name(captions.num_tokens).items():
             cells[f"tokens, {name}"] = Cell.of(value, format_count)
         repeated = captions.num_repeated / len(captions.texts)
         cells[f"over {CONTEXT} tokens"] = _share_cell(captions.num_tokens > CONTEXT)
@@ -129,11 +128,10 @@ def _unusable_row(reason: str, number: int, total: int, consequence: str) -> dic
     }
 
 
-def compute_five_quantiles(values: Sequence[int] | npt.NDArray[np.int64]) -> list[int]:
+def compute_quantiles_by_name(values: Sequence[int] | npt.NDArray[np.int64]) -> dict[str, int]:
     """Return the least, 5 %, median, 95 % and largest value; each is one of the values."""
-    probabilities = list(QUANTILES.values())
-    values_at: list[int] = np.quantile(values, probabilities, method="nearest").tolist()
-    return values_at
+    values_at = np.quantile(values, list(QUANTILES.values()), method="nearest")
+    return dict(zip(QUANTILES, values_at.tolist(), strict=True))
 
 
 def _share_cell(is_true: npt.NDArray[np.bool_]) -> Cell:
