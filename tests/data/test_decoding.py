@@ -108,10 +108,8 @@ ENLARGED_JPEG, ENLARGED_WEBP = resized(JPEG, 60_000, 60_000), resized_webp(2**14
 UNUSABLE: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", EMPTY),
     "text": (b"<html>404</html>", UNKNOWN_FORMAT),
-    "zeros": (bytes(1000), UNKNOWN_FORMAT),
     "half a GIF": (GIF[: len(GIF) // 2], TRUNCATED),
     "a BMP": (encode_image(PLAIN, "BMP"), UNKNOWN_FORMAT),
-    "a TIFF": (encode_image(PLAIN, "TIFF"), UNKNOWN_FORMAT),
     "PostScript": (encode_image(PLAIN, "EPS"), UNKNOWN_FORMAT),  # Pillow would run ghostscript
     "half a JPEG": (JPEG[: len(JPEG) // 2], TRUNCATED),
     "half a PNG": (PNG[: len(PNG) // 2], TRUNCATED),
@@ -120,14 +118,12 @@ UNUSABLE: dict[str, tuple[bytes, str]] = {
     "half a CMYK JPEG": (encode_image(PLAIN.convert("CMYK"))[:900], TRUNCATED),
     "a PNG with a wrong checksum": (PNG[:60] + bytes([PNG[60] ^ 1]) + PNG[61:], CORRUPTED),
     "a PNG with too little data": (png(40, 30, zlib.compress(bytes(50))), TRUNCATED),
-    "a PNG without height": (png(40, 0, zlib.compress(b"")), UNKNOWN_FORMAT),
     "a JPEG without height": (
         JPEG.replace(b"\x00\x1e\x00\x28\x03", b"\x00\x00\x00\x28\x03"),
         UNKNOWN_FORMAT,
     ),
     "a JPEG of 3,600 megapixels": (ENLARGED_JPEG, TOO_LARGE),
     "a WebP of 268 megapixels": (ENLARGED_WEBP, TOO_LARGE),
-    "a PNG of 3,600 megapixels": (png(60_000, 60_000, b""), TOO_LARGE),
     "a PNG of 100 megapixels": (png(10_000, 10_000, b""), TOO_LARGE),
 }
 

@@ -120,7 +120,7 @@ def stem(name: str) -> str:
 
 @pytest.mark.parametrize(
     "name",
-    ["ViTamin-S", "RN50", "resnet18", "vitamin_small_224", "mambaout_femto", "mixer_s32_224"],
+    ["ViTamin-S", "RN50", "resnet18", "mixer_s32_224"],
 )
 def test_tower_without_patch_embedding_is_refused(name: str) -> None:
     text = f"tower '{name}' cannot read embeddings; accepted are the VisionTransformers of"
@@ -152,7 +152,6 @@ def huge() -> bytes:
     ("content", "text"),
     [
         (b"", EMPTY),
-        (b"\x93NUMPY", NOT_AN_ARRAY),
         (encode_image(make_image(1)), NOT_AN_ARRAY),
         (pickle.dumps([1.0]), NOT_AN_ARRAY),
         (as_objects(), NOT_AN_ARRAY),

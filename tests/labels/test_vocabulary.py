@@ -62,7 +62,6 @@ LABEL = b'{"key": "n1", "name": "a", "count": 1, "captions": 1}'
     ("content", "text"),
     [
         (b"n2084071\tdog\t12\n", "not a vocabulary: "),
-        (b"", "not a vocabulary: "),
         (b'{"rule": "corenet"', "not a vocabulary: "),
         (LABEL.replace(b": 1", b": -1"), "labels"),
         (LABEL.replace(b"n1", b"dog"), "labels"),

