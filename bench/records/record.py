@@ -206,11 +206,6 @@ class ReleasedRun(RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
             raise ValueError(f"window_images must be of all {len(self.window_seconds)} windows")
 
     @property
-    def has_changed_tower_size(self) -> bool:
-        """Whether the key of the tower's size is changed."""
-        return TOWER_KEY in self.changed
-
-    @property
     def images_per_second(self) -> float:
         """The images per second of all processes over all windows, which have images of several sizes."""
         return self.gpus * sum(self.window_images) / sum(self.window_seconds)

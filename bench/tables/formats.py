@@ -102,12 +102,6 @@ def format_interval(
     return f"{prefix}{format_value(figure.low)} to {format_value(figure.high)}"
 
 
-def format_bracketed_interval(figure: HasInterval, format_value: FormatNumber) -> str:
-    """Write the ends of an interval in brackets, behind a figure; empty where there is no interval."""
-    ends = format_interval(figure, format_value, " (")
-    return f"{ends})" if ends else ""
-
-
 def format_p_value(p: Number) -> str:
     """Write a p value with three decimals; "< 0.001" below."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004

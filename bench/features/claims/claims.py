@@ -8,10 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from bench.experiment.config import Experiment, look_up
-from bench.experiment.experiments import get_experiment
-from bench.experiment.settings import renamed_with_settings
-
 
 class ReleasedFlopRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The forward FLOPs per image of the baseline over those of the experiment, as counted for the released code."""
@@ -24,14 +20,6 @@ class ReleasedFlopRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     # Captions are padded to the context; else they have an assumed web length.
     is_padded: bool = True
     has_recipe_sizes: bool = True  # at the image sizes of each recipe; else at one size
-
-    @property
-    def experiments(self) -> tuple[Experiment, Experiment]:
-        """The baseline and the experiment with the settings."""
-        return (
-            renamed_with_settings(get_experiment(self.baseline), self.settings),
-            renamed_with_settings(get_experiment(self.experiment), self.settings),
-        )
 
 
 class SpeedClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,11 +72,6 @@ class _ClaimsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     claims: tuple[SpeedClaim, ...]
     figures: tuple[UnjudgedPublishedFigure, ...]
-
-
-def get_claim(name: str) -> SpeedClaim:
-    """Return the claim of this name; ValueError suggests the nearest name."""
-    return look_up(name, CLAIMS, "claim")
 
 
 _text = Path(__file__).with_name("claims.toml").read_text(encoding="utf-8")

@@ -4,16 +4,16 @@ import shlex
 
 from markupsafe import Markup
 
-from bench.console.console import PROGRAM, escape_unprintable
+from bench.console.console import PROGRAM
 from bench.experiment.experiments import HEADLINE_METHODS
-from bench.features.claims.claims import SpeedClaim, get_claim
+from bench.features.claims.claims import CLAIMS, SpeedClaim
 from bench.features.claims.tables import format_range
 from bench.features.claims.verdict import judge_claim
-from bench.interfaces.sections import DEFAULT_RESULTS, Block, PageContext, Paragraph
+from bench.interfaces.sections import Block, PageContext, Paragraph
 from bench.tables.formats import format_ratio
 
 SPEED_CLAIMS = ("catlip-2.7x", "catlip-h16")
-VERDICT_AND_COMMAND = Markup("<strong>{}</strong> (<code>{} {}</code>)")
+VERDICT_AND_COMMAND = Markup("<strong>{}</strong> (<code>{}</code>)")
 
 
 def build_claim_paragraph(page: PageContext) -> list[Block] | None:
@@ -21,18 +21,17 @@ def build_claim_paragraph(page: PageContext) -> list[Block] | None:
     methods = {experiment.method for experiment in page.comparison.experiments.values()}
     if page.comparison.is_smoke_test or not {*HEADLINE_METHODS} <= methods:
         return None
-    options = [] if page.results == DEFAULT_RESULTS else ["--records", page.results]
     sentences = [Markup("<strong>As published:</strong>"), describe_published_catlip_speed()]
     for name in SPEED_CLAIMS:
-        verdict = judge_claim(get_claim(name), page.folder_records).verdict_sentence
-        command = escape_unprintable(shlex.join(["claim", name, *options]))
-        sentences.append(VERDICT_AND_COMMAND.format(verdict, PROGRAM, command))
+        verdict = judge_claim(CLAIMS[name], page.folder_records).verdict_sentence
+        command = f"{PROGRAM} claim {name} --records {shlex.quote(page.results)}"
+        sentences.append(VERDICT_AND_COMMAND.format(verdict, command))
     return [Paragraph(Markup(" ").join(sentences))]
 
 
 def describe_published_catlip_speed() -> str:
     """Return sentences on CatLIP's published speed at ViT-B/16 and ViT-H/16, and how much of it FLOPs predict."""
-    base, huge = (get_claim(name) for name in SPEED_CLAIMS)
+    base, huge = (CLAIMS[name] for name in SPEED_CLAIMS)
     return (
         f"CatLIP's paper reports {base.published:g} of CLIP's GPU hours at ViT-B/16 and {huge.published:g} at "
         "ViT-H/16, for one epoch at a batch of 65k on the same hardware. For equal images these are "

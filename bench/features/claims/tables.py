@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from bench.console.console import PROGRAM
 from bench.features.claims.claims import PUBLISHED_FIGURES, SpeedClaim
 from bench.features.claims.conditions import CONDITIONS
-from bench.features.claims.verdict import RULES, JudgedClaim, RatioEvidence
-from bench.statistics.ratios import RateRatio
-from bench.tables.formats import format_bracketed_interval, format_count_with_noun, format_ratio
+from bench.features.claims.verdict import RULES, JudgedClaim, RatioEvidence, format_speed_ratio
+from bench.tables.formats import format_count_with_noun, format_ratio
 from bench.tables.tables import Table
 
 REST_NOTE = (
@@ -69,15 +68,12 @@ def claim_list_tables(judged_claims: Sequence[JudgedClaim]) -> list[Table]:
 def describe_judged_claim(judged: JudgedClaim) -> str:
     """Return a claim with its source, its verdict, the conditions, the rule and the commands that decide it."""
     claim = judged.claim
-    conditions = [
-        f"{number}. {condition.description}" for number, condition in enumerate(CONDITIONS, 1)
-    ]
     return CLAIM_TEXT.format(
         claim=claim,
         verdict=judged.verdict_sentence,
         published=describe_published_hours(claim),
         factors=" to ".join(map(str, claim.single_gpu_factors)),
-        conditions="\n".join(conditions),
+        conditions="\n".join(f"- {sentence}" for sentence in CONDITIONS),
         rule="\n".join(f"- {sentence}" for sentence in RULES),
         commands="\n".join(claim.commands),
     )
@@ -96,7 +92,6 @@ def flop_and_evidence_tables(judged: JudgedClaim) -> list[Table]:
     ]
     evidence_rows = [
         {
-            "code": evidence.code,
             "measured (95 %)": format_speed_ratio(evidence.ratio),
             "runs": f"{format_count_with_noun(min(evidence.ratio.runs), 'run')} each",
             "machine": evidence.machine,
@@ -126,12 +121,6 @@ def describe_first_evidence(evidence: Sequence[RatioEvidence]) -> str:
         return "-"
     ratio = format_speed_ratio(evidence[0].ratio)
     return f"{ratio}: decides nothing" if evidence[0].unmet_conditions else ratio
-
-
-def format_speed_ratio(ratio: RateRatio) -> str:
-    """Write a ratio of speeds with its interval."""
-    interval = format_bracketed_interval(ratio, format_ratio) or " (no interval)"
-    return f"{format_ratio(ratio.value)}{interval}"
 
 
 def format_range(low: float, high: float) -> str:

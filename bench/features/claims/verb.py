@@ -6,12 +6,12 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Json
-from bench.console.console import escape_unprintable_lines, log_damaged_files_for_exit_code
+from bench.cli.options import Folder, Json
+from bench.console.console import OK, escape_unprintable_lines
 from bench.console.tables import print_tables
-from bench.environment.files import read_intact_files
-from bench.features.claims.claims import CLAIMS, get_claim
-from bench.records.record import Record, list_record_files, read_record
+from bench.experiment.config import look_up
+from bench.features.claims.claims import CLAIMS
+from bench.records.record import read_records
 from bench.tables.formats import NBSP
 
 
@@ -21,8 +21,8 @@ class ShowClaims:
 
     # name of a claim, which is shown with its evidence; default: all claims are listed with their names
     name: Annotated[Positional[str | None], arg(metavar="CLAIM")] = None
-    # folders with the records that decide the claims
-    records: Annotated[tuple[Path, ...], arg(metavar="FOLDER ...")] = (Path("results"),)
+    # folder with the records that decide the claims
+    records: Folder = Path("results")
     json: Json = None
 
     def run(self) -> int:
@@ -34,19 +34,14 @@ class ShowClaims:
         )
         from bench.features.claims.verdict import judge_claim
 
-        records = list[Record]()
-        damaged = list[str]()
-        for folder in self.records:
-            if not folder.is_dir() and self.records != ShowClaims.records:
-                raise ValueError(f"{folder} is no folder; name folders of records with --records")
-            intact, errors = read_intact_files(list_record_files(folder), read_record)
-            records += intact
-            damaged += errors
+        if not self.records.is_dir() and self.records != ShowClaims.records:
+            raise ValueError(f"{self.records} is no folder; name the folder of the records")
+        records = read_records(self.records)
         if self.name is None:
             judged = [judge_claim(claim, records) for claim in CLAIMS.values()]
             print_tables(claim_list_tables(judged), self.json)
         else:
-            claim = judge_claim(get_claim(self.name), records)
+            claim = judge_claim(look_up(self.name, CLAIMS, "claim"), records)
             print(escape_unprintable_lines(describe_judged_claim(claim).replace(NBSP, " ")))
             print_tables(flop_and_evidence_tables(claim), self.json)
-        return log_damaged_files_for_exit_code(damaged)
+        return OK

@@ -11,15 +11,12 @@ from bench.experiment.settings import strip_bracketed_settings
 from bench.features.claims.claims import SpeedClaim
 from bench.features.claims.conditions import list_unmet_conditions
 from bench.measure.comparison_records import reason_not_comparable
-from bench.measure.summary import summarize_throughputs
-from bench.records.record import Record, ReleasedRun, Speed
+from bench.records.record import TOWER_KEY, Record, ReleasedRun
 from bench.statistics.ratios import RateRatio, compare_rates
-from bench.tables.formats import format_bracketed_interval, format_ratio
+from bench.tables.formats import format_interval, format_ratio
 from bench.tables.groups import group_by
 
-OUR_CODE = "this project's code"
 TOLERANCE = math.log(1.1)  # of the log of a published ratio, which has two digits
-DECIDED_BY = "by the authors' step on one A100, with this project's loader"
 ClaimVerdict = Literal["reproduced", "not reproduced", "not decided"]
 RULES = (
     "Evidence decides if it meets all conditions, whatever it shows; of several the newest decides.",
@@ -38,7 +35,6 @@ class RatioEvidence:
     """The speed ratio of a claim's experiments in one comparison, with the conditions that its runs do not meet."""
 
     comparison: str
-    code: str  # repository and commit of the timed code
     machine: str
     ratio: RateRatio  # images/s of the experiment over those of the baseline
     unmet_conditions: Sequence[str]  # in words
@@ -62,26 +58,41 @@ class JudgedClaim:
 def judge_claim(claim: SpeedClaim, records: Sequence[Record]) -> JudgedClaim:
     """Judge a claim by the evidence in the records; `RULES` states the rule."""
     evidence = find_ratio_evidence(claim, records)
+    verdict, detail = _decide(claim, evidence)
+    return JudgedClaim(claim, evidence, verdict, detail)
+
+
+def _decide(claim: SpeedClaim, evidence: Sequence[RatioEvidence]) -> tuple[ClaimVerdict, str]:
+    """Return the verdict on a claim by its first evidence, with the detail of `JudgedClaim`."""
     if not evidence:
-        detail = f"no comparison timed both {claim.baseline} and {claim.experiment} on one machine with equal software"
-        return JudgedClaim(claim, evidence, "not decided", detail)
+        detail = (
+            f"no comparison timed the authors' code with both {claim.baseline} and {claim.experiment} on one machine "
+            "with equal software"
+        )
+        return "not decided", detail
     if evidence[0].unmet_conditions:
-        detail = "; ".join(evidence[0].unmet_conditions)
-        return JudgedClaim(claim, evidence, "not decided", detail)
+        return "not decided", "; ".join(evidence[0].unmet_conditions)
     ratio = evidence[0].ratio
     if ratio.low is None or ratio.high is None or ratio.verdict == "inconclusive":
-        detail = "the ratio of images/s is inconclusive by the rule for measured speeds"
-        return JudgedClaim(claim, evidence, "not decided", detail)
+        return (
+            "not decided",
+            "the ratio of images/s is inconclusive by the rule for measured speeds",
+        )
     smallest_factor, largest_factor = claim.single_gpu_factors
     low = ratio.low * smallest_factor
     high = ratio.high * largest_factor
     verdict, relation = _compare_with_published(claim.published_speed_ratio, low, high)
-    interval = format_bracketed_interval(ratio, format_ratio)
     detail = (
-        f"{format_ratio(ratio.value)}{interval} times CLIP's images/s {DECIDED_BY}; with modelled communication "
-        f"{format_ratio(low)} to {format_ratio(high)}, {relation}"
+        f"{format_speed_ratio(ratio)} times CLIP's images/s by the authors' step on one A100, with this project's "
+        f"loader; with modelled communication {format_ratio(low)} to {format_ratio(high)}, {relation}"
     )
-    return JudgedClaim(claim, evidence, verdict, detail)
+    return verdict, detail
+
+
+def format_speed_ratio(ratio: RateRatio) -> str:
+    """Write a ratio of speeds with its interval."""
+    interval = format_interval(ratio, format_ratio) or "no interval"
+    return f"{format_ratio(ratio.value)} ({interval})"
 
 
 def _compare_with_published(
@@ -100,57 +111,43 @@ def _compare_with_published(
 
 
 def find_ratio_evidence(claim: SpeedClaim, records: Sequence[Record]) -> list[RatioEvidence]:
-    """Return the evidence of each comparison that timed both experiments on one machine with equal software.
+    """Return the evidence of each comparison that timed the authors' code with both recipes on one machine.
 
-    Runs of the authors' code and of this project's code are separate evidence. The order is as in `JudgedClaim`.
+    The order is as in `JudgedClaim`. Runs of a tower of another size are left out.
     """
+    runs_by_comparison = group_by(
+        filter(_is_of_released_tower, records), lambda record: record.comparison
+    )
     evidence = []
-    groups = group_by(records, lambda record: record.comparison)
-    for comparison in sorted(groups, reverse=True):
-        for kind in (ReleasedRun, Speed):
-            runs = [record for record in groups[comparison] if isinstance(record.measured, kind)]
-            baseline = [record for record in runs if _is_run_of_experiment(record, claim.baseline)]
-            experiment = [
-                record for record in runs if _is_run_of_experiment(record, claim.experiment)
-            ]
-            both = [*baseline, *experiment]
-            if not baseline or not experiment or reason_not_comparable(both) is not None:
-                continue
-            ratio = _compare_speeds(baseline, experiment)
-            if ratio is None:
-                continue
-            code = _describe_timed_code(baseline[0])
-            machine = summarize_machine_and_software(baseline[0].circumstances)
-            unmet_conditions = list_unmet_conditions(claim, both)
-            evidence.append(RatioEvidence(comparison, code, machine, ratio, unmet_conditions))
+    for comparison in sorted(runs_by_comparison, reverse=True):
+        runs = group_by(runs_by_comparison[comparison], _recipe_name)
+        baseline = runs.get(claim.baseline, [])
+        experiment = runs.get(claim.experiment, [])
+        both = [*baseline, *experiment]
+        if not baseline or not experiment or reason_not_comparable(both) is not None:
+            continue
+        evidence.append(
+            RatioEvidence(
+                comparison=comparison,
+                machine=summarize_machine_and_software(both[0].circumstances),
+                ratio=compare_rates(_rates_by_round(baseline), _rates_by_round(experiment)),
+                unmet_conditions=list_unmet_conditions(claim, both),
+            )
+        )
     return sorted(evidence, key=lambda candidate: len(candidate.unmet_conditions))
 
 
-def _describe_timed_code(record: Record) -> str:
-    """Return the repository and the commit of the code that a record timed."""
-    run = record.measured
-    return f"{run.repository} at {run.commit[:7]}" if isinstance(run, ReleasedRun) else OUR_CODE
+def _is_of_released_tower(record: Record) -> bool:
+    """Return whether a record is of the authors' code, with the size of the tower in the released file."""
+    return isinstance(record.measured, ReleasedRun) and TOWER_KEY not in record.measured.changed
 
 
-def _is_run_of_experiment(record: Record, name: str) -> bool:
-    """Return whether a record is of the named experiment with any settings, but with its own tower."""
-    run = record.measured
-    has_other_tower = isinstance(run, ReleasedRun) and run.has_changed_tower_size
-    run_name = strip_bracketed_settings(record.experiment_name).removesuffix(AS_RELEASED)
-    return run_name == name and not has_other_tower
+def _recipe_name(record: Record) -> str:
+    """Return the name of the recipe of a run, without changed settings."""
+    return strip_bracketed_settings(record.experiment_name).removesuffix(AS_RELEASED)
 
 
-def _compare_speeds(baseline: Sequence[Record], experiment: Sequence[Record]) -> RateRatio | None:
-    """Return the images/s of the experiment over those of the baseline, over rounds; None if it was not measured."""
-    baseline_rates = _released_rates_by_round(baseline)
-    experiment_rates = _released_rates_by_round(experiment)
-    if baseline_rates and experiment_rates:
-        return compare_rates(baseline_rates, experiment_rates)
-    names = [baseline[0].experiment_name, experiment[0].experiment_name]
-    return summarize_throughputs([*baseline, *experiment], names, names[0])[1].ratio
-
-
-def _released_rates_by_round(records: Sequence[Record]) -> dict[int, float]:
-    """Return the images/s of the runs of released code, by round."""
+def _rates_by_round(records: Sequence[Record]) -> dict[int, float]:
+    """Return the images/s of the runs of the authors' code, by round."""
     runs = [record.measured for record in records]
     return {run.round: run.images_per_second for run in runs if isinstance(run, ReleasedRun)}

@@ -1,4 +1,4 @@
-"""Made-up records on claims: runs of the authors' code and of this project's."""
+"""Made-up records on claims: runs of the authors' code."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,6 @@ from bench.features.claims.claims import SpeedClaim
 from bench.features.claims.conditions import CORENET, CORENET_COMMIT, CORENET_FILES
 from bench.records.record import Record, ReleasedRun
 from tests.reports.conftest import HERE
-from tests.timed_runs import speed
 
 A100 = replace(HERE, device="cuda", machine="NVIDIA A100-SXM4-80GB; Example CPU, 2 logical cores")
 SHARDS = "/data/datacomp-1b"
@@ -45,25 +44,6 @@ def authors_runs(claim: SpeedClaim, ratio: float, rounds: int = 5) -> list[Recor
             records.append(
                 Record(
                     comparison="released", experiment=experiment, circumstances=A100, measured=run
-                )
-            )
-    return records
-
-
-def our_runs(claim: SpeedClaim, ratio: float, rounds: int = 5) -> list[Record]:
-    """Runs of this project's code with the recipes of a claim, on an A100 and from shards."""
-    records = []
-    for round_ in range(rounds):
-        for name, log in zip(
-            (claim.baseline, claim.experiment), (5.0, 5.0 + math.log(ratio)), strict=True
-        ):
-            experiment = change(get_experiment(name), data=SHARDS, caption_lengths="pack")
-            record = speed(experiment, log + 0.001 * (-1) ** round_, 0.0, round_)
-            records.append(
-                replace(
-                    record,
-                    circumstances=A100,
-                    measured=replace(record.measured, data_wait_share=0.01),
                 )
             )
     return records

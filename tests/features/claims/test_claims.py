@@ -6,6 +6,8 @@ import pytest
 
 from bench.data.caption_lengths import web_caption_length_quantiles
 from bench.experiment.config import change
+from bench.experiment.experiments import get_experiment
+from bench.experiment.settings import renamed_with_settings
 from bench.features.claims.claims import CLAIMS, PUBLISHED_FIGURES, ReleasedFlopRatio
 from bench.features.claims.section import describe_published_catlip_speed
 from tests.released_flops import forward_flops_as_released
@@ -54,7 +56,8 @@ def is_slow(ratio: ReleasedFlopRatio) -> bool:
 def test_counted_ratios_are_those_of_the_counter(ratio: ReleasedFlopRatio) -> None:
     lengths = [] if ratio.is_padded else web_caption_length_quantiles(NUM_WEB_CAPTIONS)
     flops = []
-    for experiment in ratio.experiments:
+    for name in (ratio.baseline, ratio.experiment):
+        experiment = renamed_with_settings(get_experiment(name), ratio.settings)
         counted = experiment if ratio.has_recipe_sizes else change(experiment, image_sizes=())
         flops.append(forward_flops_as_released(counted, lengths))
     assert round(flops[0] / flops[1], 6) == ratio.value

@@ -5,18 +5,17 @@ from collections.abc import Callable, Sequence
 import pytest
 from msgspec.structs import replace
 
-from bench.features.claims.claims import get_claim
+from bench.features.claims.claims import CLAIMS
 from bench.features.claims.verdict import judge_claim
 from bench.records.record import TOWER_KEY, Record
 from tests.features.claims.evidence import (
     authors_runs,
     of_the_pack,
-    our_runs,
     with_circumstances,
     with_run,
 )
 
-SPEED = get_claim("catlip-2.7x")
+SPEED = CLAIMS["catlip-2.7x"]
 FORK = {"commit": "f" * 40, "file": "projects/my_fork.yaml", "data_wait_share": 0.9}
 
 # A change of records on `SPEED` that otherwise decide, and what is then named as unmet.
@@ -45,7 +44,7 @@ UNMET: dict[str, tuple[Callable[[Record], Record], Sequence[str]]] = {
         with_run(changed={"common.mixed_precision": "used false, released true"}),
         ["common.mixed_precision: used false"],
     ),
-    "a CPU": (with_circumstances(device="cpu"), ["GPU: none, needed A100"]),
+    "a CPU": (with_circumstances(machine="a CPU"), ["GPU: a CPU, needed A100"]),
     "another GPU": (
         with_circumstances(machine="NVIDIA H100 80GB HBM3; a CPU"),
         ["GPU: NVIDIA H100 80GB HBM3"],
@@ -79,7 +78,7 @@ UNMET: dict[str, tuple[Callable[[Record], Record], Sequence[str]]] = {
 def test_equal_evidence_gives_equal_verdicts_at_both_sizes(
     name: str, ratio: float, verdict: str, relation: str
 ) -> None:
-    claim = get_claim(name)
+    claim = CLAIMS[name]
     judged = judge_claim(claim, authors_runs(claim, ratio))
     assert judged.verdict == verdict
     assert "by the authors' step on one A100, with this project's loader" in judged.detail
@@ -87,38 +86,24 @@ def test_equal_evidence_gives_equal_verdicts_at_both_sizes(
     assert not judged.evidence[0].unmet_conditions
 
 
-@pytest.mark.parametrize("ratio", [1.1, 2.7])
 @pytest.mark.parametrize("name", UNMET)
-def test_an_unmet_condition_prevents_both_answers_and_is_named(name: str, ratio: float) -> None:
+def test_an_unmet_condition_prevents_an_answer_and_is_named(name: str) -> None:
     change, texts = UNMET[name]
-    judged = judge_claim(SPEED, [change(record) for record in authors_runs(SPEED, ratio)])
+    judged = judge_claim(SPEED, [change(record) for record in authors_runs(SPEED, 2.7)])
     assert judged.verdict == "not decided"
-    unmet = [
-        condition.replace("\N{NO-BREAK SPACE}", " ")
-        for condition in judged.evidence[0].unmet_conditions
-    ]
-    assert judged.detail == "; ".join(judged.evidence[0].unmet_conditions)
+    unmet = judged.evidence[0].unmet_conditions
+    assert judged.detail == "; ".join(unmet)
     for text in texts:
-        assert any(condition.startswith(text) for condition in unmet), unmet
+        assert any(text in condition.replace("\N{NO-BREAK SPACE}", " ") for condition in unmet)
 
 
-@pytest.mark.parametrize("ratio", [1.1, 2.7])
-def test_this_projects_code_gives_no_answer(ratio: float) -> None:
-    judged = judge_claim(SPEED, our_runs(SPEED, ratio))
-    assert judged.verdict_sentence.startswith(
-        "Not decided: code: this project's, needed apple/corenet"
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_too_few_runs_give_no_answer(rounds: int) -> None:
+    judged = judge_claim(SPEED, authors_runs(SPEED, 2.7, rounds))
+    assert (
+        judged.verdict_sentence
+        == "Not decided: the ratio of images/s is inconclusive by the rule for measured speeds."
     )
-    assert judged.evidence[0].ratio.value == pytest.approx(ratio, rel=0.01)
-
-
-@pytest.mark.parametrize("ratio", [1.1, 2.7])
-def test_too_few_runs_give_no_answer(ratio: float) -> None:
-    for rounds in (1, 3):
-        judged = judge_claim(SPEED, authors_runs(SPEED, ratio, rounds))
-        assert (
-            judged.verdict_sentence
-            == "Not decided: the ratio of images/s is inconclusive by the rule for measured speeds."
-        )
 
 
 def test_one_file_alone_another_tower_and_two_machines_are_no_evidence() -> None:
@@ -132,9 +117,9 @@ def test_one_file_alone_another_tower_and_two_machines_are_no_evidence() -> None
 
 def test_evidence_that_misses_a_condition_does_not_change_a_verdict() -> None:
     fork = [replace(with_run(**FORK)(one), comparison="z") for one in authors_runs(SPEED, 1.1)]
-    judged = judge_claim(SPEED, [*fork, *authors_runs(SPEED, 2.7), *our_runs(SPEED, 1.1)])
+    judged = judge_claim(SPEED, [*fork, *authors_runs(SPEED, 2.7)])
     assert judged.verdict == "reproduced"
-    assert [bool(one.unmet_conditions) for one in judged.evidence] == [False, True, True]
+    assert [bool(one.unmet_conditions) for one in judged.evidence] == [False, True]
 
 
 @pytest.mark.parametrize(

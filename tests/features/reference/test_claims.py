@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("bench.features.claims", reason="claims are another feature")
 
-from bench.features.claims.claims import get_claim
+from bench.features.claims.claims import CLAIMS
 from bench.features.claims.conditions import CORENET_COMMIT, CORENET_FILES
 from bench.features.claims.verdict import judge_claim
 from bench.features.reference.experiments import released_experiments_by_file
@@ -31,4 +31,4 @@ def test_runs_of_the_released_files_decide_a_claim() -> None:
             records.append(
                 Record(comparison="x", experiment=experiment, circumstances=A100, measured=measured)
             )
-    assert judge_claim(get_claim("catlip-2.7x"), records).verdict == "reproduced"
+    assert judge_claim(CLAIMS["catlip-2.7x"], records).verdict == "reproduced"
