@@ -40,10 +40,6 @@ class TowerCostAxis:
             return None
         return cost_per_image * tower.images_seen
 
-    def format_cost(self, tower: TowerOrReferenceAccuracy) -> str:
-        """Return the cost of training a tower as text with its unit; 0 where it was not measured."""
-        return self.format_value(self.cost_of(tower) or 0.0)
-
 
 IMAGES = TowerCostAxis(
     name="images",

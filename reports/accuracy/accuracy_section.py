@@ -7,7 +7,6 @@ from bench.interfaces.sections import (
     Block,
     BlockGroup,
     Chart,
-    ChartLegend,
     ComparisonView,
     FoldOutBlock,
     Heading,
@@ -29,7 +28,6 @@ from bench.transfer.pareto import IMAGES, TowerCostAxis, make_time_and_energy_co
 from bench.transfer.subject_scores import FullLabelScores, collect_full_label_scores
 from reports.accuracy.charts import accuracy_chart
 from reports.accuracy.ranking import accuracy_difference_table
-from reports.speed.charts import legend_entries
 
 PROTOCOL = (
     "Features are frozen, and nothing is zero-shot. The regularisation of each probe is chosen on a validation split "
@@ -77,11 +75,7 @@ def _build_accuracy_blocks(page: PageContext) -> Sequence[Block]:
     comparison = page.comparison
     scores = collect_full_label_scores(comparison)
     curves = collect_label_curves(comparison)
-    trained = [scored.subject for scored in scores if not scored.is_reference]
-    trained += [curve.subject for curve in curves if not curve.is_reference]
     blocks: list[Block] = []
-    if trained:
-        blocks.append(ChartLegend(legend_entries(comparison, trained), "Legend of the towers"))
     if scores:
         blocks += _full_label_blocks(comparison, scores)
     if page.differences:

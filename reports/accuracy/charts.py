@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import cycle
-from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -15,16 +14,14 @@ from bench.tables.formats import format_abbreviated_count, format_accuracy
 from bench.tables.groups import group_by
 from bench.transfer.pareto import IMAGES, TowerCostAxis, pareto_front
 from bench.transfer.subject_scores import RETRIEVAL, FullLabelScores, TowerOrReferenceAccuracy
-from reports.render.loss_curves import LossCurve
+from reports.render.loss_curves import TRUNK, LossCurve
 from reports.render.svg import (
     INK,
     MUTED,
-    LineEnd,
+    PAPER,
     add_axes_with_margins,
-    draw_marks,
     figure_to_svg,
     fit_chart_label,
-    label_line_ends,
     open_figure,
 )
 from reports.speed.charts import experiment_colour_and_marker, experiment_index
@@ -32,9 +29,8 @@ from reports.speed.charts import experiment_colour_and_marker, experiment_index
 WIDTH = 440  # points
 HEIGHT = 270
 LOSS_HEIGHT = 220
-LABEL_MARGIN = 152  # points at the right of the axes, for the names of lines
+LEGEND_WIDTH = 164  # points at the right of the axes
 SHIFT = 4.0  # points between the marks of two lines with equal x
-SMALL_RANGE = 0.5  # an axis of accuracy up to this range has a tick at each tenth
 REFERENCE_DASHES = ((4.0, 3.0), (1.0, 2.5), (7.0, 2.0, 1.0, 2.0), (2.0, 6.0))
 CHANCE = "majority class"
 
@@ -63,12 +59,11 @@ def accuracy_chart(
     if protocol != RETRIEVAL and bottom <= majority <= top:
         references.append((CHANCE, majority))
     with open_figure(WIDTH, HEIGHT) as figure:
-        axes = add_axes_with_margins(figure, 30, LABEL_MARGIN, 44, 8)
+        axes = add_axes_with_margins(figure, 30, LEGEND_WIDTH, 44, 8)
         axes.set_xlim(0, right)
         axes.set_ylim(bottom, top)
-        spacing = 0.1 if top - bottom <= SMALL_RANGE else 0.2
-        axes.yaxis.set_major_locator(MultipleLocator(spacing))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1f}" if value else "0")
+        axes.yaxis.set_major_locator(MultipleLocator(0.1))
+        axes.yaxis.set_major_formatter("{x:.1f}")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated_count(value))
         axes.set_xlabel(cost.axis_label)
@@ -76,18 +71,14 @@ def accuracy_chart(
             _draw_pareto_front(axes, pareto_front(points, cost), cost)
         towers = list(group_by(measured, lambda point: point.subject).values())
         middle = (len(towers) - 1) / 2
-        ends = []
         for index, tower in enumerate(towers):
-            shift_right_in_typographic_points = SHIFT * (index - middle)
-            ends.append(
-                _draw_accuracy_curve(
-                    axes, comparison, tower, cost, shift_right_in_typographic_points
-                )
-            )
+            _draw_accuracy_curve(axes, comparison, tower, cost, SHIFT * (index - middle))
         for (name, accuracy), dashes in zip(references, cycle(REFERENCE_DASHES), strict=False):
-            axes.axhline(accuracy, color=MUTED, linewidth=1, linestyle=(0, dashes))
-            ends.append(LineEnd(name, accuracy, MUTED))
-        last = _label_and_describe_accuracies(axes, ends)
+            line = axes.axhline(accuracy, color=MUTED, linewidth=1, linestyle=(0, dashes))
+            line.set_label(_legend_label(name, accuracy))
+        lines, labels = axes.get_legend_handles_labels()
+        axes.legend(lines, labels, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        last = "; ".join(labels)
         text = f"{task}: accuracy by {protocol} against {cost.title}. At the last point: {last}."
         task_number = scores.tasks.index(task)
         return figure_to_svg(figure, f"{id_prefix}-{cost.name}-{task_number}", text)
@@ -105,7 +96,7 @@ def loss_curves_chart(
             if curve.trunk_point is not None:
                 points.insert(0, curve.trunk_point)
             images, losses = zip(*points, strict=True)
-            curve_colour = colour if curve.is_before_cooldowns else INK
+            curve_colour = colour if curve.part == TRUNK else INK
             axes.plot(images, losses, color=curve_colour, linewidth=1.5, alpha=0.8)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated_count(value))
@@ -152,39 +143,33 @@ def _draw_accuracy_curve(
     comparison: ComparisonView,
     points: Sequence[TowerOrReferenceAccuracy],
     cost: TowerCostAxis,
-    shift_right_in_typographic_points: float,
-) -> LineEnd:
-    """Draw the line, marks and intervals of one tower, shifted to the right by so many points; return its end."""
+    points_to_the_right: float,
+) -> None:
+    """Draw the line, marks and intervals of one tower, shifted to the right by so many typographic points."""
     assert axes.figure is not None
-    name = comparison.short_label(points[0].subject)
-    colour, marker = experiment_colour_and_marker(comparison, points[0].subject)
-    shift = ScaledTranslation(
-        shift_right_in_typographic_points / 72, 0, axes.figure.dpi_scale_trans
+    subject = points[0].subject
+    colour, marker = experiment_colour_and_marker(comparison, subject)
+    accuracies = [point.accuracy for point in points]
+    below = []
+    above = []
+    for accuracy in accuracies:
+        below.append(0.0 if accuracy.low is None else accuracy.value - accuracy.low)
+        above.append(0.0 if accuracy.high is None else accuracy.high - accuracy.value)
+    shift = ScaledTranslation(points_to_the_right / 72, 0, axes.figure.dpi_scale_trans)
+    axes.errorbar(
+        [cost.cost_of(point) or 0.0 for point in points],
+        [accuracy.value for accuracy in accuracies],
+        [below, above],
+        color=colour,
+        marker=marker,
+        markeredgecolor=PAPER,
+        linewidth=1.25,
+        label=_legend_label(comparison.short_label(subject), accuracies[-1].value),
+        transform=axes.transData + shift,
+        clip_on=False,
     )
-    style: dict[str, Any] = {"transform": axes.transData + shift, "clip_on": False}
-    line_style = {"color": colour, "linewidth": 1.25, **style}
-    x = [cost.cost_of(point) or 0.0 for point in points]
-    y = [point.accuracy.value for point in points]
-    axes.plot(x, y, alpha=0.5, **line_style)
-    texts = []
-    for at, point in zip(x, points, strict=True):
-        accuracy = point.accuracy
-        texts.append(f"{format_accuracy(accuracy.value)} for {cost.format_cost(point)}")
-        if accuracy.low is not None and accuracy.high is not None:
-            interval = [max(0.0, accuracy.low), min(1.0, accuracy.high)]
-            axes.plot([at, at], interval, alpha=0.7, **line_style)
-    draw_marks(axes, x, y, marker, colour, f"{name}: {', '.join(texts)}", **style)
-    return LineEnd(name, y[-1], colour)
 
 
-def _label_and_describe_accuracies(axes: Axes, ends: Sequence[LineEnd]) -> str:
-    """Write the name and the accuracy of each line at its end; return them as text."""
-    labelled_ends = []
-    texts = []
-    for end in ends:
-        accuracy = format_accuracy(end.y)
-        label = f"{fit_chart_label(end.label, 15)} {accuracy}"
-        labelled_ends.append(end._replace(label=label))
-        texts.append(f"{end.label} {accuracy}")
-    label_line_ends(axes, labelled_ends)
-    return "; ".join(texts)
+def _legend_label(name: str, accuracy: float) -> str:
+    """Return a name, which is cut if it is long, with an accuracy."""
+    return f"{fit_chart_label(name, 15)} {format_accuracy(accuracy)}"

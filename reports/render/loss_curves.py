@@ -30,11 +30,6 @@ class LossCurve:
     # From which a cool-down branches off; None: it is a trunk, or there is none.
     trunk_point: MeanLossPoint | None
 
-    @property
-    def is_before_cooldowns(self) -> bool:
-        """Whether it is a trunk, which a constant learning rate trains."""
-        return self.part == TRUNK
-
 
 def collect_loss_curves(
     comparison: ComparisonView, experiment_name: str, max_points: int = 120

@@ -3,14 +3,12 @@
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from markupsafe import Markup, escape
-from matplotlib.artist import Artist
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.style import context as style
@@ -58,8 +56,6 @@ STYLE = {
 }
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 LONGEST_LABEL = 28
-LABEL_GAP = 16.0  # SVG units between the centres of two labels
-HOVERED = "hover-"  # prefix of the id of an artist with a tooltip
 
 
 @contextmanager
@@ -93,26 +89,9 @@ def figure_to_svg(figure: Figure, id_prefix: str, description: str) -> Markup:
     return head + Markup(body)  # noqa: S704 - matplotlib has escaped its text
 
 
-def add_tooltip(artist: Artist, text: str) -> None:
-    """Give an artist a tooltip."""
-    # Hexadecimal, so that no text can end the attribute.
-    artist.set_gid(f"{HOVERED}{text.encode().hex()}")
-
-
 def _adapt_svg_tag(tag: str, id_prefix: str) -> str:
-    """Remove a tag's font, replace its colours by CSS variables, prefix its ids and round its numbers.
-
-    Groups lose their ids; a group with a tooltip gets a title.
-    """
-    group = re.match(rf'<g id="({HOVERED})?([^"]*)"', tag)
-    if group:
-        rest = tag[group.end() :]
-        if rest.endswith("/>"):
-            return ""
-        if group[1] is None:
-            return f"<g{rest}"
-        tooltip = bytes.fromhex(group[2]).decode()
-        return f'<g class="mark"{rest}<title>{escape(tooltip)}</title>'
+    """Remove a tag's font and a group's id, replace its colours by CSS variables, prefix its ids, round its numbers."""
+    tag = re.sub(r'^<g id="[^"]*"', "<g", tag)
     tag = re.sub(r"font-family: [^;\"]*(; )?", "", tag)
     tag = re.sub(r"(\bid=\"|xlink:href=\"#|url\(#)", rf"\g<1>{id_prefix}-", tag)
     tag = tag.replace("xlink:href", "href")
@@ -130,14 +109,12 @@ def draw_marks(
     y: ArrayLike,
     marker: str,
     colour: str,
-    tooltip: str,
     size: float = 6.5,
     **style: Any,
 ) -> None:
-    """Draw marks with an edge in the colour of the page, and a tooltip."""
-    style = {"markeredgecolor": PAPER, "markeredgewidth": 0.75, **style}
-    marks = axes.plot(x, y, marker, color=colour, markersize=size, **style)
-    add_tooltip(marks[0], tooltip)
+    """Draw marks with an edge in the colour of the page."""
+    edge = {"markeredgecolor": PAPER, "markeredgewidth": 0.75}
+    axes.plot(x, y, marker, color=colour, markersize=size, **edge, **style)
 
 
 def add_axes_with_margins(
@@ -151,32 +128,6 @@ def add_axes_with_margins(
     axes.yaxis.grid(visible=True)
     axes.set_axisbelow(True)
     return axes
-
-
-class LineEnd(NamedTuple):
-    """Where a line of a chart ends, and the label beside it."""
-
-    label: str
-    y: float
-    colour: str
-
-
-def label_line_ends(axes: Axes, ends: Sequence[LineEnd]) -> None:
-    """Write the labels at the right of the axes, without overlaps, each tied to the end of its line."""
-    pixels = axes.get_window_extent()
-    width = pixels.width  # SVG units, for the figure has 72 dots per inch
-    height = pixels.height
-    low, high = axes.get_ylim()
-    starts = [(end.y - low) / (high - low) for end in ends]
-    wanted = [start * height for start in starts]
-    label_heights = spread_label_positions(wanted, LABEL_GAP, 6.0, height - 4.0)
-    tie_x = [1.0, 1 + 6 / width, 1 + 16 / width]
-    style: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
-    for end, start, label_height in zip(ends, starts, label_heights, strict=True):
-        y = label_height / height
-        axes.plot(tie_x, [start, start, y], color=LINE, linewidth=0.75, **style)
-        text = axes.text(1 + 19 / width, y, end.label, color=end.colour, **style)
-        text.set(fontsize=12, va="center_baseline")
 
 
 def fit_chart_label(label: object, max_length: int = LONGEST_LABEL) -> str:
@@ -205,19 +156,3 @@ def legend_marker(series: int) -> Markup:
         drawn = figure_to_svg(figure, f"swatch-{series}", "")
     text = str(drawn).replace('role="img" aria-label=""', 'class="swatch" aria-hidden="true"')
     return Markup(text)  # noqa: S704 - what was drawn
-
-
-def spread_label_positions(
-    wanted: Sequence[float], gap: float, low: float, high: float
-) -> list[float]:
-    """Move label positions apart to at least `gap`, inside [low, high], without changing their order."""
-    order = np.argsort(wanted, kind="stable")
-    num_gaps = max(len(wanted) - 1, 1)
-    largest_gap = (high - low) / num_gaps
-    steps = min(gap, largest_gap) * np.arange(len(wanted))
-    placed = np.clip(wanted, low, high)[order]
-    placed = np.maximum.accumulate(placed - steps) + steps
-    placed = np.minimum(placed, high - steps[::-1])
-    positions = np.empty_like(placed)
-    positions[order] = placed
-    return list(positions.tolist())

@@ -20,16 +20,12 @@ from bench.measure.speed_tables import (
 from bench.tables.formats import NBSP, format_rate
 from bench.tables.tables import Cell, Column, Table
 from reports.speed.charts import (
-    RATIO_KEYS,
+    RatioRow,
     ratio_chart,
     throughput_chart,
 )
 
 RUNS_NOTE = f"Dots are runs, the bar is their median, the line below is the 95{NBSP}% interval of their mean."
-RATIOS_NOTE = (
-    f"Lines are 95{NBSP}% intervals. Ratios inside the grey band (±2{NBSP}%) are not called a difference. The table "
-    "below gives the figures."
-)
 
 
 def _build_speed_blocks(page: PageContext) -> Sequence[Block]:
@@ -58,9 +54,15 @@ def _chart_blocks(comparison: ComparisonView) -> list[Block]:
     """Return the charts of speeds and, where experiments are compared, of ratios."""
     runs = _runs_table(comparison)
     charts = [Chart(throughput_chart(comparison), "Images per second", [RUNS_NOTE], table=runs)]
-    if any(row.ratio is not None for row in comparison.throughputs):
-        title = "Measured and FLOP-predicted ratios"
-        charts.append(Chart(ratio_chart(comparison), title, [RATIOS_NOTE], RATIO_KEYS))
+    rows = []
+    for row in comparison.throughputs:
+        if row.ratio is not None:
+            label = comparison.short_label(row.experiment)
+            rows.append(RatioRow(label, row.ratio, row.forward_backward, row.flop_ratio))
+    if rows:
+        base = comparison.short_label(comparison.base or "")
+        label = f"times {base}'s images per second"
+        charts.append(ratio_chart("Measured and FLOP-predicted ratios", rows, "ratios", label))
     return [BlockGroup(charts, "pair")]
 
 

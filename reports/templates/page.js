@@ -64,25 +64,20 @@ for (const table of document.querySelectorAll("table")) {
   table.closest(".scroll").before(tools);
 }
 
-// Show the tooltip of a mark or of an en dash without delay, also on touch screens.
+// Show the tooltip of an en dash without delay, also on touch screens.
 const tip = made("div", { className: "tip", hidden: true });
-tip.setAttribute("aria-hidden", "true"); // screen readers have the labels of charts and the hidden reasons of dashes
+tip.setAttribute("aria-hidden", "true"); // screen readers have the hidden reasons of dashes
 document.body.append(tip);
-for (const mark of document.querySelectorAll("svg .mark")) {
-  const title = mark.querySelector("title");
-  mark.dataset.tip = title.textContent;
-  title.remove();
-}
 for (const dash of document.querySelectorAll(".missing[title]")) {
   dash.dataset.tip = dash.title;
   dash.removeAttribute("title");
 }
 document.addEventListener("pointerover", (event) => {
-  const mark = event.target.closest?.("[data-tip]");
-  tip.hidden = !mark;
-  if (!mark) return;
-  tip.textContent = mark.dataset.tip;
-  const place = mark.getBoundingClientRect();
+  const dash = event.target.closest?.("[data-tip]");
+  tip.hidden = !dash;
+  if (!dash) return;
+  tip.textContent = dash.dataset.tip;
+  const place = dash.getBoundingClientRect();
   const left = place.left + place.width / 2 - tip.offsetWidth / 2;
   tip.style.left = `${Math.max(8, Math.min(left, innerWidth - tip.offsetWidth - 8))}px`;
   const above = place.top - tip.offsetHeight - 6;

@@ -1,14 +1,11 @@
-"""What can be checked of a look: contrast, labels that do not overlap, colours that the page owns."""
+"""What can be checked of a look: contrast, colours that the page owns."""
 
 import base64
 import hashlib
 import re
 from collections.abc import Callable
-from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bench.records.record import Record
 from reports.page import render_comparison_page
@@ -19,7 +16,6 @@ from reports.render.svg import (
     colour_and_marker,
     figure_to_svg,
     open_figure,
-    spread_label_positions,
 )
 
 ON_PAPER = ("ink", "muted", "link", *(f"series-{number}" for number in range(1, len(SERIES) + 1)))
@@ -75,15 +71,6 @@ def test_charts_take_colours_and_fonts_from_the_style_sheet() -> None:
     assert 'aria-label="a &#34;label&#34;"' in drawn
     assert "&lt;i&gt;#a1b201 font-family: y; id=" in drawn
     assert 'style="font-family' not in drawn
-
-
-@given(st.lists(st.floats(-10, 110), max_size=12), st.floats(0.1, 30))
-def test_labels_do_not_overlap_and_keep_their_order(wanted: list[float], gap: float) -> None:
-    placed = spread_label_positions(wanted, gap, 0, 100)
-    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
-    least = min(gap, 100 / max(len(wanted) - 1, 1))
-    assert all(placed[b] - placed[a] >= least - 1e-6 for a, b in pairwise(order))
-    assert all(-1e-6 <= place <= 100 + 1e-6 for place in placed)
 
 
 def test_the_policy_allows_the_one_script_and_nothing_else(

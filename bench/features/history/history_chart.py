@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from bench.features.history.changes import SeriesJump
 from bench.measure.metric_values import CommitOrWorkTree
-from bench.tables.formats import format_count_with_noun, format_quantity, format_ratio
+from bench.tables.formats import format_quantity, format_ratio
 from reports.render.svg import (
     INK,
     add_axes_with_margins,
@@ -71,10 +71,7 @@ def _draw_series(
     for position, point in zip(positions, line.points, strict=True):
         dots = [position] * len(point.runs)
         axes.plot(dots, point.runs, "o", color=colour, markersize=2.5, alpha=0.45)
-        processes = format_count_with_noun(len(point.runs), "process", "processes")
-        value = format_quantity(point.median, line.metric.unit)
-        tooltip = f"{point.commit.short_id}: {value}, median of {processes}"
-        draw_marks(axes, position, point.median, marker, colour, tooltip, size=5.5)
+        draw_marks(axes, position, point.median, marker, colour, size=5.5)
 
 
 def _draw_jump(axes: Axes, commits: Sequence[CommitOrWorkTree], change: SeriesJump) -> None:

@@ -1,4 +1,4 @@
-"""An explanation's page: the waterfall, the table and the words say what the records say."""
+"""An explanation's page: the chart, the table and the words say what the records say."""
 
 import math
 
@@ -41,9 +41,9 @@ def test_explanation_page_lists_the_causes() -> None:
     label = next(
         value
         for _, name, value in document.attributes
-        if name == "aria-label" and "Causes" in value
+        if name == "aria-label" and "after and before a cause" in value
     )
-    assert all(f"{cause} " in label for cause in causes)
+    assert all(f"{cause}: whole step" in label for cause in causes)
 
 
 def test_records_without_a_ladder_have_no_such_section() -> None:
