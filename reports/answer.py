@@ -1,13 +1,11 @@
 """The first screen of the page: its answer, what the answer does not show, a chart, and a table of all experiments."""
 
-import shlex
 from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
 from bench.experiment.experiments import SCALES
-from bench.experiment.fields import PACK_DATA
-from bench.interfaces.catalog import describe_out_of_domain_scoring, is_pack_task
+from bench.interfaces.catalog import describe_out_of_domain_scoring
 from bench.interfaces.sections import (
     Block,
     BlockGroup,
@@ -75,11 +73,6 @@ ENGINEERING = Markup(
 )
 FAILURES = Markup('<strong>{} failed.</strong> <a href="#failures">See the reasons</a>.')
 MORE = Markup("More seeds: <code>catlip-bench --full</code>. On your own data: docs/quickstart.md.")
-MORE_ON_OWN_DATA = Markup(
-    "More seeds: <code>catlip-bench train NAME{options} --images {images} --set seed=1 --out {results}/NAME-1</code> "
-    "for each experiment and seed, with the other options of this comparison, such as --root, --caption and, where "
-    "labels are learned, --count-vocabulary. This page joins them."
-)
 WITHOUT_DISTURBED = "The ratio above leaves out what other work disturbed; over all steps it is {}."
 ALL_STEPS = (
     "The ratio above is of all steps, also of those that other work disturbed, and is not judged."
@@ -152,7 +145,7 @@ def answer_blocks(
     blocks.append(_first_chart_and_figures(comparison, scores, figures))
     blocks += [Paragraph(sentence) for sentence in describe_undecided_tasks(comparison, scores)]
     blocks += section_blocks
-    blocks.append(Paragraph(_describe_how_to_add_seeds(page, scores)))
+    blocks.append(Paragraph(MORE))
     if page.incomparable_results:
         blocks.append(Paragraph(OTHERS))
     return blocks
@@ -169,20 +162,6 @@ def _first_chart_and_figures(
     if figures is not None and figures.all_rows:
         blocks.append(BlockGroup([figures, Paragraph(FIGURES_NOTE, "under")]))
     return BlockGroup(blocks, "first")
-
-
-def _describe_how_to_add_seeds(page: PageContext, scores: FullLabelScores) -> Markup:
-    """Return the command that adds seeds: for own data or own tasks the command for each experiment and seed."""
-    experiment = next(iter(page.comparison.experiments.values()), None)
-    if experiment is None:
-        return MORE
-    data = experiment.input.data
-    if data == PACK_DATA and all(map(is_pack_task, scores.tasks)):
-        return MORE
-    options = "" if data == PACK_DATA else f" --data {shlex.quote(data)}"
-    return MORE_ON_OWN_DATA.format(
-        options=options, images=experiment.training.images, results=shlex.quote(page.results)
-    )
 
 
 def speed_and_accuracy_table(comparison: ComparisonView, scores: FullLabelScores) -> Table:
@@ -210,25 +189,27 @@ def speed_and_accuracy_table(comparison: ComparisonView, scores: FullLabelScores
     return Table.of_rows("The answer in figures", columns, rows)
 
 
-def _lead_throughput(comparison: ComparisonView) -> ExperimentThroughput | None:
-    """Return the speed of the experiment whose ratio the answer begins with; None without a ratio."""
-    rows = {}
+def _lead_experiment_and_ratios(
+    comparison: ComparisonView,
+) -> tuple[str, RateRatio, RateRatio] | None:
+    """Return the experiment that the answer begins with, its ratio, and that over all steps; None without a ratio."""
+    ratios = {}
     for row in comparison.throughputs:
-        if row.ratio is not None:
-            rows[row.experiment] = row
-    if not rows:
+        if row.ratio is not None and row.ratio_of_all is not None:
+            ratios[row.experiment] = (row.experiment, row.ratio, row.ratio_of_all)
+    if not ratios:
         return None
-    return rows[choose_lead_experiment(comparison, list(rows))]
+    return ratios[choose_lead_experiment(comparison, list(ratios))]
 
 
 def _lead_ratio_sentence(comparison: ComparisonView) -> Markup | None:
     """Report the ratio of the experiment that the answer begins with; None without a ratio."""
-    row = _lead_throughput(comparison)
-    if row is None or row.ratio is None:
+    lead = _lead_experiment_and_ratios(comparison)
+    if lead is None:
         return None
-    ratio = row.ratio
+    experiment, ratio, _ = lead
     sentence = RATIOS.get(ratio.verdict, OPEN_RATIO).format(
-        lead=comparison.short_label(row.experiment),
+        lead=comparison.short_label(experiment),
         base=comparison.short_label(comparison.base or ""),
         ratio=format_ratio(ratio.value),
         smallest=format_percent(SMALLEST_EFFECT, 0),
@@ -250,15 +231,16 @@ def _describe_interval(ratio: RateRatio) -> str:
 
 def _say_whether_ratio_includes_disturbed_steps(comparison: ComparisonView) -> str:
     """Say whether the ratio of the answer includes disturbed steps; empty where nothing was disturbed."""
-    row = _lead_throughput(comparison)
-    if row is None or row.ratio is None or row.ratio_of_all is None:
+    lead = _lead_experiment_and_ratios(comparison)
+    if lead is None:
         return ""
+    _, ratio, ratio_of_all = lead
     runs = [TimedRun(*run).windows() for run in comparison.experiments_and_contents_of(Speed)]
     if all(windows.counted_mask().all() for windows in runs):
         return ""
-    if row.ratio.low is None and min(row.ratio.runs) > 1:
+    if ratio.low is None and min(ratio.runs) > 1:
         return ALL_STEPS
-    return WITHOUT_DISTURBED.format(format_ratio(row.ratio_of_all.value))
+    return WITHOUT_DISTURBED.format(format_ratio(ratio_of_all.value))
 
 
 def _describe_untested_conditions(comparison: ComparisonView) -> str:
