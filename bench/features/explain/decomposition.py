@@ -9,14 +9,13 @@ from statistics import fmean
 from bench.data.caption_lengths import describe_captions_that_runs_read
 from bench.features.explain.ladder import ExperimentLadder
 from bench.measure.throughput import (
-    RateFunction,
     describe_disturbed_windows,
     rates_by_round,
     timed_runs_by_experiment,
 )
 from bench.measure.timed_run import TimedRun
 from bench.records.record import Record
-from bench.statistics.ratios import RateRatio, compare_rates
+from bench.statistics.ratios import RateByRound, RateRatio, compare_rates
 from bench.statistics.verdicts import FlopsVerdict, judge_flops_prediction
 
 
@@ -99,40 +98,36 @@ def decompose_ratio_by_ladder(records: Sequence[Record]) -> RatioDecomposition |
 def _cause_ratio(
     start: Sequence[TimedRun], end: Sequence[TimedRun], cause: str, change: str = ""
 ) -> CauseRatio:
-    """Return the ratio end / start of the runs of two rungs, over the rounds that have both."""
-    step_start, step_end = _rates_in_common_rounds(
-        start, end, TimedRun.undisturbed_images_per_second
-    )
+    """Return the ratio end / start of the runs of two rungs."""
+    start_rates = rates_by_round(start, TimedRun.undisturbed_images_per_second)
+    end_rates = rates_by_round(end, TimedRun.undisturbed_images_per_second)
     saved = None
-    if step_start:
-        saved = fmean(1 / step_start[round_] - 1 / step_end[round_] for round_ in step_start)
-    phases_start, phases_end = _rates_in_common_rounds(
-        start, end, TimedRun.forward_backward_images_per_second
-    )
+    if start_rates and end_rates:
+        saved = _mean_seconds(start_rates) - _mean_seconds(end_rates)
     flop_ratio = None
     if start and end:
         flop_ratio = _step_flops_per_image(start[-1]) / _step_flops_per_image(end[-1])
     return CauseRatio(
         cause=cause,
         change=change,
-        forward_backward=compare_rates(phases_start, phases_end) if phases_start else None,
-        whole_step=compare_rates(step_start, step_end) if step_start else None,
+        forward_backward=_compare_if_measured(
+            rates_by_round(start, TimedRun.forward_backward_images_per_second),
+            rates_by_round(end, TimedRun.forward_backward_images_per_second),
+        ),
+        whole_step=_compare_if_measured(start_rates, end_rates),
         flop_ratio=flop_ratio,
         saved_seconds_per_image=saved,
     )
 
 
-def _rates_in_common_rounds(
-    start: Sequence[TimedRun], end: Sequence[TimedRun], rate: RateFunction
-) -> tuple[dict[int, float], dict[int, float]]:
-    """Return the rates of both runs by round, in the rounds that have both."""
-    start_rates = rates_by_round(start, rate)
-    end_rates = rates_by_round(end, rate)
-    common = sorted(start_rates.keys() & end_rates.keys())
-    return (
-        {round_: start_rates[round_] for round_ in common},
-        {round_: end_rates[round_] for round_ in common},
-    )
+def _compare_if_measured(start: RateByRound, end: RateByRound) -> RateRatio | None:
+    """Return the ratio end / start of rates by round; None without a round of one of them."""
+    return compare_rates(start, end) if start and end else None
+
+
+def _mean_seconds(rates: RateByRound) -> float:
+    """Return the mean seconds per image."""
+    return fmean(1 / rate for rate in rates.values())
 
 
 def _step_flops_per_image(run: TimedRun) -> float:

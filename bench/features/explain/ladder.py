@@ -92,11 +92,6 @@ class ExperimentLadder(RecordContent, frozen=True, kw_only=True, tag="ladder"):
     rungs: tuple[LadderRung, ...]
     note: str = ""  # why a cause is not measured
 
-    @property
-    def causes(self) -> tuple[str, ...]:
-        """The causes in the order of the ladder."""
-        return tuple(rung.cause for rung in self.rungs[1:])
-
 
 def return_ladder(ladder: ExperimentLadder) -> ExperimentLadder:
     """Return the given ladder: the function of a run whose record holds the ladder for reports."""

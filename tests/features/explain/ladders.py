@@ -25,6 +25,11 @@ def ladder_of(
     )
 
 
+def causes_of(ladder: ExperimentLadder) -> tuple[str, ...]:
+    """Return the causes in the order of the ladder."""
+    return tuple(rung.cause for rung in ladder.rungs[1:])
+
+
 def measured(
     ladder: ExperimentLadder,
     experiments: Sequence[Experiment],

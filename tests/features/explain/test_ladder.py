@@ -15,7 +15,7 @@ from bench.features.explain.ladder import (
     TEXT_TOWER,
     plan_ladder,
 )
-from tests.features.explain.ladders import ladder_of
+from tests.features.explain.ladders import causes_of, ladder_of
 
 PACE = {"warmup_steps", "windows", "steps_per_window"}
 
@@ -27,7 +27,7 @@ def changed_fields(experiments: list[Experiment]) -> list[set[str]]:
 
 def test_ladder_from_clip_to_catlip_has_four_experiments() -> None:
     ladder, experiments = ladder_of()
-    assert ladder.causes == (PADDING, TEXT_TOWER, HEAD)
+    assert causes_of(ladder) == (PADDING, TEXT_TOWER, HEAD)
     assert [experiment.name for experiment in experiments] == [
         "clip-tiny[text_padding=max_length]",
         "clip-tiny",
@@ -45,7 +45,7 @@ def test_factors_change_one_after_the_other_and_then_the_objective() -> None:
     chosen = ["attention=fp32_softmax", "batch_size=32", "injected_slowdown=0.5"]
     ladder, experiments = ladder_of(chosen=chosen)
     factors = ("attention", "batch_size", "injected_slowdown")
-    assert ladder.causes == (*factors, PADDING, TEXT_TOWER, HEAD)
+    assert causes_of(ladder) == (*factors, PADDING, TEXT_TOWER, HEAD)
     assert ladder.rungs[1].change == "fp32_softmax -> fused"
     assert changed_fields(experiments)[:3] == [{field} for field in factors]
     assert [get_field(experiments[0], field) for field in factors] == ["fp32_softmax", 32, 0.5]
@@ -58,7 +58,7 @@ def test_rest_of_the_recipe_changes_in_one_stage_before_the_objective() -> None:
     ladder, experiments = ladder_of(
         settings=["clip_norm=null", "crop_scale=[0.9,1]", "flip=false", "workers=1", "eps=1e-8"]
     )
-    assert ladder.causes == (REST, PADDING, TEXT_TOWER, HEAD)
+    assert causes_of(ladder) == (REST, PADDING, TEXT_TOWER, HEAD)
     changed = changed_fields(experiments)
     assert changed[0] == {"clip_norm", "crop_scale", "flip", "workers"}
     assert changed[3] == {"method", "text_features", "learning_rate", "head_initialisation", "eps"}
@@ -99,8 +99,8 @@ def test_pair_has_a_cause_for_each_part_of_the_work_in_which_it_differs(
     baseline: str, named: str, causes: tuple[str, ...]
 ) -> None:
     ladder, experiments = ladder_of(named, baseline)
-    assert sorted(ladder.causes) == sorted(causes)
-    assert ladder.causes[-1] == causes[-1]
+    assert sorted(causes_of(ladder)) == sorted(causes)
+    assert ladder.rungs[-1].cause == causes[-1]
     assert len({experiment.name for experiment in experiments}) == len(causes) + 1
     assert not {*differing_field_values([experiments[-1], EXPERIMENTS[named]])} - PACE
 
@@ -108,7 +108,7 @@ def test_pair_has_a_cause_for_each_part_of_the_work_in_which_it_differs(
 def test_labels_are_factors_between_experiments_of_one_method() -> None:
     chosen = ["label_format=dense", "labels=nltk"]
     ladder, experiments = ladder_of("catlip-tiny", "catlip-tiny", chosen)
-    assert ladder.causes == ("label_format", "labels")
+    assert causes_of(ladder) == ("label_format", "labels")
     labels = [(one.targets.label_format, one.targets.labels) for one in experiments]
     assert labels == [("dense", "nltk"), ("sparse", "nltk"), ("sparse", "computed")]
 
