@@ -24,7 +24,6 @@ from bench.records.record_kind import (
     AnyRecordContent,
     ContentKindTag,
     RecordContent,
-    UndecodedContentField,
     UnknownRecordContent,
     kind_tag,
 )
@@ -447,18 +446,17 @@ def decode_record(content: bytes, path: Path) -> Record:
 
     The content of a kind that is not known here is kept undecoded if `path` is named by that kind, else refused.
     """
+
+    def decode_content(_: type, fields: Any) -> AnyRecordContent:
+        kind = msgspec.convert(fields, ContentKindTag).kind
+        if kind in RECORD_KINDS:
+            return msgspec.convert(fields, RECORD_KINDS[kind])
+        if kind_tag_from_filename(path) != kind:
+            raise ValueError(f"the unknown kind {kind!r} is not that of the file's name")
+        return UnknownRecordContent(fields)
+
     with prefix_errors(f"{path}: not a record"):
         header = decode_json(content, FormatNumber)
     with prefix_errors(path):
         require_format_number(header, FORMAT, OTHER_FORMAT_REMEDY)
-        encoded = bytes(decode_json(content, UndecodedContentField).measured)
-        kind = decode_json(encoded, ContentKindTag).kind
-        content_type: type = RECORD_KINDS.get(kind, dict)
-        measured: Any = decode_json(encoded, content_type)
-        if kind not in RECORD_KINDS:
-            if kind_tag_from_filename(path) != kind:
-                raise ValueError(
-                    f"has the unknown kind {kind!r}, which is not that of the file's name"
-                )
-            measured = UnknownRecordContent(measured)
-        return decode_json(content, Record, lambda _, __: measured)
+        return decode_json(content, Record, decode_content)

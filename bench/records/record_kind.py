@@ -31,12 +31,6 @@ class UnknownRecordContent(dict[str, Any], AnyRecordContent):
     __slots__ = ()
 
 
-class UndecodedContentField(msgspec.Struct):
-    """The part of a record's document that is read first: its content, not decoded yet."""
-
-    measured: msgspec.Raw
-
-
 class ContentKindTag(msgspec.Struct):
     """The tag of a content's kind, read before its class is known."""
 
