@@ -70,15 +70,17 @@ def find_runs_of_nearest_batch(
     Raises ValueError for runs of several processes, and for runs without phases.
     """
     matches = _find_runs_of_any_batch_size(experiment, records, Speed)
-    batch_size = min(
-        (match.experiment.training.batch_size for match in matches),
-        key=lambda size: abs(size - experiment.training.batch_size),
-    )
-    nearest = [match for match in matches if match.experiment.training.batch_size == batch_size]
-    timed, run, circumstances = nearest[0]
-    if circumstances.processes > 1 or not run.phase_seconds:
+    wanted = experiment.training.batch_size
+    nearest = min(matches, key=lambda match: abs(match.experiment.training.batch_size - wanted))
+    timed = nearest.experiment
+    if nearest.circumstances.processes > 1 or not nearest.measured.phase_seconds:
         raise ValueError(f"{timed.name}: a plan needs records of one process, with phases")
-    return TimedRunsOnOneDevice(timed, circumstances, [match.measured for match in nearest])
+    runs = [
+        match.measured
+        for match in matches
+        if match.experiment.training.batch_size == timed.training.batch_size
+    ]
+    return TimedRunsOnOneDevice(timed, nearest.circumstances, runs)
 
 
 def _find_runs_of_any_batch_size(

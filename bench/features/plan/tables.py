@@ -1,6 +1,5 @@
 """Tables of a plan. No torch here."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -69,9 +68,6 @@ def plan_table(plans: Sequence[PlanResult], price: float | None, note: str) -> T
             "kWh of the GPUs": None if plan.watts is None else plan.watts * gpu_hours / 1000,
             "largest batch per GPU": plan.max_images_per_gpu,
         }
-        for name, value in row.items():
-            if isinstance(value, float) and math.isnan(value):
-                row[name] = None
         rows.append(row)
     notes = [
         "Tokens per caption: computed by the text tower, padding included.",
