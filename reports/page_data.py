@@ -12,7 +12,6 @@ from bench.interfaces.sections import (
     EmbeddedFile,
     EmbeddedFileList,
     Heading,
-    ItemList,
     PageContext,
     PageSection,
     Paragraph,
@@ -81,7 +80,10 @@ def _build_download_blocks(page: PageContext) -> Sequence[Block]:
     if samples.all_rows:
         blocks += [Heading(samples.title), samples]
     if len(page.joined_comparisons) > 1:
-        blocks += [Heading("Comparisons on this page"), ItemList(page.joined_comparisons)]
+        blocks += [
+            Heading("Comparisons on this page"),
+            Paragraph(", ".join(page.joined_comparisons)),
+        ]
     return blocks
 
 

@@ -85,13 +85,6 @@ class Heading:
 
 
 @dataclass(frozen=True, slots=True)
-class ItemList:
-    """A list of texts."""
-
-    items: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
 class WarningBox:
     """A marked sentence, with a list of details beneath."""
 
@@ -198,7 +191,6 @@ class PageQuestion:
 Block = (
     Paragraph
     | Heading
-    | ItemList
     | WarningBox
     | Table
     | Chart
