@@ -92,10 +92,11 @@ def _describe_seeds_needed(
         basis = f"from the spread over these {num_seeds} seeds and over test images"
     if seeds <= num_seeds and test_images <= num_test:
         return Markup()
-    seconds = []
-    for experiment, training in comparison.experiments_and_contents_of(Training):
-        if experiment.name in (base.subject, lead.subject):
-            seconds.append(training.seconds)
+    seconds = [
+        training.seconds
+        for experiment, training in comparison.experiments_and_contents_of(Training)
+        if experiment.name in (base.subject, lead.subject)
+    ]
     time = ""
     if seconds:
         needed_seconds = 2 * seeds * fmean(seconds)

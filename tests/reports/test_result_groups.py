@@ -113,18 +113,6 @@ def test_timed_runs_are_those_of_one_comparison_and_a_smaller_try_is_below(make:
     assert joined.comparisons == [LATER]
 
 
-def test_training_without_scores_hides_nothing_and_is_shown_below(
-    whole: list[Record], make: Make, tmp_path: Path
-) -> None:
-    short = changed(make["training"]("clip-tiny", 0), data="mine", images=1_280, warmup_images=0)
-    written([*whole, replace(short, comparison=LATER)], tmp_path)
-    assert main(["build", str(tmp_path)]) == 0
-    document = Document((tmp_path / "index.html").read_text(encoding="utf-8"))
-    assert "CatLIP trains 1.2" in document.words()
-    assert "They differ from those above in data: pack / mine." in document.words()
-    assert LATER in document.words()
-
-
 def test_results_apart_are_shown_with_speeds_ratios_and_accuracies(
     whole: list[Record], make: Make
 ) -> None:
