@@ -100,7 +100,7 @@ def _differing_and_equal_blocks(
         if len(set(texts)) > 1:
             rows.append([Cell.of(name), *map(Cell, texts)])
         else:
-            common[name] = texts[:1]
+            common[name] = texts[0]
     plural = f"{noun.capitalize()}s"
     blocks: list[Block] = []
     if rows:

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -88,7 +87,7 @@ def _build_download_blocks(page: PageContext) -> Sequence[Block]:
 
 
 def _build_glossary_blocks(_: PageContext) -> Sequence[Block]:
-    return [DefinitionList({word: [meaning] for word, meaning in GLOSSARY.items()}, "glossary")]
+    return [DefinitionList(GLOSSARY, "glossary")]
 
 
 UNMEASURED = PageSection(
@@ -101,14 +100,15 @@ WORDS = PageSection("words", "Glossary", "Glossary", _build_glossary_blocks)
 def _unmeasured_table(page: PageContext) -> Table:
     """List each figure that was not measured, with its rows and the reason."""
     comparison = page.comparison
-    row_names: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)  # by figure and reason
+    names_by_figure_and_reason: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for kind, measured in KINDS.items():
         if not comparison.records_and_contents_of(measured):
-            row_names[kind, "this comparison has no run of this kind"]["all"] = None
-    for unmeasured in _list_unmeasured_values(page):
-        row_names[unmeasured.figure, unmeasured.reason][unmeasured.row] = None
+            reason = "this comparison has no run of this kind"
+            names_by_figure_and_reason[kind, reason]["all"] = None
+    for figure, row, reason in _list_unmeasured_values(page):
+        names_by_figure_and_reason[figure, reason][row] = None
     rows = []
-    for (figure, reason), names in row_names.items():
+    for (figure, reason), names in names_by_figure_and_reason.items():
         texts = (figure, join_with_and(list(names)), reason)
         rows.append([Cell.of(text) for text in texts])
     return Table.of_rows(
@@ -116,27 +116,18 @@ def _unmeasured_table(page: PageContext) -> Table:
     )
 
 
-class UnmeasuredValue(NamedTuple):
-    """A figure that was not measured."""
-
-    figure: str  # title of its column, or name of a reading
-    row: str  # name of its row
-    reason: str
-
-
-def _list_unmeasured_values(page: PageContext) -> Iterator[UnmeasuredValue]:
-    """Yield every cell of the page's tables, and every reading of a timed run, that was not measured."""
+def _list_unmeasured_values(page: PageContext) -> Iterator[tuple[str, str, str]]:
+    """Yield (figure, row, reason) of what was not measured: cells of the page's tables, and readings of timed runs."""
     for table in iterate_nested_blocks(page.built):
         if isinstance(table, Table):
             for row in table.all_rows:
                 for column, cell in zip(table.columns, row, strict=False):
                     if cell.is_unmeasured:
-                        yield UnmeasuredValue(column.title, row[0].text, cell.why)
+                        yield column.title, row[0].text, cell.why
     for experiment, speed in page.comparison.experiments_and_contents_of(Speed):
         label = page.comparison.short_label(experiment.name)
         for reading, reason in speed.not_measured.items():
-            yield UnmeasuredValue(reading, label, reason)
+            yield reading, label, reason
     _, energy = make_time_and_energy_cost_axes(page.comparison)
     if not energy.cost_per_image:
-        reason = "no power was read in all runs of an experiment"
-        yield UnmeasuredValue("energy", "all", reason)
+        yield "energy", "all", "no power was read in all runs of an experiment"

@@ -102,13 +102,12 @@ class ChartGlyphMeaning:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """An SVG with its caption; the figures behind it fold out beneath."""
+    """An SVG with its caption."""
 
     svg: "Markup"
     title: str
     notes: Sequence[str] = ()
     keys: Sequence[ChartGlyphMeaning] = ()
-    table: Table | None = None
     width: Literal["", "narrow"] = ""
 
 
@@ -140,9 +139,9 @@ class ChartLegend:
 
 @dataclass(frozen=True, slots=True)
 class DefinitionList:
-    """Terms, each with one value or several, or words with their meaning."""
+    """Terms with their values, or words with their meaning."""
 
-    values_by_term: Mapping[str, Sequence[str]]
+    text_by_term: Mapping[str, str]
     style: Literal["facts", "glossary"] = "facts"
 
 
@@ -268,5 +267,3 @@ def iterate_nested_blocks(blocks: Sequence[Block]) -> Iterator[Block]:
         yield block
         if isinstance(block, BlockGroup | FoldOutBlock):
             yield from iterate_nested_blocks(block.blocks)
-        elif isinstance(block, Chart) and block.table is not None:
-            yield block.table

@@ -7,6 +7,7 @@ from bench.interfaces.sections import (
     BlockGroup,
     Chart,
     ComparisonView,
+    FoldOutBlock,
     Heading,
     PageContext,
     PageSection,
@@ -52,8 +53,7 @@ SECTION = PageSection("throughput", "Throughput", "Throughput", _build_speed_blo
 
 def _chart_blocks(comparison: ComparisonView) -> list[Block]:
     """Return the charts of speeds and, where experiments are compared, of ratios."""
-    runs = _runs_table(comparison)
-    charts = [Chart(throughput_chart(comparison), "Images per second", [RUNS_NOTE], table=runs)]
+    charts = [Chart(throughput_chart(comparison), "Images per second", [RUNS_NOTE])]
     rows = []
     for row in comparison.throughputs:
         if row.ratio is not None:
@@ -63,7 +63,8 @@ def _chart_blocks(comparison: ComparisonView) -> list[Block]:
         base = comparison.short_label(comparison.base or "")
         label = f"times {base}'s images per second"
         charts.append(ratio_chart("Measured and FLOP-predicted ratios", rows, "ratios", label))
-    return [BlockGroup(charts, "pair")]
+    figures = FoldOutBlock("The figures behind these charts", [_runs_table(comparison)], "behind")
+    return [BlockGroup(charts, "pair"), figures]
 
 
 def _runs_table(comparison: ComparisonView) -> Table:
