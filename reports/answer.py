@@ -21,8 +21,7 @@ from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import find_least_and_largest_mfu_if_twofold
 from bench.measure.tables import sample_flaw_table
 from bench.measure.throughput import describe_disturbed_windows, describe_reduced_threads
-from bench.measure.timed_run import TimedRun
-from bench.records.record import Failure, RunOnSamples, Speed
+from bench.records.record import Failure, RunOnSamples
 from bench.statistics.ratios import SMALLEST_EFFECT, RateRatio
 from bench.tables.formats import (
     CONFIDENCE_TEXT,
@@ -73,10 +72,6 @@ ENGINEERING = Markup(
 )
 FAILURES = Markup('<strong>{} failed.</strong> <a href="#failures">See the reasons</a>.')
 MORE = Markup("More seeds: <code>catlip-bench --full</code>. On your own data: docs/quickstart.md.")
-WITHOUT_DISTURBED = "The ratio above leaves out what other work disturbed; over all steps it is {}."
-ALL_STEPS = (
-    "The ratio above is of all steps, also of those that other work disturbed, and is not judged."
-)
 OTHERS = Markup(
     'The folder holds <a href="#others">other results</a>, which are not joined with these.'
 )
@@ -132,7 +127,6 @@ def answer_blocks(
     data = sorted({experiment.input.data for experiment in comparison.experiments.values()})
     notes = [
         describe_disturbed_windows(comparison.records, comparison.experiments),
-        _say_whether_ratio_includes_disturbed_steps(comparison),
         _describe_untested_conditions(comparison),
         describe_out_of_domain_scoring(scores.tasks, data) if scores else "",
         SAMPLES if sample_flaw_table(comparison.records).all_rows else "",
@@ -189,27 +183,18 @@ def speed_and_accuracy_table(comparison: ComparisonView, scores: FullLabelScores
     return Table.of_rows("The answer in figures", columns, rows)
 
 
-def _lead_experiment_and_ratios(
-    comparison: ComparisonView,
-) -> tuple[str, RateRatio, RateRatio] | None:
-    """Return the experiment that the answer begins with, its ratio, and that over all steps; None without a ratio."""
-    ratios = {}
-    for row in comparison.throughputs:
-        if row.ratio is not None and row.ratio_of_all is not None:
-            ratios[row.experiment] = (row.experiment, row.ratio, row.ratio_of_all)
-    if not ratios:
-        return None
-    return ratios[choose_lead_experiment(comparison, list(ratios))]
-
-
 def _lead_ratio_sentence(comparison: ComparisonView) -> Markup | None:
     """Report the ratio of the experiment that the answer begins with; None without a ratio."""
-    lead = _lead_experiment_and_ratios(comparison)
-    if lead is None:
+    ratios = {}
+    for row in comparison.throughputs:
+        if row.ratio is not None:
+            ratios[row.experiment] = row.ratio
+    if not ratios:
         return None
-    experiment, ratio, _ = lead
+    lead = choose_lead_experiment(comparison, list(ratios))
+    ratio = ratios[lead]
     sentence = RATIOS.get(ratio.verdict, OPEN_RATIO).format(
-        lead=comparison.short_label(experiment),
+        lead=comparison.short_label(lead),
         base=comparison.short_label(comparison.base or ""),
         ratio=format_ratio(ratio.value),
         smallest=format_percent(SMALLEST_EFFECT, 0),
@@ -227,20 +212,6 @@ def _describe_interval(ratio: RateRatio) -> str:
     if min(ratio.runs) > 1:
         return "no interval: other work disturbed nearly all runs"
     return "one run each: no interval"
-
-
-def _say_whether_ratio_includes_disturbed_steps(comparison: ComparisonView) -> str:
-    """Say whether the ratio of the answer includes disturbed steps; empty where nothing was disturbed."""
-    lead = _lead_experiment_and_ratios(comparison)
-    if lead is None:
-        return ""
-    _, ratio, ratio_of_all = lead
-    runs = [TimedRun(*run).windows() for run in comparison.experiments_and_contents_of(Speed)]
-    if all(windows.counted_mask().all() for windows in runs):
-        return ""
-    if ratio.low is None and min(ratio.runs) > 1:
-        return ALL_STEPS
-    return WITHOUT_DISTURBED.format(format_ratio(ratio_of_all.value))
 
 
 def _describe_untested_conditions(comparison: ComparisonView) -> str:

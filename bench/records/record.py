@@ -139,15 +139,16 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
 
     def __post_init__(self) -> None:
         """Raise ValueError for a figure that some windows or steps lack."""
-        number = len(self.window_seconds)
-        for name in ("window_images", "window_core_waits", "window_throttled_percent"):
-            if len(getattr(self, name)) not in (0, number):
-                raise ValueError(f"{name} must be of all {number} windows")
-        if any(len(seconds) != number for seconds in self.rank_window_seconds):
-            raise ValueError(f"rank_window_seconds must be of all {number} windows")
-        step_counts = {*map(len, self.phase_seconds.values())}
-        step_counts |= {len(self.phase_images), len(self.phase_core_waits)} - {0}
-        if len(step_counts) > 1:
+        of_windows = (
+            self.window_images,
+            self.window_core_waits,
+            self.window_throttled_percent,
+            *self.rank_window_seconds,
+        )
+        if set(map(len, of_windows)) - {0, len(self.window_seconds)}:
+            raise ValueError("each figure of windows must be of all windows")
+        of_steps = (*self.phase_seconds.values(), self.phase_images, self.phase_core_waits)
+        if len(set(map(len, of_steps)) - {0}) > 1:
             raise ValueError(
                 "phase_seconds, phase_images and phase_core_waits must be of equal steps"
             )

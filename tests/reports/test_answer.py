@@ -84,19 +84,6 @@ def test_page_says_what_it_does_not_show(
     assert "other sizes than ViT-B-16 at 224 px, other" in words(first_screen("x", large))
 
 
-def test_page_says_that_its_first_ratio_leaves_out_disturbed_steps(
-    make: Make, words: Words
-) -> None:
-    runs = []
-    for run in timed(make):
-        waits = [0.0] * len(run.measured.window_seconds)
-        waits[0] = 1.0
-        measured = replace(run.measured, window_core_waits=waits)
-        runs.append(replace(run, measured=measured))
-    shown = words(first_screen("x", runs))
-    assert "The ratio above leaves out what other work disturbed; over all steps it is 1.2" in shown
-
-
 def test_page_of_a_busy_machine_shows_ratios_of_all_steps_without_a_verdict(
     make: Make, words: Words
 ) -> None:
@@ -112,7 +99,7 @@ def test_page_of_a_busy_machine_shows_ratios_of_all_steps_without_a_verdict(
         ]
         return words(first_screen("x", runs))
 
-    note = "20 of 20 runs were disturbed nearly throughout and are left out. The ratio above is of all steps"
+    note = "20 of 20 runs were disturbed nearly throughout and are left out."
     assert note in shown(1.0)
     assert "no interval: other work disturbed nearly all runs" in shown(1.0)
     assert "disturbed" not in shown(0.0)
