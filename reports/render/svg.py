@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -104,17 +103,18 @@ def _round_number(number: re.Match[str]) -> str:
 
 
 def draw_marks(
-    axes: Axes,
-    x: ArrayLike,
-    y: ArrayLike,
-    marker: str,
-    colour: str,
-    size: float = 6.5,
-    **style: Any,
+    axes: Axes, x: ArrayLike, y: ArrayLike, marker: str, colour: str, size: float
 ) -> None:
     """Draw marks with an edge in the colour of the page."""
-    edge = {"markeredgecolor": PAPER, "markeredgewidth": 0.75}
-    axes.plot(x, y, marker, color=colour, markersize=size, **edge, **style)
+    axes.plot(
+        x,
+        y,
+        marker,
+        color=colour,
+        markersize=size,
+        markeredgecolor=PAPER,
+        markeredgewidth=0.75,
+    )
 
 
 def add_axes_with_margins(

@@ -101,9 +101,11 @@ def _cause_ratio(
     """Return the ratio end / start of the runs of two rungs."""
     start_rates = rates_by_round(start, TimedRun.undisturbed_images_per_second)
     end_rates = rates_by_round(end, TimedRun.undisturbed_images_per_second)
-    saved = None
-    if start_rates and end_rates:
-        saved = _mean_seconds(start_rates) - _mean_seconds(end_rates)
+    seconds = [
+        1 / start_rates[round_] - 1 / end_rates[round_]
+        for round_ in start_rates
+        if round_ in end_rates
+    ]
     flop_ratio = None
     if start and end:
         flop_ratio = _step_flops_per_image(start[-1]) / _step_flops_per_image(end[-1])
@@ -116,18 +118,13 @@ def _cause_ratio(
         ),
         whole_step=_compare_if_measured(start_rates, end_rates),
         flop_ratio=flop_ratio,
-        saved_seconds_per_image=saved,
+        saved_seconds_per_image=fmean(seconds) if seconds else None,
     )
 
 
 def _compare_if_measured(start: RateByRound, end: RateByRound) -> RateRatio | None:
     """Return the ratio end / start of rates by round; None without a round of one of them."""
     return compare_rates(start, end) if start and end else None
-
-
-def _mean_seconds(rates: RateByRound) -> float:
-    """Return the mean seconds per image."""
-    return fmean(1 / rate for rate in rates.values())
 
 
 def _step_flops_per_image(run: TimedRun) -> float:
