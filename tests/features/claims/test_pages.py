@@ -19,6 +19,7 @@ from tests.reports.test_page import Document
 
 NAME = "catlip-2.7x"
 KEPT = Path(__file__).parent / "records"
+COMPARISON = "20261128T170956-measure"
 
 
 def test_claims_are_listed_and_records_of_this_projects_code_decide_none(
@@ -32,7 +33,7 @@ def test_claims_are_listed_and_records_of_this_projects_code_decide_none(
 
 
 def test_kept_records_have_the_ratio_that_the_docs_name() -> None:
-    throughputs = select_comparison_records("", read_records(KEPT)).throughputs
+    throughputs = select_comparison_records(COMPARISON, read_records(KEPT, COMPARISON)).throughputs
     ratios = [format_speed_ratio(row.ratio) for row in throughputs if row.ratio is not None]
     assert ratios == ["1.33 (1.30 to 1.38)"]
 
