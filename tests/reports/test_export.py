@@ -42,7 +42,7 @@ def exported(figures: Sequence[MetricValue]) -> list[dict[str, str]]:
 
 
 def test_every_figure_of_every_commit_is_a_row(results: Path) -> None:
-    figures = read_metric_values([results])
+    figures = read_metric_values([results], [])
     rows = exported(figures)
     assert len(rows) == 2 * 3 * 2 * 3  # commits, processes, benchmarks, measures
     assert {row["unit"] for row in rows} == {"s", "B", ""}
@@ -54,7 +54,7 @@ def test_csv_names_experiments_with_their_settings_and_seeds(tmp_path: Path, mak
     own = replace(
         speed, experiment=renamed_with_settings(speed.experiment, ["data=shards", "seed=3"])
     )
-    rows = exported(read_metric_values([make["written"]([speed, own], tmp_path)]))
+    rows = exported(read_metric_values([make["written"]([speed, own], tmp_path)], []))
     experiments = {(row["experiment"], row["seed"]) for row in rows}
     assert experiments == {("clip-tiny", "0"), ("clip-tiny[data=shards]", "3")}
 
@@ -68,7 +68,7 @@ def test_export_reads_the_records_of_the_page_and_all_documents_below(
     make["written"](training, results / "train-clip")
     make["written"](speeds[:1], results / "train-clip" / "older")
     (results / "000.json").rename(results / "train-clip" / "older" / "000.json")
-    rows = exported(read_metric_values([results]))
+    rows = exported(read_metric_values([results], []))
     assert sum(row["measure"] == "images per second" for row in rows) == 2
     assert sum(row["name"].endswith("test_a") for row in rows) == 2 * 3 * 3
 
@@ -83,7 +83,7 @@ def test_no_cell_of_a_csv_is_a_formula_and_numbers_are_unchanged(results: Path, 
             machine=text,
             value=-one.value,
         )
-        for one in read_metric_values([results])
+        for one in read_metric_values([results], [])
     ]
     rows = exported(figures)
     assert rows
