@@ -41,7 +41,6 @@ class LabelCurve:
     protocol: str
     label_unit: str  # PER_CLASS or SHARE
     subject: str
-    is_reference: bool
     images_seen: int  # in pre-training
     # By number of labels in `label_unit` as text, fewest first, and training.
     correct: Mapping[str, Mapping[TrainingKey, CorrectByDraw]]
@@ -116,7 +115,6 @@ def _make_curve(scores: Sequence[TowerOrReferenceScore]) -> LabelCurve:
         protocol=first.score.protocol,
         label_unit=SHARE if is_share else PER_CLASS,
         subject=first.subject,
-        is_reference=first.is_reference,
         images_seen=first.images_seen,
         correct=correct,
     )
