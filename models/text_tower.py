@@ -15,17 +15,6 @@ from torch.utils.checkpoint import checkpoint
 from models import find_open_clip_config, format_similar_names
 from models.open_clip_blocks import OpenClipBlock
 
-# Settings with which open_clip builds other blocks than the usual; no causal text tower of open_clip has them.
-CUSTOM_BLOCK_SETTINGS = {
-    "block_type",
-    "qk_norm",
-    "scaled_cosine_attn",
-    "scale_heads",
-    "scale_attn_inner",
-    "scale_attn",
-    "scale_fc",
-}
-
 TokenFeatures = Float[Tensor, "tokens dim"]  # of all groups
 GroupShapes = list[tuple[int, int]]  # of each group: number of rows, and their width in tokens
 Mask = Bool[Tensor, "rows 1 width width"]
@@ -187,9 +176,9 @@ def reason_padding_affects_features(name: str) -> str | None:
     text = _get_open_clip_config(name)["text_cfg"]
     pools_end_token = text.get("pool_type", "argmax") in ("argmax", "eos")
     is_causal = not (text.get("no_causal_mask") or text.get("embed_cls"))
-    if pools_end_token and is_causal and not CUSTOM_BLOCK_SETTINGS & text.keys():
+    if pools_end_token and is_causal:
         return None
-    return f"{name}'s text tower reads tokens after the end token, or has blocks of another kind"
+    return f"{name}'s text tower reads tokens after the end token"
 
 
 def build_text_tower(name: str, context_length: int, vocabulary_size: int, seed: int) -> TextTower:

@@ -74,12 +74,7 @@ def build_untrained_text_tower(
 
 def count_subword_classes(targets: TargetSettings) -> int:
     """Return the number of classes, one per row of the weight, of a classifier over subwords."""
-    return resolve_head_rows(targets, count_subwords(targets.subword_vocabulary))
-
-
-def count_subwords(subword_vocabulary: str) -> int:
-    """Return the number of token ids of a vocabulary of subwords, start and end token included."""
-    return SubwordEncoder(subword_vocabulary).size
+    return resolve_head_rows(targets, SubwordEncoder(targets.subword_vocabulary).size)
 
 
 def make_token_function(

@@ -56,13 +56,13 @@ class Cap(Method):
         return True
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "Captioner":
-        from bench.method_parts.captions import count_subwords
+        from bench.labels.subwords import SubwordEncoder
         from models.text_decoder import Captioner, TextDecoder
 
         decoder = TextDecoder(
             tower.infer_patch_token_width(),
             experiment.text.decoder_layers,
-            count_subwords(experiment.targets.subword_vocabulary),
+            SubwordEncoder(experiment.targets.subword_vocabulary).size,
             experiment.text.context_length,
             experiment.text.parallel_share,
         )

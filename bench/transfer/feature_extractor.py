@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -59,29 +60,25 @@ def make_tower_embedder(tower: ImageTower, device: torch.device) -> Embed:
     return embed
 
 
-def compute_pixels_of_shrunk_images(images: ImageSource) -> np.ndarray:
-    """Return the normalised pixels of images scaled to 32 px, one row per image."""
-    batches = (
-        normalise(batch / WHITE).flatten(1) for batch in iterate_eval_batches(images, PIXELS_SIDE)
-    )
+def compute_features_of_batches(
+    compute_batch: Callable[[Tensor], Tensor], side: int, images: ImageSource
+) -> np.ndarray:
+    """Return the rows that a function computes of batches of images, scaled to `side` pixels; one row per image."""
+    batches = map(compute_batch, iterate_eval_batches(images, side))
     return concatenate_batches(batches, len(images)).numpy()
 
 
-def compute_hog_and_colour_histograms(images: ImageSource) -> np.ndarray:
+def compute_pixels(batch: Tensor) -> Tensor:
+    """Return the normalised pixels of images, one row per image."""
+    return normalise(batch / WHITE).flatten(1)
+
+
+def compute_hog_and_colour_histograms(batch: Tensor) -> Tensor:
     """Return histograms of oriented gradients and an 8 x 8 x 8 colour histogram, one row per image.
 
     Source: Dalal and Triggs 2005, "Histograms of oriented gradients for human detection", by scikit-image; cells of
     8 px on 64 px images, 9 orientations, blocks of 2 x 2.
     """
-    batches = (
-        _compute_hog_and_colour_histograms_of_batch(batch)
-        for batch in iterate_eval_batches(images, HOG_SIDE)
-    )
-    return concatenate_batches(batches, len(images)).numpy()
-
-
-def _compute_hog_and_colour_histograms_of_batch(batch: Tensor) -> Tensor:
-    """Return the histograms of a batch, one row per image."""
     rgb = (batch.double() / WHITE).permute(0, 2, 3, 1).numpy()
     rows = []
     for image in rgb:
@@ -94,6 +91,8 @@ def _compute_hog_and_colour_histograms_of_batch(batch: Tensor) -> Tensor:
 
 RAW_PIXELS, HOG_AND_COLOUR = LOWER_BOUNDS
 UNTRAINED_FEATURES: dict[str, Embed] = {
-    RAW_PIXELS: compute_pixels_of_shrunk_images,
-    HOG_AND_COLOUR: compute_hog_and_colour_histograms,
+    RAW_PIXELS: partial(compute_features_of_batches, compute_pixels, PIXELS_SIDE),
+    HOG_AND_COLOUR: partial(
+        compute_features_of_batches, compute_hog_and_colour_histograms, HOG_SIDE
+    ),
 }

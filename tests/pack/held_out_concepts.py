@@ -25,8 +25,9 @@ from bench.data.manifest import user_cache_folder
 from bench.data.pack import PackImages, load_pack_images
 from bench.labels.wordnet import lexicon
 from bench.transfer.feature_extractor import (
-    compute_hog_and_colour_histograms,
-    compute_pixels_of_shrunk_images,
+    HOG_AND_COLOUR,
+    RAW_PIXELS,
+    UNTRAINED_FEATURES,
 )
 from bench.transfer.tasks.image_sources import composite_on_white
 
@@ -100,9 +101,9 @@ class UnitFeatures:
 
     def __init__(self, images: PackImages, rows: Sequence[int]) -> None:
         source = composite_on_white(images.pixels[list(rows)])
-        pixels = torch.from_numpy(compute_pixels_of_shrunk_images(source)).float()
+        pixels = torch.from_numpy(UNTRAINED_FEATURES[RAW_PIXELS](source)).float()
         self.pixels = F.normalize(pixels - pixels.mean(1, keepdim=True))
-        self.hog = F.normalize(torch.from_numpy(compute_hog_and_colour_histograms(source)).float())
+        self.hog = F.normalize(torch.from_numpy(UNTRAINED_FEATURES[HOG_AND_COLOUR](source)).float())
 
     def excess(self, others: "UnitFeatures") -> Float[Tensor, " images"]:
         """Return by how much each image exceeds a limit with one of the others; near duplicates are above 0."""

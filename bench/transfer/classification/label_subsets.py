@@ -1,14 +1,59 @@
 """Subsets of the labelled images that accuracy is measured against. No torch here."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
+MAX_SHOTS_TO_TUNE = 4  # validation images per class
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 Rows = Int[np.ndarray, " _"]
 RowsByClass = list[Rows]  # rows of a part for each class, in a drawn order
+
+
+class ShuffledRowsOfEachClass(NamedTuple):
+    """The rows of each class in the order of a draw, for the training and the validation part."""
+
+    train: RowsByClass
+    validation: RowsByClass
+
+
+class LabelSubset(NamedTuple):
+    """The labelled images of a point of a curve, in every draw."""
+
+    # Of `AccuracyScore`: the number of labels per class, or their share.
+    score_fields: dict[str, Any]
+    train_rows: list[Rows]  # of each draw
+    validation_rows: list[Rows]
+
+
+def make_shots_subset(orders: Sequence[ShuffledRowsOfEachClass], shots: int) -> LabelSubset:
+    """Return the first `shots` images of each class; for validation as many, but at most four."""
+    validation_shots = min(shots, MAX_SHOTS_TO_TUNE)
+    return LabelSubset(
+        {"per_class": shots},
+        [select_first_rows_of_each_class(order.train, shots=shots) for order in orders],
+        [
+            select_first_rows_of_each_class(order.validation, shots=validation_shots)
+            for order in orders
+        ],
+    )
+
+
+def iterate_share_subsets(orders: Sequence[ShuffledRowsOfEachClass]) -> Iterator[LabelSubset]:
+    """Yield the subsets for shares of the labels of both parts; all labels are a single draw.
+
+    Shares that select the same images as another share are left out.
+    """
+    for share in list_distinct_shares(orders[0]):
+        draws = orders[:1] if share == 1 else orders
+        yield LabelSubset(
+            {"label_share": share},
+            [select_first_rows_of_each_class(order.train, share=share) for order in draws],
+            [select_first_rows_of_each_class(order.validation, share=share) for order in draws],
+        )
 
 
 def shuffle_rows_by_class(

@@ -25,9 +25,9 @@ from bench.transfer.classification.hyperparameter_search import (
 )
 from bench.transfer.classification.label_subsets import (
     Rows,
-    RowsByClass,
-    list_distinct_shares,
-    select_first_rows_of_each_class,
+    ShuffledRowsOfEachClass,
+    iterate_share_subsets,
+    make_shots_subset,
     shuffle_rows_by_class,
 )
 from bench.transfer.classification.logistic import RegularisationPath, StandardisedPrincipalAxes
@@ -41,7 +41,6 @@ MAX_COSINES = 2**24  # cosines, or normalised features, in memory at once
 COSINE_STEPS = 2**31  # per unit of the cosine; a sort key has as many bits again for the row
 DRAWS = 10
 SHOTS = (1, 2, 4, 8, 16)
-MAX_SHOTS_TO_TUNE = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,13 +86,6 @@ class ProbePrediction(NamedTuple):
 
     classes: Int[Tensor, " images"]
     converged: bool
-
-
-class ShuffledRowsOfEachClass(NamedTuple):
-    """The rows of each class in the order of a draw, for the training and the validation part."""
-
-    train: RowsByClass
-    validation: RowsByClass
 
 
 Predict = Callable[[float], ProbePrediction]  # from the setting of a probe
@@ -341,16 +333,13 @@ def score_few_shot(extractor: FeatureExtractor, task: SingleLabelTask) -> list[A
     Source: Zhou et al. 2021, arXiv:2109.01134, the linear probe beside CoOp (lpclip/linear_probe.py has the numbers).
     """
     embedded = embed_task(extractor, task)
+    orders = shuffle_rows_for_draws(embedded)
     scores = []
-    for draw, (train, validation) in enumerate(shuffle_rows_for_draws(embedded)):
-        for shots in SHOTS:
-            validation_rows = select_first_rows_of_each_class(
-                validation, shots=min(shots, MAX_SHOTS_TO_TUNE)
-            )
-            subset = embedded.select(
-                select_first_rows_of_each_class(train, shots=shots), validation_rows
-            )
-            scores.append(score_without_refit(FEW_SHOT, subset, per_class=shots, draw=draw))
+    for shots in SHOTS:
+        subset = make_shots_subset(orders, shots)
+        for draw, rows in enumerate(zip(subset.train_rows, subset.validation_rows, strict=True)):
+            drawn = embedded.select(*rows)
+            scores.append(score_without_refit(FEW_SHOT, drawn, **subset.score_fields, draw=draw))
     return scores
 
 
@@ -359,16 +348,16 @@ def score_label_fractions(
 ) -> list[AccuracyScore]:
     """Score with 1, 5, 10, 25, 50 and 100 % of the labelled images of each class, at least one.
 
-    A share that selects the same images as a smaller share, or as all, is left out. The same share of the validation
-    part is used to choose the penalty, then both are fitted to. All labels are a single draw, and the linear probe.
+    The same share of the validation part is used to choose the penalty, then both are fitted to. All labels are the
+    linear probe.
     """
     embedded = embed_task(extractor, task)
-    orders = shuffle_rows_for_draws(embedded)
-    *shares, all_labels = list_distinct_shares(orders[0])
+    *subsets, all_labels = iterate_share_subsets(shuffle_rows_for_draws(embedded))
     scores = []
-    for draw, (train, validation) in enumerate(orders):
-        for share in shares:
-            rows = select_first_rows_of_each_class(train, share=share)
-            subset = embedded.select(rows, select_first_rows_of_each_class(validation, share=share))
-            scores.append(score_after_refit(LABEL_FRACTIONS, subset, label_share=share, draw=draw))
-    return [*scores, score_after_refit(LABEL_FRACTIONS, embedded, label_share=all_labels)]
+    for subset in subsets:
+        for draw, rows in enumerate(zip(subset.train_rows, subset.validation_rows, strict=True)):
+            drawn = embedded.select(*rows)
+            scores.append(
+                score_after_refit(LABEL_FRACTIONS, drawn, **subset.score_fields, draw=draw)
+            )
+    return [*scores, score_after_refit(LABEL_FRACTIONS, embedded, **all_labels.score_fields)]

@@ -21,16 +21,11 @@ from bench.records.scores import AccuracyScore
 from bench.towers.head_file import LabelClassifier, Prompts, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.classification.fine_tune import RELEASED, make_random_head
-from bench.transfer.classification.label_subsets import (
-    list_distinct_shares,
-    select_first_rows_of_each_class,
-)
+from bench.transfer.classification.label_subsets import iterate_share_subsets, make_shots_subset
 from bench.transfer.classification.probe import (
     DRAWS,
-    MAX_SHOTS_TO_TUNE,
     EmbeddedTask,
     LabelledFeatures,
-    ShuffledRowsOfEachClass,
     embed_task,
     make_test_score,
     shuffle_rows_for_draws,
@@ -71,15 +66,6 @@ class ChosenLearningRate(NamedTuple):
     num_train: int
 
 
-class LabelSubsetOfEveryDraw(NamedTuple):
-    """The labelled images that heads are trained on, in every draw."""
-
-    # Of `AccuracyScore`: the number of labels per class, or their share.
-    score_fields: dict[str, Any]
-    train_rows: RowsOfDraws
-    validation_rows: RowsOfDraws
-
-
 def score_transfer_init(extractor: FeatureExtractor, task: SingleLabelTask) -> list[AccuracyScore]:
     """Score every initial head of a tower on a task after training on few labels; `lit` scores texts without any.
 
@@ -87,13 +73,16 @@ def score_transfer_init(extractor: FeatureExtractor, task: SingleLabelTask) -> l
     for training but at most four, or the same share.
     """
     embedded = embed_task(extractor, task, torch.device("cpu"), torch.float32)
-    subsets = list(_iterate_label_subsets(shuffle_rows_for_draws(embedded)))
+    orders = shuffle_rows_for_draws(embedded)
+    smallest_class = min(map(len, orders[0].train))
+    subsets = [make_shots_subset(orders, shots) for shots in SHOTS if shots <= smallest_class]
+    subsets += iterate_share_subsets(orders)
     scores = list[AccuracyScore]()
     for name, start in _make_initial_heads(extractor.loaded, embedded).items():
         for subset in subsets:
-            heads, chosen = fit_heads_at_best_rate(
-                start, embedded, subset.train_rows, subset.validation_rows
-            )
+            train_rows = torch.from_numpy(np.stack(subset.train_rows))
+            validation_rows = torch.from_numpy(np.stack(subset.validation_rows))
+            heads, chosen = fit_heads_at_best_rate(start, embedded, train_rows, validation_rows)
             scores += _make_scores_by_draw(name, heads, chosen, embedded, **subset.score_fields)
     return scores
 
@@ -246,35 +235,6 @@ def fit_heads_at_best_rate(
                 ChosenLearningRate(LEARNING_RATES[best], float(accuracy[best, draw]), num_train)
             )
     return HeadsByDraw(torch.stack(weights), torch.stack(biases)), chosen
-
-
-def _iterate_label_subsets(
-    orders: Sequence[ShuffledRowsOfEachClass],
-) -> Iterator[LabelSubsetOfEveryDraw]:
-    """Yield the subsets for 1 to 20 labels per class, and then for shares of the labels, of all draws.
-
-    Shares that select the same images as another share are left out. All labels are a single draw.
-    """
-
-    def rows(part: int, draws: int = DRAWS, **subset: Any) -> RowsOfDraws:
-        """Return the rows of the training part (0) or the validation part (1) in each draw."""
-        rows_of_draws = [
-            select_first_rows_of_each_class(order[part], **subset) for order in orders[:draws]
-        ]
-        return torch.from_numpy(np.stack(rows_of_draws))
-
-    smallest_class = min(map(len, orders[0].train))
-    for shots in SHOTS:
-        if shots <= smallest_class:
-            validation_rows = rows(1, shots=min(shots, MAX_SHOTS_TO_TUNE))
-            yield LabelSubsetOfEveryDraw(
-                {"per_class": shots}, rows(0, shots=shots), validation_rows
-            )
-    for share in list_distinct_shares(orders[0]):
-        draws = 1 if share == 1 else DRAWS
-        train_rows = rows(0, draws, share=share)
-        validation_rows = rows(1, draws, share=share)
-        yield LabelSubsetOfEveryDraw({"label_share": share}, train_rows, validation_rows)
 
 
 def _make_scores_by_draw(

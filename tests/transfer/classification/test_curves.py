@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from bench.records.scores import AccuracyScore
 from bench.transfer.classification import probe
 from bench.transfer.classification.label_subsets import (
+    MAX_SHOTS_TO_TUNE,
     SHARES,
     count_images_in_share,
     list_distinct_shares,
 )
 from bench.transfer.classification.probe import (
     DRAWS,
-    MAX_SHOTS_TO_TUNE,
     SHOTS,
     EmbeddedTask,
     score_few_shot,
@@ -84,12 +84,12 @@ def test_few_shot_curve_has_every_draw_and_rises() -> None:
     assert sorted((one.draw, one.per_class) for one in shots) == sorted(
         (d, s) for d in range(DRAWS) for s in SHOTS
     )
-    expected = [(draw, share) for draw in range(DRAWS) for share in (0.01, 0.1, 0.25, 0.5)] + [
+    expected = [(draw, share) for share in (0.01, 0.1, 0.25, 0.5) for draw in range(DRAWS)] + [
         (0, 1.0)
     ]
     # 5 % of 24 is the one image that 1 % is.
     assert [(one.draw, one.label_share) for one in shares] == expected
-    assert [one.num_train for one in shots[: len(SHOTS)]] == [CLASSES * number for number in SHOTS]
+    assert [one.num_train for one in shots[::DRAWS]] == [CLASSES * number for number in SHOTS]
     assert {one.num_train for one in shares if one.label_share == 0.5} == {CLASSES * (12 + 3)}
     means = [
         np.mean([accuracy(one) for one in shots if one.per_class == number]) for number in SHOTS
@@ -158,7 +158,7 @@ def test_label_subsets_are_nested_and_tuning_uses_no_extra_labels(
 ) -> None:
     score_few_shot(subject(numbered(1.0, 0)), task())
     for draw in range(DRAWS):
-        points = seen[draw * len(SHOTS) : (draw + 1) * len(SHOTS)]
+        points = seen[draw::DRAWS]
         for (train, validation), number in zip(points, SHOTS, strict=True):
             for rows, count in ((train, number), (validation, min(number, MAX_SHOTS_TO_TUNE))):
                 assert (
