@@ -8,8 +8,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from msgspec import structs
-
 from bench.console.console import UserError, log
 from bench.environment.busy_processes import (
     BUSY_PROCESSES,
@@ -78,6 +76,7 @@ class Comparison:
         label: str,
         *names: object,
         is_distributed: bool = False,
+        saves_checkpoints: bool = False,
         **arguments: Any,
     ) -> FunctionRun:
         """Return a run of this comparison: a "module:function" that is called with the arguments.
@@ -95,6 +94,7 @@ class Comparison:
             files=(str(path),),
             arguments=arguments,
             is_distributed=is_distributed,
+            saves_checkpoints=saves_checkpoints,
         )
 
     def measure_speed(self, num_rounds: int, *, first_round: int = 0) -> None:
@@ -248,10 +248,11 @@ class Comparison:
                 trained,
                 f"training of {experiment.name}, seed {seed}, {max(budgets.values()):,} images",
                 is_distributed=True,
+                saves_checkpoints=checkpoint_config is not None,
                 images_by_budget=budgets,
                 checkpoint_config=checkpoint_config,
             )
-            runs.append(structs.replace(run, saves_checkpoints=checkpoint_config is not None))
+            runs.append(run)
         self.run_parallel(runs)
 
     def score_trained_towers(self, scope: ComparisonScope) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from msgspec import structs
 from tyro.conf import Positional, arg
 
 from bench.cli.options import (
@@ -91,6 +90,7 @@ class LockedImageTuning:
                 experiment,
                 f"zero-shot scores of {Path(tower).name}",
                 hashlib.sha256(tower.encode()).hexdigest()[:8],
+                saves_checkpoints=True,
                 tower=tower,
                 templates=self.templates,
                 tasks=tasks,
@@ -101,7 +101,6 @@ class LockedImageTuning:
             )
             for tower, experiment in experiments.items()
         ]
-        runs = [structs.replace(run, saves_checkpoints=True) for run in runs]
         comparison.runner.run(runs, threads=comparison.cores)
         return print_results_and_get_exit_code(
             comparison, [make_zero_shot_table(comparison.records())], self.json
