@@ -33,7 +33,7 @@ from bench.profilers.device import (
     sample_device_during_block,
 )
 from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceGauges
-from bench.records.record import OTHERS_BUSY, Speed, StepFlops, WaitsSource
+from bench.records.record import OTHERS_BUSY, Speed, StepFlops
 from bench.train.attention import run_and_list_attention_kernels
 from bench.train.build import (
     TrainRun,
@@ -142,7 +142,6 @@ def measure_speed(
         warmup_seconds=warmup.seconds,
         window_seconds=tuple(window_seconds),
         steps_per_window=steps_per_window,
-        waits_source=_choose_core_wait_counter(run),
         window_core_waits=_empty_if_any_nan([window.waiting_cores for window in windows]),
         window_throttled_percent=_empty_if_any_nan(
             [window.throttled_percent for window in windows]
@@ -272,16 +271,13 @@ def _empty_if_any_nan(readings: Sequence[float]) -> tuple[float, ...]:
     return tuple(readings)
 
 
-def _choose_core_wait_counter(run: TrainRun) -> WaitsSource:
-    """Return which counter tells that other work kept this run's threads from a core.
+def _has_threads_that_wait_for_cores_alone(run: TrainRun) -> bool:
+    """Return whether the waits of this run's threads tell that other work kept them from a core.
 
     Threads of loader workers and of other ranks wait for each other, so that their waits say nothing of other work.
     """
-    if run.stream.device.type != "cpu" or run.stream.num_workers:
-        return "other processes"
-    if world_group_or_none() is not None or read_core_wait_seconds() is None:
-        return "other processes"
-    return "threads"
+    is_on_cpu = run.stream.device.type == "cpu"
+    return is_on_cpu and not run.stream.num_workers and world_group_or_none() is None
 
 
 def measure_core_wait_seconds_per_second(
@@ -293,7 +289,7 @@ def measure_core_wait_seconds_per_second(
     """
     waited_seconds = read_core_wait_seconds()
     if (
-        _choose_core_wait_counter(run) == "threads"
+        _has_threads_that_wait_for_cores_alone(run)
         and waited_seconds is not None
         and waited_seconds_before is not None
     ):

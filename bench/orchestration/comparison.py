@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -129,13 +130,14 @@ class Comparison:
         """Raise UserError if runs of an experiment failed twice for one reason, and none was timed."""
         records = self.records()
         timed = timed_runs_by_experiment(records)
-        reasons = set[tuple[str, str]]()
-        for record in records:
-            if isinstance(record.measured, Failure) and record.experiment_name not in timed:
-                reason = (record.experiment_name, record.measured.reason)
-                if reason in reasons:
-                    raise UserError(f"no further round, every run would fail: {': '.join(reason)}")
-                reasons.add(reason)
+        failures = Counter(
+            (record.experiment_name, record.measured.reason)
+            for record in records
+            if isinstance(record.measured, Failure)
+        )
+        for (name, reason), number in failures.items():
+            if number > 1 and name not in timed:
+                raise UserError(f"no further round, every run would fail: {name}: {reason}")
 
     def choose_timing_threads(self) -> int:
         """Return the threads of timed runs on a CPU: as in recorded runs, else OMP_NUM_THREADS, else one a core.

@@ -47,9 +47,6 @@ SecondsByPhase = Annotated[dict[str, Durations], LIMITED]
 ReadingByName = Annotated[dict[str, float], LIMITED]
 CountByName = Annotated[dict[str, Count], LIMITED]
 BetterDirection = Literal["higher", "lower"]
-# What tells that other work kept a run from a core: its threads' waits. Where its threads wait for each other, or the
-# kernel reports no waits: the CPU time of other processes while no core was idle.
-WaitsSource = Literal["threads", "other processes"]
 # Names in `ReadingByName`.
 OWN_BUSY = "process CPU busy percent"
 OTHERS_BUSY = "other processes CPU busy percent"
@@ -105,9 +102,10 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     steps_per_window: PositiveCount | None = None  # None: the experiment's; on a CPU one
     # Number of images in each window of one process; empty: all steps have the experiment's batch_size.
     window_images: tuple[PositiveCount, ...] = ()
-    # Core-seconds per second of each window for which other work kept the run from a core. Empty: not reported.
+    # Core-seconds per second of each window for which other work kept the run from a core: its threads' waits. Where
+    # its threads wait for each other, or the kernel reports no waits: the CPU time of other processes while no core was
+    # idle. Empty: not reported.
     window_core_waits: tuple[NonNegative, ...] = ()
-    waits_source: WaitsSource = "threads"
     # Percentage of each window's time in which heat or hardware slowed the GPU; empty: not read.
     window_throttled_percent: tuple[NonNegative, ...] = ()
     phase_seconds: SecondsByPhase  # of each step, by name of PHASES, from a pass that waits for the device between them
