@@ -1,10 +1,8 @@
 """The models that methods build around the shared tower, and the layout of open_clip's own models."""
 
-import copy
 import math
 from typing import Any
 
-import open_clip
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -12,7 +10,7 @@ from jaxtyping import Float, Int
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
-from models import Features, Images, find_open_clip_config
+from models import Features, Images
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
@@ -219,15 +217,3 @@ def to_open_clip_visual_state(
     if isinstance(tower.trunk, TimmModel):
         return weights | {"visual.head.proj.weight": projection.T.contiguous()}
     return weights | {"visual.proj": projection}
-
-
-def build_open_clip_model(
-    name: str, image_size: int, context_length: int, vocabulary_size: int
-) -> nn.Module:
-    """Build open_clip's own model by its name, at these sizes."""
-    config = copy.deepcopy(find_open_clip_config(name))
-    assert config is not None, f"open_clip has no model {name!r}"
-    config["vision_cfg"]["image_size"] = image_size
-    config["text_cfg"] |= {"context_length": context_length, "vocab_size": vocabulary_size}
-    model: nn.Module = open_clip.CLIP(**config, output_dict=True)
-    return model

@@ -14,6 +14,7 @@ from statistics import fmean
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
+import open_clip
 import torch
 from jaxtyping import Int
 from open_clip.loss import ClipLoss
@@ -33,7 +34,7 @@ from bench.labels.subwords import SubwordEncoder
 from bench.train.build import build_train_run
 from bench.train.step import make_optimizer, torch_compile_mode
 from models import StateDict, find_open_clip_config
-from models.heads import DualEncoder, build_open_clip_model, to_open_clip_state
+from models.heads import DualEncoder, to_open_clip_state
 
 PACKAGES = ("open_clip", "open_clip_train")
 PRECISIONS = {"bf16": "amp_bf16", "fp16": "amp"}  # others are fp32
@@ -64,14 +65,6 @@ class _OpenClipTimedLoader:
             yield self.batches[batch_number_of_step(step, len(self.batches))]
 
 
-class _ModelSizes(NamedTuple):
-    """Sizes of open_clip's model that an experiment sets, in the order of `build_open_clip_model`."""
-
-    image_size: int  # side in pixels
-    context_length: int  # tokens
-    vocabulary_size: int  # tokens
-
-
 def run_installed_open_clip(
     stream: PackStream[CaptionTokens],
     batches: Sequence[Batch[CaptionTokens]],
@@ -86,7 +79,8 @@ def run_installed_open_clip(
     device = stream.device
     batch_size = experiment.training.batch_size
     precision, is_compiled = resolve_precision_and_compile(experiment.runtime, device)
-    model = build_open_clip_model(experiment.image.tower, *_model_sizes(experiment)).to(device)
+    model: nn.Module = open_clip.CLIP(**_make_model_config(experiment), output_dict=True)
+    model.to(device)
     model.load_state_dict(_build_initial_weights(stream))
     settings = change(experiment, optimizer_kernel=optimizer_kernel).optimizer
     optimizer = make_optimizer(settings, model, weight_decay_groups(model.parameters()))
@@ -153,9 +147,7 @@ def run_open_clip_checkout(
     arguments.world_size = 1
     arguments.rank = 0
     arguments.local_rank = 0
-    model = _build_checkout_model(
-        modules["open_clip"], experiment.image.tower, _model_sizes(experiment), weights
-    )
+    model = _build_checkout_model(modules["open_clip"], experiment, weights)
     del weights  # the processes of all sides are alive together
     task = modules["task"].CLIPTask(model.to(device))
     settings = modules["optim"].OptimizerCfg(
@@ -203,25 +195,32 @@ def _checkout_options(
     return {name: str(value) for name, value in options.items()}
 
 
-def _build_checkout_model(
-    open_clip: Any, tower: str, sizes: _ModelSizes, weights: StateDict
-) -> nn.Module:
-    """Return a model of the checkout's module `open_clip`, with given weights, that reads captions of any length."""
+def _make_model_config(experiment: Experiment) -> dict[str, Any]:
+    """Return the configuration of open_clip's model with the sizes of an experiment."""
+    tower = experiment.image.tower
     config = copy.deepcopy(find_open_clip_config(tower))
     assert config is not None, f"open_clip has no model {tower!r}"
-    vision = config["vision_cfg"]
-    vision["image_size"] = sizes.image_size
-    text = config["text_cfg"]
-    text |= {
-        "context_length": sizes.context_length,
-        "vocab_size": sizes.vocabulary_size,
-        "variable_text": True,
+    config["vision_cfg"]["image_size"] = experiment.image.image_size
+    vocabulary = SubwordEncoder(experiment.targets.subword_vocabulary)
+    config["text_cfg"] |= {
+        "context_length": experiment.text.context_length,
+        "vocab_size": vocabulary.size,
     }
+    return config
+
+
+def _build_checkout_model(
+    checkout_open_clip: Any, experiment: Experiment, weights: StateDict
+) -> nn.Module:
+    """Return a model of the checkout's module `open_clip`, with given weights, that reads captions of any length."""
+    config = _make_model_config(experiment)
+    text = config["text_cfg"] | {"variable_text": True}
     quick_gelu = config.get("quick_gelu", False)
-    model: nn.Module = open_clip.CustomTextCLIP(
-        config["embed_dim"], vision, text, quick_gelu, output_dict=True
+    model: nn.Module = checkout_open_clip.CustomTextCLIP(
+        config["embed_dim"], config["vision_cfg"], text, quick_gelu, output_dict=True
     )
-    model.load_state_dict(open_clip.model.convert_to_custom_text_state_dict(weights))
+    our_weights = checkout_open_clip.model.convert_to_custom_text_state_dict(weights)
+    model.load_state_dict(our_weights)
     return model
 
 
@@ -324,12 +323,6 @@ def _make_train_data(
     num_batches = len(batches)
     loader = _OpenClipTimedLoader(batches, timer, num_batches, num_batches * batch_size)
     return {"train": SimpleNamespace(set_epoch=lambda _: None, dataloader=loader)}
-
-
-def _model_sizes(experiment: Experiment) -> _ModelSizes:
-    """Return the sizes of an experiment's model."""
-    vocabulary = SubwordEncoder(experiment.targets.subword_vocabulary)
-    return _ModelSizes(experiment.image.image_size, experiment.text.context_length, vocabulary.size)
 
 
 def _build_initial_weights(stream: PackStream[CaptionTokens]) -> StateDict:
