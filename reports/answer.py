@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from bench.experiment.experiments import SCALES
+from bench.experiment.fields import PACK_DATA
 from bench.interfaces.catalog import describe_out_of_domain_scoring
 from bench.interfaces.sections import (
     Block,
@@ -139,7 +140,8 @@ def answer_blocks(
     blocks.append(_first_chart_and_figures(comparison, scores, figures))
     blocks += [Paragraph(sentence) for sentence in describe_undecided_tasks(comparison, scores)]
     blocks += section_blocks
-    blocks.append(Paragraph(MORE))
+    if data == [PACK_DATA]:
+        blocks.append(Paragraph(MORE))
     if page.incomparable_results:
         blocks.append(Paragraph(OTHERS))
     return blocks
@@ -210,7 +212,7 @@ def _describe_interval(ratio: RateRatio) -> str:
     if interval:
         return f"{CONFIDENCE_TEXT} interval {interval}, {runs}"
     if min(ratio.runs) > 1:
-        return "no interval: other work disturbed nearly all runs"
+        return "no interval: of all steps, because other work disturbed nearly all runs"
     return "one run each: no interval"
 
 

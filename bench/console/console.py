@@ -96,9 +96,15 @@ def handle_stop_signals() -> Iterator[StopRequest]:
 def run_and_flush_output(run: Callable[[], int]) -> int:
     """Run a command, flush its output, and return its exit code.
 
-    It is BROKEN_PIPE once the reader of the output has ended, as `head` does. Characters that the encoding of standard
-    output lacks are escaped.
+    It is BROKEN_PIPE once the reader of the output has ended, as `head` does. A standard stream that is closed is
+    opened onto nothing, so that no file gets its number. Characters that the encoding of standard output lacks are
+    escaped.
     """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(STDOUT, "w")
+    sys.stderr = sys.stderr or os.fdopen(STDERR, "w")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     streams = ((STDOUT, sys.stdout), (STDERR, sys.stderr))
@@ -158,9 +164,12 @@ def log(text: str) -> None:
     It is one write, so that lines of several processes do not mix. They are lost where it is full or has no reader: no
     training ends for its log.
     """
+    stream = sys.stderr or sys.__stderr__  # an extension may have set it to None
+    if stream is None:
+        return
     with suppress(OSError):
-        sys.stderr.write(f"{escape_unprintable_lines(text)}\n")
-        sys.stderr.flush()
+        stream.write(f"{escape_unprintable_lines(text)}\n")
+        stream.flush()
 
 
 def log_usage_error_for_exit_code(error: Exception) -> int:

@@ -21,7 +21,7 @@ TEMPORARY_FILES = f".*.{'[0-9a-f]' * 32}.part"
 SECONDS_PER_DAY = 24 * 60 * 60
 PLAIN = "[A-Za-z0-9=+,_-]+"  # characters of a name as part of a file name
 LONGEST_NAME = 80  # characters
-MAX_BYTES = 2**28  # of a file that is read; a vocabulary of all of WordNet has 20 MB, a record 4
+MAX_BYTES = 2**28  # of a file that is read; a vocabulary of all of WordNet has 20 MB
 T = TypeVar("T")
 
 

@@ -187,8 +187,11 @@ def _read_metric_values_of_file(path: Path, named: Path) -> list[MetricValue]:
     if is_record_file(path):
         return metric_values_of_record(read_record(path))
     content = read_bytes_unless_larger(path)
-    if path != named and b'"benchmarks"' not in content:
-        return []
+    if path != named:
+        with prefix_errors(f"{path}: not JSON"):
+            decoded: object = decode_json(content, object)
+        if not isinstance(decoded, dict) or "benchmarks" not in decoded:
+            return []
     document = parse_benchmark_file(content, str(path))
     if not document.benchmarks:
         raise ValueError(f"{path} measured nothing: it holds no benchmark")

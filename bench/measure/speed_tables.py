@@ -214,11 +214,11 @@ def memory_utilisation_and_parameter_table(comparison: ComparisonView) -> Table:
         "Captions/s is the rate of converting captions to targets, once per data set. Warm-up includes the heating of "
         "a GPU. A dash means not measured and differs from zero."
     )
-    reasons: dict[str, str] = {}
+    reasons: dict[str, None] = {}
     for _, speed in comparison.records_and_contents_of(Speed):
-        reasons |= speed.not_measured
-    for name, reason in reasons.items():
-        note += f" Not measured, or only in part: {name}: {reason}."
+        reasons |= dict.fromkeys(f"{name}: {why}" for name, why in speed.not_measured.items())
+    for reason in reasons:
+        note += f" Not measured, or only in part: {reason}."
     return Table.from_dicts(
         "Memory, utilisation, targets and sizes", rows, note, is_transposed=True
     )

@@ -14,6 +14,7 @@ from bench.data.sources.shipped_pack import decode_pack_unless_cached
 from bench.data.subset import require_valid_subset
 from bench.environment.circumstances import LOADED_EXTENSIONS, describe_current_commit
 from bench.environment.cores import count_available_cores
+from bench.environment.files import make_folders_unless_in_root
 from bench.environment.gpu_settings import GpuSettings, format_gpu_settings, read_gpu_settings
 from bench.environment.gpus import count_usable_gpus, get_first_gpu_nvml_handle
 from bench.environment.torchrun_ranks import read_torchrun_ranks
@@ -158,7 +159,7 @@ def _reason_not_resumable(record: Record, accepted: Iterable[Experiment]) -> str
         if has_gpu():
             settings = {"device": "cuda", **read_gpu_settings(get_first_gpu_nvml_handle())}
         recorded = {"device": where.device, **where.gpu}
-        if recorded != settings:
+        if recorded | settings != recorded:  # records hold further settings of torch
             return f"has runs with {format_gpu_settings(recorded)}, not {format_gpu_settings(settings)}"
     return None
 
@@ -193,7 +194,7 @@ def _require_model_and_files(experiment: Experiment) -> None:
 def require_writable(results: Path) -> None:
     """Raise OSError if records cannot be written to the folder."""
     try:
-        results.mkdir(parents=True, exist_ok=True)
+        make_folders_unless_in_root(results)
         with TemporaryFile(dir=results):
             pass
     except OSError as error:

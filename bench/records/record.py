@@ -34,7 +34,7 @@ OTHER_FORMAT_REMEDY = "measure again, or read it at the commit that it names"
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
 # Characters of a record's file name; a digest, suffixes and names of locks make it longer, to 255 at most.
 MAX_STEM_LENGTH = 190
-MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
+MAX_RECORD_BYTES = 2**27  # a training of a million steps has a record of 22 MB
 TOWER_KEY = "model.classification.vit.mode"  # of CoreNet's files: the size of the tower
 # What a field of a record can be; reading refuses anything else.
 LIMITED = msgspec.Meta(max_length=MAX_ENTRIES)  # of a dictionary

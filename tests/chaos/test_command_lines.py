@@ -1,4 +1,4 @@
-"""Command lines with full streams, pipes for files and broken packages: an exit code and one line each."""
+"""Command lines with closed and full streams, pipes for files and broken packages: an exit code and one line each."""
 
 import os
 import signal
@@ -59,6 +59,7 @@ def start(folder: Path, words: str, **environment: str) -> "subprocess.Popen[str
     ("words", "code", "text"),
     [
         ("list > /dev/full", 2, "error: [Errno 28] No space left on device\n"),
+        ("list <&- >&- 2>&-", 0, ""),
         ("lisst 2> /dev/full", 2, ""),
         ("--extension pipe.py list", 2, "pipe.py: not a regular file\n"),
     ],

@@ -43,8 +43,8 @@ def test_subset_of_every_experiment_on_the_same_data_is_checked(tmp_path: Path) 
     ("device", "driver", "reason"),
     [
         ("cuda", "580.1", ""),
-        ("cuda", "570.2", r"driver 580\.1, not device cuda, driver 570\.2"),
-        ("cpu", "580.1", "device cpu, driver 580.1, not device cuda, driver 580.1"),
+        ("cuda", "570.2", r"TF32 off, not device cuda, driver 570\.2"),
+        ("cpu", "580.1", "device cpu, driver 580.1, TF32 off, not device cuda, driver 580.1"),
     ],
 )
 def test_rounds_of_another_device_or_driver_are_not_continued(
@@ -57,7 +57,7 @@ def test_rounds_of_another_device_or_driver_are_not_continued(
         record.circumstances,
         commit=describe_current_commit(),
         device=device,
-        gpu={"driver": "580.1"},
+        gpu={"driver": "580.1", "TF32": "off"},
         gpu_uuid="another",
     )
     path = record_path(tmp_path, "20260101T000000-measure", "speed", "x")

@@ -101,5 +101,5 @@ def test_page_of_a_busy_machine_shows_ratios_of_all_steps_without_a_verdict(
 
     note = "20 of 20 runs were disturbed nearly throughout and are left out."
     assert note in shown(1.0)
-    assert "no interval: other work disturbed nearly all runs" in shown(1.0)
+    assert "no interval: of all steps, because other work disturbed nearly all runs" in shown(1.0)
     assert "disturbed" not in shown(0.0)

@@ -7,11 +7,12 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Folder, Json
-from bench.console.console import OK, escape_unprintable_lines
+from bench.console.console import escape_unprintable_lines, log_damaged_files_for_exit_code
 from bench.console.tables import print_tables
+from bench.environment.files import read_intact_files
 from bench.experiment.config import look_up
 from bench.features.claims.claims import CLAIMS
-from bench.records.record import read_records
+from bench.records.record import list_record_files, read_record
 from bench.tables.formats import NBSP
 
 
@@ -36,7 +37,7 @@ class ShowClaims:
 
         if not self.records.is_dir() and self.records != ShowClaims.records:
             raise ValueError(f"{self.records} is no folder; name the folder of the records")
-        records = read_records(self.records)
+        records, errors = read_intact_files(list_record_files(self.records), read_record)
         if self.name is None:
             judged = [judge_claim(claim, records) for claim in CLAIMS.values()]
             print_tables(claim_list_tables(judged), self.json)
@@ -44,4 +45,4 @@ class ShowClaims:
             claim = judge_claim(look_up(self.name, CLAIMS, "claim"), records)
             print(escape_unprintable_lines(describe_judged_claim(claim).replace(NBSP, " ")))
             print_tables(flop_and_evidence_tables(claim), self.json)
-        return OK
+        return log_damaged_files_for_exit_code(errors)

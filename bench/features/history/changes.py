@@ -72,6 +72,12 @@ def find_series_jumps(series: MetricSeries, num_series: int = 1) -> list[SeriesJ
     return _find_time_jumps(series, ALPHA / num_series)
 
 
+def can_judge_newest_commit(series: MetricSeries) -> bool:
+    """Return whether a test could tell a change of the newest commit's time: it needs two values on each side."""
+    *earlier, newest = series.independent_values_by_commit()
+    return len(newest) > 1 and sum(map(len, earlier)) > 1
+
+
 def _find_counter_jumps(series: MetricSeries) -> list[SeriesJump]:
     """Return the changes of a counter between commits; a counter that varies within a commit has none there."""
     changes = []

@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from bench.cli.options import Folder
 from bench.console.console import escape_unprintable, log_damaged_files_for_exit_code
-from bench.features.history.changes import SeriesJump, find_series_jumps
+from bench.features.history.changes import SeriesJump, can_judge_newest_commit, find_series_jumps
 from bench.features.history.history_chart import draw_series_chart
 from bench.interfaces.sections import Block, BlockGroup, Chart, ChartLegend, Paragraph
 from bench.measure.metric_values import read_metric_values
@@ -29,7 +29,11 @@ CHANGES_NOTE = (
     "A change of a time or of memory is a step of 2 % or more between stretches of commits that Student's t tells "
     "apart: p is at most 0.01 over the numbers of commits and of series. A counter is equal on every run of the same "
     "code, so any difference is a change. The cause is one of the commits after the first one named, up to and "
-    "including the second. The time of a commit that was timed alone is not judged."
+    "including the second."
+)
+NO_VERDICT = (
+    "No verdict on {commit}: a test needs two processes of it and two of earlier commits, timed in turn on a machine, "
+    "as `catlip-bench history 4` does with four commits."
 )
 CHARTS_NOTE = (
     "A mark is the median of the processes of a commit; small dots are the processes. Vertical lines are changes: "
@@ -54,7 +58,7 @@ class WriteHistoryPage:
             changes += find_series_jumps(series, len(history.series))
         for change in changes:
             print(escape_unprintable(change.describe()))
-        print(describe_verdict(changes))
+        print(describe_verdict(history, changes))
         page = render_history_page(history, changes, damaged)
         write_file_and_print_path(self.out or self.results / "charts.html", page.encode())
         return log_damaged_files_for_exit_code(damaged)
@@ -67,11 +71,11 @@ def render_history_page(
     machines = []
     for index, machine in enumerate(history.machines):
         machines.append((f"machine {index + 1}: {machine}", legend_marker(index)))
-    change_blocks: list[Block] = [
-        ChartLegend(machines, "Machines"),
-        _jump_table(history, changes),
-        Paragraph(CHANGES_NOTE, "under"),
-    ]
+    change_blocks: list[Block] = [ChartLegend(machines, "Machines")]
+    if changes:
+        change_blocks += [_jump_table(history, changes), Paragraph(CHANGES_NOTE, "under")]
+    else:
+        change_blocks.append(Paragraph("No change was found.", "empty"))
     charts: list[Block] = [
         Paragraph(CHARTS_NOTE, "under"),
         BlockGroup(_draw_charts(history, changes), "panels"),
@@ -86,7 +90,7 @@ def render_history_page(
             f"{len(history.series):,} series",
         ],
         answer=[
-            Paragraph(describe_verdict(changes), "lead"),
+            Paragraph(describe_verdict(history, changes), "lead"),
             *damaged_files_warning(file_errors),
         ],
         sections=[
@@ -96,10 +100,14 @@ def render_history_page(
     )
 
 
-def describe_verdict(changes: Sequence[SeriesJump]) -> str:
-    """Return a sentence with the number of changes for the worse."""
+def describe_verdict(history: MetricHistory, changes: Sequence[SeriesJump]) -> str:
+    """Return a sentence with the number of changes for the worse, or why the newest commit cannot be judged."""
     num_worse = sum(change.is_worse for change in changes)
-    return f"{format_count_with_noun(num_worse, 'change')} for the worse."
+    newest = history.commits[-1]
+    series_of_newest = [line for line in history.series if line.points[-1].commit == newest]
+    if changes or any(map(can_judge_newest_commit, series_of_newest)):
+        return f"{format_count_with_noun(num_worse, 'change')} for the worse."
+    return NO_VERDICT.format(commit=newest.short_id)
 
 
 def _jump_table(history: MetricHistory, changes: Sequence[SeriesJump]) -> Table:

@@ -109,9 +109,11 @@ class CompareWithBaseCommit:
         with checkout_work_tree(self.repository, base, self.suite) as tree:
             trees = {"old": tree, "new": self.repository.absolute()}
             time_suites_in_rounds(trees, self.suite, folder, self.rounds, self.only)
-        old = read_metric_values([folder / "old"], [])
-        new = read_metric_values([folder / "new"], [])
-        notes = [
+        damaged: list[str] = []
+        old = read_metric_values([folder / "old"], damaged)
+        new = read_metric_values([folder / "new"], damaged)
+        notes = [f"left out: {escape_unprintable(error)}" for error in damaged]
+        notes += [
             f"not compared: {escape_unprintable(name)}"
             for name in describe_unmatched_metrics(old, new)
         ]

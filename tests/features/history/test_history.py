@@ -144,6 +144,12 @@ def test_page_and_terminal_name_what_changed_and_where(
     require_self_contained(text)
 
 
+def test_a_commit_that_was_timed_once_has_no_verdict(tmp_path: Path) -> None:
+    words = Document(page_of(tmp_path, *commits(1, 1, 1, 1))).words()
+    assert "No verdict on 00000003: a test needs two processes" in words
+    assert "for the worse." not in words
+
+
 def test_document_strings_are_escaped(tmp_path: Path) -> None:
     documents = commits(1, 1, 1, 3, 3, 3, processes=2)
     for content in documents:
