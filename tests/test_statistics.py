@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from numpy import float64
+from numpy import float64, ones, zeros
 from numpy.random import Generator, default_rng
 from scipy import stats
 
@@ -192,3 +192,9 @@ def test_seeds_are_ranked_from_five_common_ones_on() -> None:
     found = estimate_difference_over_seeds(base, {seed: 0.6 + seed / 1000 for seed in range(1, 9)})
     assert found is not None
     assert (found.over, judge_accuracy_differences({0: found})[0].verdict) == ("5 seeds", "better")
+
+
+def test_seeds_with_other_test_items_have_no_interval() -> None:
+    estimate = estimate_mean_over_seeds([ones(4), zeros(4), zeros(8)])
+    assert (estimate.value, estimate.low, estimate.p) == (pytest.approx(1 / 3), None, None)
+    assert estimate.over == "3 seeds, different test images, no interval"

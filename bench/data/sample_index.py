@@ -177,7 +177,8 @@ class IndexedSamples(Samples):
     @cached_property
     def table(self) -> pa.Table:
         """The usable samples; its pages are shared by all processes."""
-        return pa.ipc.open_file(pa.memory_map(str(self.index))).read_all()
+        with prefix_errors(f"{self.index}: no index of samples, remove it", UNREADABLE):
+            return pa.ipc.open_file(pa.memory_map(str(self.index))).read_all()
 
     @cached_property
     def summary(self) -> IndexSummary:

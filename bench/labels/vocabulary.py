@@ -120,8 +120,11 @@ def explain_vocabulary_mismatch(experiment: Experiment) -> str:
     is_of_pack = Path(vocabulary).stem in (PACK_SYNSETS, PACK_SUBWORDS)  # a name or a path
     if vocabulary != DATACOMP_VOCABULARY and (data == PACK_DATA or not is_of_pack):
         return ""
+    reason = f"was not counted over the captions of {data}"
+    if vocabulary == DATACOMP_VOCABULARY:
+        reason = "is not shipped"
     return (
-        f"{experiment.name}: the vocabulary {vocabulary} was not counted over the captions of {data}: "
+        f"{experiment.name}: the vocabulary {vocabulary} {reason}: "
         "add --count-vocabulary, or name one of these captions with --vocabulary (docs/labels.md)"
     )
 

@@ -46,12 +46,16 @@ def estimate_mean_over_seeds(scores_by_seed: Sequence[ItemScores]) -> MeanEstima
     """Estimate the mean score over training seeds and test items, with an interval.
 
     With fewer than three seeds the ends of the interval are None. Seeds and items are both taken as drawn at random, so
-    that the interval covers other trainings and other test items. All trainings have the same items.
+    that the interval covers other trainings and other test items. Trainings with different numbers of items have no
+    interval.
     """
+    reason = ""
+    if len({np.size(scores) for scores in scores_by_seed}) > 1:
+        reason = ", different test images"
     num_seeds = len(scores_by_seed)
-    if num_seeds < MIN_SEEDS_FOR_INTERVAL:
+    if reason or num_seeds < MIN_SEEDS_FOR_INTERVAL:
         mean = fmean(float(np.mean(scores)) for scores in scores_by_seed)
-        return MeanEstimate(mean, None, None, f"{num_seeds} seeds, no interval")
+        return MeanEstimate(mean, None, None, f"{num_seeds} seeds{reason}, no interval")
     return _estimate_mean_of_runs(scores_by_seed, "seeds")
 
 

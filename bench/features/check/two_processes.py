@@ -1,6 +1,7 @@
 """Whether the loss and the gradients of two processes are those of one process with all images."""
 
 import copy
+import math
 import tempfile
 from dataclasses import replace
 from datetime import timedelta
@@ -98,12 +99,13 @@ def _require_equal_means(
     """Raise AssertionError unless the means over the processes are the loss and gradients of the whole batch."""
     assert whole_loss.isfinite(), f"the loss is {whole_loss}"
     tolerance = LOSS_TOLERANCE[whole_loss.dtype]
+    mean_loss = _mean_over_processes(half_loss)
     torch.testing.assert_close(
-        _mean_over_processes(half_loss),
+        mean_loss,
         whole_loss,
         rtol=tolerance,
         atol=0,
-        msg="the mean loss of two processes is not that of one with all images",
+        msg=f"the mean loss of two processes is {mean_loss:.9g}, that of one with all images {whole_loss:.9g}",
     )
     gradients = {
         name: parameter.grad
@@ -111,6 +113,7 @@ def _require_equal_means(
         if parameter.grad is not None
     }
     largest = max(float(gradient.abs().max()) for gradient in gradients.values())
+    assert math.isfinite(largest), "a gradient is not finite"
     half_parameters = dict(half.named_parameters())
     for name, gradient in gradients.items():
         half_gradient = half_parameters[name].grad

@@ -105,12 +105,12 @@ def load_or_compute_features(
         embed = make_tower_embedder(loaded.tower, stream.device)
         images = open_training_images(stream)
         with (
-            atomic_write(path) as temporary,
             time_synchronized_block(stream.device) as elapsed,
             torch.autocast(stream.device.type, dtype, enabled=dtype is not None),
-            temporary.open("wb") as file,
         ):
-            np.save(file, embed(images))
+            features = embed(images)
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.save(file, features)
         encoded = images if isinstance(images, EncodedTrainingImages) else None
         cost = FeatureCost(
             seconds=elapsed.seconds * count_devices(circumstances),
