@@ -20,7 +20,7 @@ MAX_BATCH_BYTES = 16 * 2**20
 BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
 PAGE_BYTES = 2**20  # of a column chunk's page, as all writers make them
 READ_ROWS = 4096  # of a file at once, which are then joined to batches; more are no faster
-# A file of images whose values have more than MAX_DECODED_BYTES + MAX_EXPANSION * its size is refused.
+# A file whose values have more than MAX_DECODED_BYTES + MAX_EXPANSION * its size is refused.
 MAX_DECODED_BYTES = 2**30
 MAX_EXPANSION = 100
 open_parquet = partial(

@@ -135,15 +135,23 @@ def describe_concept_overlap(task_names: Iterable[str], training_data: Collectio
 
     They are empty without one of these tasks, and for towers that were not trained on the pack.
     """
-    is_from_pack = not training_data or PACK_DATA in training_data
-    if not is_from_pack or not {*task_names} & {*DEFAULT_TASKS}:
+    if training_data and PACK_DATA not in training_data:
         return ""
-    return (
-        f"{' and '.join(EMOJI_TASKS)} measure whether a known concept is found in another style: the pack's "
-        "pre-training shows their emoji as other vendors draw them, with their names in the captions. With "
-        f"subset={SEEN_CONCEPTS} it leaves out a quarter of them, so that the concepts of {' and '.join(UNSEEN_TASKS)} "
-        "are new to the tower."
-    )
+    named = {*task_names}
+    sentences = list[str]()
+    if named & {*EMOJI_TASKS}:
+        sentences.append(
+            "The tasks on all emoji measure whether a known concept is found in another style: the pack's pre-training "
+            "shows their emoji as other vendors draw them, with their names in the captions; with "
+            f"subset={SEEN_CONCEPTS} it leaves out a quarter of them."
+        )
+    unseen = [name for name in UNSEEN_TASKS if name in named]
+    if unseen:
+        sentences.append(
+            f"The concepts of {' and '.join(unseen)} are new to a tower that was pre-trained with "
+            f"subset={SEEN_CONCEPTS}, and known to one that was pre-trained on the whole pack."
+        )
+    return " ".join(sentences)
 
 
 def compatible_task_protocol_pairs(

@@ -11,7 +11,7 @@ import pyarrow as pa
 from bench.data.captions.batches import collect_caption_batches
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.reader import CaptionFieldCounts, CaptionReader
-from bench.data.parquet_files import SequentialParquetReader
+from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, SequentialParquetReader
 from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
 from bench.data.tables import open_table, read_first_rows
 from bench.data.tar_samples import decode_texts_and_json_objects, iterate_tar_samples
@@ -34,12 +34,21 @@ def read_caption_batches(
     """
     reader = CaptionReader(parse_caption_choice(caption_option), counts)
     with prefix_errors(path, UNREADABLE):
-        if path.stat().st_size == 0:
+        size = path.stat().st_size
+        max_bytes = MAX_DECODED_BYTES + MAX_EXPANSION * size
+        if size == 0:
             raise ValueError("the file is empty")
         suffix = compound_suffix(path)
         look_up(suffix, dict.fromkeys(SUFFIXES), "format of captions with the suffix")
         read = _read_tar_captions if suffix in TAR_SUFFIXES else _read_table_captions
-        yield from read(path, reader)
+        num_bytes = 0
+        for batch in read(path, reader):
+            num_bytes += batch.nbytes
+            if num_bytes > max_bytes:
+                raise ValueError(
+                    f"{size:,} bytes hold over {num_bytes:,} bytes of captions, as no real captions do"
+                )
+            yield batch
 
 
 def _read_tar_captions(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
