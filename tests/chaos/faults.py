@@ -126,7 +126,9 @@ def towers() -> dict[str, Case]:
         "a weight too many": exported(
             tensors(lambda found: found.update({f"trunk.{ODD}": torch.zeros(2)})), r"a b\\u202e"
         ),
-        "a weight too few": exported(tensors(lambda found: found.pop(first(found))), "lack|[Mm]iss"),
+        "a weight too few": exported(
+            tensors(lambda found: found.pop(first(found))), "lack|[Mm]iss"
+        ),
         "sides whose product overflows": exported(
             header(lambda h: h[first(h)].update(shape=[2**33, 2**33])), "t.safetensors"
         ),
