@@ -41,7 +41,7 @@ def load_finite_weights_strictly(module: nn.Module, state: StateDict, error_pref
     """
     for name, target in module.state_dict().items():
         if name in state and target.is_floating_point():
-            require_finite(state[name].to(target.dtype), f"{error_prefix}: the values of {name}")
+            require_finite(state[name], f"{error_prefix}: the values of {name}")
     try:
         module.load_state_dict(dict(state))
     except RuntimeError as error:

@@ -87,7 +87,7 @@ def test_muon_equals_its_formula_in_float64_and_the_rest_is_adamw(results: Path)
 @pytest.mark.parametrize("tower", ["two-blocks", "vit_tiny_patch16_224"])
 def test_muon_has_the_matrices_of_the_blocks_of_trained_towers(tower: str, results: Path) -> None:
     """Embeddings, heads, convolutions, vectors and scalars are AdamW's; a frozen teacher is in no group."""
-    run = assembled(results, "distill", optimizer="muon", tower=tower)
+    run = assembled(results, "distill", optimizer="muon", tower=tower, weight_decay=0.2)
     names = {value: name for name, value in run.model.named_parameters() if value.requires_grad}
     in_groups: dict[str, dict[str, Any]] = {}
     for group in run.step.optimizer.param_groups:

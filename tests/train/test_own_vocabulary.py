@@ -64,7 +64,7 @@ def test_training_with_the_vocabulary_of_other_captions_is_refused(
     assert main(["train", name, *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{name}[data=" in line
-    assert "datacomp-synsets was not counted over the captions of " in line
+    assert "datacomp-synsets is not shipped: add --count-vocabulary" in line
     pack_subwords = str(SHIPPED_FOLDER / "pack-subwords.json")
     for vocabulary in ([], ["--vocabulary", pack_subwords]):
         assert main(["train", "superclass-tiny", *options, *vocabulary]) == 2
