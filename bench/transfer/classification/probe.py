@@ -105,7 +105,7 @@ class ProbeProtocol:
 
     name: str
     settings: tuple[float, ...]
-    # Takes training features and features to classify.
+    # Its arguments are the training features and the features to classify.
     make_predict_function: Callable[[LabelledFeatures, Tensor], Predict]
     # Smallest and largest setting that is tried if an end of the grid is the best; None: the grid is not extended.
     limits: tuple[float, float] | None = None
