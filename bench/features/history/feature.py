@@ -19,7 +19,7 @@ EXTENSION = Extension(
     report_verbs=[
         LazyVerb(
             "history",
-            "Write charts over commits with the detected changes.",
+            "Write charts of speed and memory over commits.",
             "bench.features.history.history_page:WriteHistoryPage",
         ),
     ],
