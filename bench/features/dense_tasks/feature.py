@@ -1,6 +1,6 @@
 """What multi-label classification, segmentation and detection add. No torch here."""
 
-from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, COCO_LAYOUT, FOLDERS_LAYOUT
+from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, COCO_LAYOUT
 from bench.interfaces.catalog import LazyFunction, ScoringProtocol, TransferTask
 from bench.interfaces.extensions import Extension
 
@@ -33,12 +33,6 @@ EXTENSION = Extension(
             MASKS,
             _lazy_function("mask_files:read_ade20k_segmentation_task"),
             ADE20K_LAYOUT,
-        ),
-        TransferTask(
-            "masks",
-            MASKS,
-            _lazy_function("mask_files:read_mask_folder_segmentation_task"),
-            FOLDERS_LAYOUT,
         ),
     ],
     protocols=[

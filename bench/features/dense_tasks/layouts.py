@@ -10,10 +10,6 @@ ADE20K_LAYOUT = (
     "images/training/NAME.jpg, annotations/training/NAME.png (0: no class, else 1 to 150), "
     "and both under validation/"
 )
-FOLDERS_LAYOUT = (
-    "classes.txt (line k names class k, from 0), images/train/NAME.jpg, masks/train/NAME.png (one class per pixel; "
-    "255: not counted), and both under val/"
-)
 
 
 def require_path_of_layout(root: Path, path: Path, layout: str) -> None:

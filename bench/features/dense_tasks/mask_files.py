@@ -1,4 +1,4 @@
-"""Segmentation tasks in files: ADE20k, and plain folders of images and masks."""
+"""ADE20k's layout as a segmentation task."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench.data.decoding import MAX_PIXELS, TOO_LARGE
 from bench.environment.files import prefix_errors, read_bytes_unless_larger
-from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, FOLDERS_LAYOUT, require_path_of_layout
+from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, require_path_of_layout
 from bench.features.dense_tasks.segmentation import IGNORED, ImageAndMask, SegmentationTask
 from bench.features.dense_tasks.task_files import build_task_with_holdout
 from bench.transfer.tasks.image_sources import IMAGE_SUFFIXES, EncodedImageSource
@@ -58,45 +58,25 @@ def read_ade20k_segmentation_task(root: Path, _cache: Path) -> SegmentationTask:
     class_of_number = np.full(256, NO_CLASS)
     class_of_number[0] = IGNORED
     class_of_number[1 : ADE20K_CLASSES + 1] = range(ADE20K_CLASSES)
-    train = _pair_images_with_masks(root, "annotations", "training", class_of_number, ADE20K_LAYOUT)
-    test = _pair_images_with_masks(
-        root, "annotations", "validation", class_of_number, ADE20K_LAYOUT
-    )
+    train = _pair_images_with_masks(root, "training", class_of_number)
+    test = _pair_images_with_masks(root, "validation", class_of_number)
     return build_task_with_holdout(SegmentationTask, "ade20k", classes, train, test, train.masks)
 
 
-def read_mask_folder_segmentation_task(root: Path, _cache: Path) -> SegmentationTask:
-    """Read folders of images and masks of the user's own; 255 is ignored."""
-    names_file = root / "classes.txt"
-    require_path_of_layout(root, names_file, FOLDERS_LAYOUT)
-    content = read_bytes_unless_larger(names_file)
-    with prefix_errors(names_file):
-        lines = content.decode().splitlines()
-    classes = tuple(line.strip() for line in lines if line.strip())
-    if not 2 <= len(classes) <= IGNORED:  # noqa: PLR2004
-        raise ValueError(f"{names_file} names {len(classes)} classes; 2 to {IGNORED} are accepted")
-    class_of_number = np.full(256, NO_CLASS)
-    class_of_number[: len(classes)] = range(len(classes))
-    class_of_number[IGNORED] = IGNORED
-    train = _pair_images_with_masks(root, "masks", "train", class_of_number, FOLDERS_LAYOUT)
-    test = _pair_images_with_masks(root, "masks", "val", class_of_number, FOLDERS_LAYOUT)
-    return build_task_with_holdout(SegmentationTask, "masks", classes, train, test, train.masks)
-
-
 def _pair_images_with_masks(
-    root: Path, masks_name: str, part: str, class_of_number: ClassOfNumber, layout: str
+    root: Path, part: str, class_of_number: ClassOfNumber
 ) -> ImageAndMaskFiles:
-    """Pair the images of a part with the masks of the same names in the folder `masks_name`, without decoding."""
+    """Pair the images of a part with the masks of the same names, without decoding."""
     image_folder = root / "images" / part
-    mask_folder = root / masks_name / part
-    require_path_of_layout(root, image_folder, layout)
-    require_path_of_layout(root, mask_folder, layout)
+    mask_folder = root / "annotations" / part
+    require_path_of_layout(root, image_folder, ADE20K_LAYOUT)
+    require_path_of_layout(root, mask_folder, ADE20K_LAYOUT)
     files = sorted(path for path in image_folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     mask_files = [mask_folder / f"{path.stem}.png" for path in files]
     unpaired = set(mask_files) ^ set(mask_folder.glob("*.png"))
     if unpaired:
         raise ValueError(
-            f"{root}: images/{part} and {masks_name}/{part} hold other names, such as {min(unpaired)}"
+            f"{root}: images/{part} and annotations/{part} hold other names, such as {min(unpaired)}"
         )
     return ImageAndMaskFiles(EncodedImageSource(files), mask_files, class_of_number)
 

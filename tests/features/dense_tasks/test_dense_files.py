@@ -1,4 +1,4 @@
-"""ADE20k's and plain layouts: what is read, and what is reported of files that lie or look otherwise."""
+"""ADE20k's layout: what is read, and what is reported of files that lie or look otherwise."""
 
 import io
 import zlib
@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.features.dense_tasks.mask_files import (
-    read_ade20k_segmentation_task,
-    read_mask_folder_segmentation_task,
-)
+from bench.features.dense_tasks.mask_files import read_ade20k_segmentation_task
 from bench.features.dense_tasks.segmentation import IGNORED, SegmentationTask
 from tests.transfer import trees
 
@@ -39,40 +36,19 @@ def ade_tree(root: Path) -> Path:
     return root
 
 
-def masks_tree(root: Path) -> Path:
-    for part in ("train", "val"):
-        for name in NAMES:
-            make_image(root / "images" / part / f"{name}.png")
-            mask(root / "masks" / part / f"{name}.png", halves(1, 0))
-    (root / "classes.txt").write_text("ground\nroof\n")
-    return root
-
-
-TREES: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], SegmentationTask]]] = {
-    "ade20k": (ade_tree, read_ade20k_segmentation_task),
-    "masks": (masks_tree, read_mask_folder_segmentation_task),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "classes", "row"), [("ade20k", 150, (IGNORED, 149)), ("masks", 2, (1, 0))]
-)
-def test_segmentation_layouts_are_read(
-    name: str, classes: int, row: tuple[int, int], tmp_path: Path
-) -> None:
-    tree, load = TREES[name]
-    task = load(tree(tmp_path), tmp_path / "cache")
-    assert (task.name, len(task.classes)) == (name, classes)
+def test_ade20k_is_read(tmp_path: Path) -> None:
+    task = read_ade20k_segmentation_task(ade_tree(tmp_path), tmp_path / "cache")
+    assert (task.name, len(task.classes)) == ("ade20k", 150)
     for part in (task.train, task.validation, task.test):
         assert len(part)
         rgb, numbers = part[0]
         assert rgb.shape == (3, HEIGHT, WIDTH)
-        assert (numbers[:, 0] == row[0]).all()
-        assert (numbers[:, -1] == row[1]).all()
+        assert (numbers[:, 0] == IGNORED).all()
+        assert (numbers[:, -1] == 149).all()
 
 
-FIRST_IMAGE = "images/train/000.png"
-FIRST_MASK = "masks/train/000.png"
+FIRST_IMAGE = "images/training/000.jpg"
+FIRST_MASK = "annotations/training/000.png"
 
 
 def bomb(path: Path) -> None:
@@ -92,19 +68,19 @@ def write_eps(path: Path) -> None:
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "other size": (
         lambda root: mask(root / FIRST_MASK, halves(1, 0)[:-1]),
-        r"masks/train/000.png and its image .*images/train/000.png have other sizes",
+        r"annotations/training/000.png and its image .*images/training/000.jpg have other sizes",
     ),
     "unknown class": (
-        lambda root: mask(root / FIRST_MASK, halves(1, 7)),
-        r"masks/train/000.png has the number 7, which is no class of the set",
+        lambda root: mask(root / FIRST_MASK, halves(1, 151)),
+        r"annotations/training/000.png has the number 151, which is no class of the set",
     ),
     "colours": (
         lambda root: make_image(root / FIRST_MASK),
-        r"masks/train/000.png: RGB: a mask has one number per pixel",
+        r"annotations/training/000.png: RGB: a mask has one number per pixel",
     ),
     "no mask": (
         lambda root: (root / FIRST_MASK).unlink(),
-        "images/train and masks/train hold other names, such as .*masks/train/000.png",
+        "images/training and annotations/training hold other names, such as .*annotations/training/000.png",
     ),
     "an empty mask": (lambda root: (root / FIRST_MASK).write_bytes(b""), f"{FIRST_MASK}: "),
     "a large mask": (lambda root: bomb(root / FIRST_MASK), f"{FIRST_MASK}: "),
@@ -116,9 +92,9 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_file_that_is_damaged_or_does_not_fit_is_named(name: str, tmp_path: Path) -> None:
     change, text = CHANGES[name]
-    change(masks_tree(tmp_path))
+    change(ade_tree(tmp_path))
     with pytest.raises(ValueError, match=text):
-        read_all(read_mask_folder_segmentation_task(tmp_path, tmp_path / "cache"))
+        read_all(read_ade20k_segmentation_task(tmp_path, tmp_path / "cache"))
 
 
 def read_all(task: SegmentationTask) -> None:

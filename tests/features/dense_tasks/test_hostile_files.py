@@ -7,10 +7,7 @@ import pytest
 import torchmetrics.functional.classification  # noqa: F401 - whose first import lists the fonts in a process
 
 from bench.features.dense_tasks.coco import AnnotationsFile, read_annotations_file
-from bench.features.dense_tasks.mask_files import (
-    ImageAndMaskFiles,
-    read_mask_folder_segmentation_task,
-)
+from bench.features.dense_tasks.mask_files import ImageAndMaskFiles
 from bench.transfer.tasks.image_sources import EncodedImageSource
 from tests.chaos.case import Case, reading, violations
 from tests.chaos.endless import link, pipe
@@ -20,20 +17,13 @@ from tests.data.shards import encode_image, make_image
 
 
 def pipes() -> dict[str, Case]:
-    """Return files that do not end: pipes, devices and long lists."""
+    """Return files that do not end: pipes and devices."""
 
     def mask(path: Path) -> object:
         image = write_file(path.with_name("a.png"), encode_image(make_image(0), "PNG"))
         return ImageAndMaskFiles(EncodedImageSource([image]), [path], np.zeros(256, np.int64))[0]
 
-    def classes(folder: Path) -> Path:
-        write_file(folder / "classes.txt", b"a\n" * 10**6)
-        return folder
-
     return {
-        "a million classes of masks": reading(
-            classes, lambda path: read_mask_folder_segmentation_task(path, path / "cache")
-        ),
         "a link to /dev/zero for a mask": reading(link("a.mask", "/dev/zero"), mask),
         "a pipe for annotations": reading(
             pipe("instances_a.json"), lambda path: read_annotations_file(path, AnnotationsFile)
