@@ -1,114 +1,125 @@
-"""The verb `doctor`: disturbances and missing tools of this machine, or data that are loaded."""
+"""The verb `doctor`: what disturbs timed runs on this machine, and what is missing."""
 
-import math
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Any, NamedTuple
 
-from tyro.conf import arg
+import psutil
+import pynvml
 
-from bench.cli.machine_checks import check_machine_and_disk
-from bench.cli.options import (
-    ExperimentName,
-    Json,
-    Results,
-    Settings,
-    find_experiment_with_settings,
-)
-from bench.console.console import OK, log
-from bench.console.options import require_option_in_range
+from bench.cli.options import Json, Results
+from bench.console.console import OK
 from bench.console.tables import print_tables
-from bench.data.manifest import CACHE
-from bench.data.samples import open_samples
-from bench.environment.cores import count_available_cores, count_loader_cores_per_rank
+from bench.environment.cores import CGROUP_QUOTA, count_available_cores
+from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
 from bench.environment.gpus import count_usable_gpus
-from bench.experiment.config import Experiment
-from bench.statistics.verdicts import judge_loader_cores
+from bench.environment.requirements import check_driver_and_triton, locate_compiler_requirements
+from bench.orchestration.preflight import has_gpu
+from bench.tables.formats import GIB, format_count_with_noun
 from bench.tables.tables import Table
+
+OBSERVED_SECONDS = 2.0
+MAX_BUSY_PERCENT = 5.0  # of all cores, that other processes may use
+MIN_FREE_BYTES = 2 * GIB
 
 
 @dataclass(frozen=True)
-class CheckMachineOrLoading:
-    """Check this machine for disturbances and missing tools, or the loading of data.
+class CheckMachine:
+    """Check this machine for disturbances and missing tools."""
 
-    With --shards, data are loaded for a few seconds, to predict how many cores feed the GPUs in a training.
-    """
-
-    # data whose loading is timed: folder, file or glob of captioned images; default: the machine is checked instead
-    shards: Annotated[str | None, arg(metavar="PATH")] = None
-    # with --shards: experiment whose image size, crops and targets are loaded
-    experiment: ExperimentName = "clip-vit-b16"
-    # with --shards: images per second that one GPU trains (`measure` or `plan` shows it); the cores that load as many
-    # are then predicted
-    images_per_s: float | None = None
-    loading_seconds: float = 10.0  # with --shards: seconds for which data are loaded, on one core
-    settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
 
     def run(self) -> int:
-        """Print the findings."""
-        if self.shards is not None:
-            table = self._loading_table(self.shards)
-        elif self != CheckMachineOrLoading(results=self.results, json=self.json):
-            raise ValueError(
-                "--experiment, --images-per-s, --loading-seconds and --set need --shards"
-            )
-        else:
-            table = check_machine_and_disk(self.results)
-        print_tables([table], self.json)
+        """Watch the machine for two seconds, and print the findings."""
+        findings = [*check_host(), *check_gpus(), *check_tools(self.results)]
+        rows = [finding._asdict() for finding in findings]
+        print_tables([Table.from_dicts("This machine", rows)], self.json)
         return OK
 
-    def _loading_table(self, data: str) -> Table:
-        """Time the loading of data, and return the table with the predicted number of cores."""
-        require_option_in_range("loading-seconds", self.loading_seconds, 0, 1e6)
-        require_option_in_range("images-per-s", self.images_per_s, 1e-3, 1e9)
-        experiment = find_experiment_with_settings(
-            self.experiment, [*self.settings, f"data={data}"]
+
+class MachineFinding(NamedTuple):
+    """The result of one check, as a row of the table."""
+
+    check: str
+    found: str
+    advice: str = "ok"
+
+
+def _make_finding(check: str, found: str, *, is_flaw: bool, advice: str) -> MachineFinding:
+    """Return the finding of a check, whose advice is shown only for a flaw."""
+    return MachineFinding(check, found, advice if is_flaw else "ok")
+
+
+def check_host() -> Iterator[MachineFinding]:
+    """Check cores, other processes and memory; this watches the machine for two seconds."""
+    cores = psutil.cpu_count() or 1
+    has_quota = CGROUP_QUOTA.is_file() and not CGROUP_QUOTA.read_text().startswith("max")
+    usable = f"{count_available_cores()} usable of {cores} logical"
+    advice = "a container's quota pauses all threads: bind whole cores instead"
+    yield _make_finding("cores", usable, is_flaw=has_quota, advice=advice)
+    busy_percent = 100 - psutil.cpu_times_percent(OBSERVED_SECONDS).idle
+    load = f"{busy_percent:.0f} % of all cores"
+    advice = "end them, or wait (`top` shows them)"
+    is_busy = busy_percent > MAX_BUSY_PERCENT
+    yield _make_finding("other processes", load, is_flaw=is_busy, advice=advice)
+    memory = psutil.virtual_memory()
+    free = f"{memory.available / GIB:.1f} GiB available of {memory.total / GIB:.1f} GiB"
+    is_small = memory.available < MIN_FREE_BYTES
+    yield _make_finding("memory", free, is_flaw=is_small, advice="end processes that hold memory")
+
+
+def check_gpus() -> Iterator[MachineFinding]:
+    """Check every GPU through NVML, and whether PyTorch can use one."""
+    try:
+        pynvml.nvmlInit()
+        handles = [
+            pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())
+        ]
+    except pynvml.NVMLError as error:
+        yield MachineFinding("NVML", str(error), "runs use the CPU; no GPU is read")
+        return
+    for index, handle in enumerate(handles):
+        name = _query_nvml(pynvml.nvmlDeviceGetName, handle)
+        yield MachineFinding(
+            f"GPU {index}", f"{name}, {format_gpu_settings(read_gpu_settings(handle))}"
         )
-        for note in open_samples(experiment, self.results / CACHE).notes():
-            log(f"{data}: {note}")
-        return measure_loading_and_predict_cores(
-            experiment, self.images_per_s, self.results, self.loading_seconds
+        running = _query_nvml(
+            lambda gpu: len(pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)), handle
         )
+        is_busy = running.isdecimal() and running != "0"
+        yield _make_finding(
+            f"GPU {index}: processes", running, is_flaw=is_busy, advice="end them, or wait"
+        )
+    if handles:
+        num_usable = count_usable_gpus()
+        usable = f"torch can use {format_count_with_noun(num_usable, 'GPU')}"
+        advice = "install a PyTorch build for this GPU and driver"
+        yield _make_finding("CUDA", usable, is_flaw=not num_usable, advice=advice)
 
 
-def measure_loading_and_predict_cores(
-    experiment: Experiment, images_per_second_per_gpu: float | None, results: Path, seconds: float
-) -> Table:
-    """Time the loading of an experiment's data on one core, and predict how many cores feed this machine's GPUs.
+def check_tools(results: Path) -> Iterator[MachineFinding]:
+    """Check what torch.compile and loader workers need, and the disk."""
+    tools = [*locate_compiler_requirements()]
+    if has_gpu():
+        tools += check_driver_and_triton()
+    for tool in tools:
+        yield _make_finding(
+            tool.name, tool.location or "none", is_flaw=not tool.location, advice=tool.remedy
+        )
+    folder = results.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free_bytes = shutil.disk_usage(folder).free
+    free = f"{free_bytes / GIB:.0f} GiB free at {folder}"
+    yield _make_finding("disk", free, is_flaw=free_bytes < MIN_FREE_BYTES, advice="free disk space")
 
-    ValueError or OSError for data that cannot be loaded.
-    """
-    from bench.measure.loading import measure_loading_on_one_core
 
-    loading = measure_loading_on_one_core(experiment, results, seconds)
-    per_core = loading.images_per_cpu_second
-    cores = count_available_cores()
-    gpus = max(1, count_usable_gpus())
-    row: dict[str, str | float | None] = {
-        "experiment": experiment.name,
-        "images/s per core": per_core.value,
-        "low": per_core.low,
-        "high": per_core.high,
-        "CPU share": loading.cpu_share,
-        "images/s per GPU": images_per_second_per_gpu,
-        "GPUs": gpus,
-        "cores": cores,
-    }
-    note = f"{loading.num_images:,} images in one thread; images per CPU second with 95 % interval over batches.\n"
-    if images_per_second_per_gpu is None:
-        note += "The cores needed are not known: give --images-per-s N, as `measure` or `plan` shows it."
-        return Table.from_dicts("Loading", [row], note)
-    wanted = gpus * images_per_second_per_gpu
-    spare = cores - gpus
-    needed_per_gpu = math.ceil(images_per_second_per_gpu / per_core.value)
-    workers = min(count_loader_cores_per_rank(cores, gpus), needed_per_gpu)
-    verdict = judge_loader_cores(wanted / per_core.high, wanted / per_core.low, spare)
-    row |= {"cores needed": wanted / per_core.value, "workers": workers, "verdict": verdict}
-    note += (
-        f"One core for each GPU is left to its training process; workers: --set workers={workers}."
-    )
-    if verdict != "enough":
-        note += "\nFaster are jpeg_decoding=reduced and smaller images in the shards."
-    return Table.from_dicts("Loading", [row], note)
+def _query_nvml(query: Callable[[Any], Any], handle: Any) -> str:
+    """Return the result of a query of a GPU as text, or NVML's error message."""
+    try:
+        return str(query(handle))
+    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError) as error:
+        return str(error)

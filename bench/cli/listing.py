@@ -1,4 +1,4 @@
-"""The verb `list`: experiments, their fields, recipes and towers. No torch here, except for costs and towers."""
+"""The verb `list`: experiments, their fields and recipes. No torch here, except for costs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,35 +32,6 @@ COSTS_NOTE = (
 FIELDS_NOTE = (
     "--set FIELD=VALUE changes a field. Without a default, each named experiment has its own value."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ListExperiments:
-    """List all named experiments, or what one of the options asks for."""
-
-    costs: bool = False  # add columns with the parameters and FLOPs of each experiment
-    # list, instead of experiments, each setting that the authors of this published recipe released, beside ours
-    recipe: Annotated[str | None, arg(metavar="EXPERIMENT")] = None
-    fields: bool = False  # list, instead of experiments, the fields that --set changes, with choices and defaults
-    # list, instead of experiments, the image towers of open_clip and timm whose names match, such as 'vit_base*'
-    towers: Annotated[str | None, arg(metavar="PATTERN")] = None
-    json: Json = None
-
-    def run(self) -> int:
-        """Print the table."""
-        print_tables([self._table()], self.json)
-        return OK
-
-    def _table(self) -> Table:
-        if self.towers is not None:
-            from bench.towers.listing import make_tower_table
-
-            return make_tower_table(self.towers)
-        if self.fields:
-            return experiment_field_table()
-        if self.recipe is not None:
-            return released_recipe_table(self.recipe)
-        return experiment_table(EXPERIMENTS, has_costs=self.costs)
 
 
 def experiment_table(experiments: Mapping[str, Experiment], *, has_costs: bool) -> Table:
@@ -113,3 +84,26 @@ def experiment_field_table() -> Table:
         }
         rows.append(row)
     return Table.from_dicts("Fields of an experiment", rows, FIELDS_NOTE)
+
+
+@dataclass(frozen=True, slots=True)
+class ListExperiments:
+    """List all named experiments, or what one of the options asks for."""
+
+    costs: bool = False  # add columns with the parameters and FLOPs of each experiment
+    # list, instead of experiments, each setting that the authors of this published recipe released, beside ours
+    recipe: Annotated[str | None, arg(metavar="EXPERIMENT")] = None
+    fields: bool = False  # list, instead of experiments, the fields that --set changes, with choices and defaults
+    json: Json = None
+
+    def run(self) -> int:
+        """Print the table."""
+        print_tables([self._table()], self.json)
+        return OK
+
+    def _table(self) -> Table:
+        if self.fields:
+            return experiment_field_table()
+        if self.recipe is not None:
+            return released_recipe_table(self.recipe)
+        return experiment_table(EXPERIMENTS, has_costs=self.costs)

@@ -5,7 +5,7 @@ from bench.interfaces.verb import LazyVerb
 BUILT_IN = (
     LazyVerb(
         "list",
-        "List experiments, their fields, recipes or towers.",
+        "List experiments, their fields or recipes.",
         "bench.cli.listing:ListExperiments",
     ),
     LazyVerb(
@@ -30,8 +30,8 @@ BUILT_IN = (
     ),
     LazyVerb(
         "doctor",
-        "Check this machine, or the loading of data.",
-        "bench.cli.doctor:CheckMachineOrLoading",
+        "Check this machine for disturbances and missing tools.",
+        "bench.cli.doctor:CheckMachine",
     ),
     LazyVerb("report", "Build pages and exports from records.", "bench.cli.main:ReportWithoutVerb"),
 )

@@ -20,15 +20,10 @@ def count_available_cores() -> int:
     return max(1, min(bound, int(quota) // int(period)))
 
 
-def count_loader_cores_per_rank(num_cores: int, num_ranks: int) -> int:
-    """Return how many cores each of `num_ranks` training processes leaves to its loader workers, at least 1."""
-    return max(1, num_cores // num_ranks - 1)
-
-
 def choose_num_loader_workers(num_cores: int, num_ranks: int) -> int:
     """Return how many loader workers each of `num_ranks` training processes on a GPU starts: one per core that is left.
 
-    So loading is never slower than these cores allow, whatever the sizes of the images; workers that are ahead of the
-    training wait, and take no core.
+    It is at least one. So loading is never slower than these cores allow, whatever the sizes of the images; workers
+    that are ahead of the training wait, and take no core.
     """
-    return min(MAX_WORKERS, count_loader_cores_per_rank(num_cores, num_ranks))
+    return max(1, min(MAX_WORKERS, num_cores // num_ranks - 1))

@@ -3,7 +3,6 @@
 from typing import Literal
 
 Bottleneck = Literal["input-bound", "compute-bound"]
-LoadingVerdict = Literal["enough", "too few", "too close to tell"]
 FlopsVerdict = Literal["consistent with FLOPs", "not consistent with FLOPs", "cannot be told"]
 MAX_WAIT_SHARE = 0.05  # of a step's time, for batches that are loaded ahead
 FLOPS_TOLERANCE = 0.08  # of a logarithm: what is left to elementwise work, memory and launches
@@ -19,15 +18,6 @@ def judge_bottleneck(data_share: float, *, has_prefetching: bool) -> Bottleneck:
     if data_share > max_share:
         return "input-bound"
     return "compute-bound"
-
-
-def judge_loader_cores(min_cores: float, max_cores: float, num_free_cores: int) -> LoadingVerdict:
-    """Judge whether the free cores suffice where `min_cores` to `max_cores` are needed, the ends of a 95 % interval."""
-    if max_cores <= num_free_cores:
-        return "enough"
-    if min_cores > num_free_cores:
-        return "too few"
-    return "too close to tell"
 
 
 def judge_flops_prediction(log_difference: float, half_width: float | None) -> FlopsVerdict:

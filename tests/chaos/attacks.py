@@ -104,9 +104,7 @@ def specs() -> dict[str, Attack]:
                 lambda: train_in_process(
                     short_experiment("catlip", data=spec), _made(folder / "out")
                 ),
-                lambda: run_command_line(
-                    "doctor", "--shards", spec, "--loading-seconds", "0", "--results", str(folder)
-                ),
+                lambda: run_command_line("data", spec, "--results", str(folder)),
                 lambda: _label(spec, folder),
                 lambda: read_vocabulary(spec),
                 lambda: train_in_process(
@@ -140,15 +138,7 @@ def terminal() -> dict[str, Attack]:
 
     def shard(folder: Path) -> object:
         write_shard(folder / "data" / f"{HOSTILE_NAME}.tar", {"a.jpg": b"?", "a.txt": b"a dog"})
-        run_command_line(
-            "doctor",
-            "--shards",
-            str(folder / "data"),
-            "--loading-seconds",
-            "0",
-            "--results",
-            str(folder),
-        )
+        run_command_line("data", str(folder / "data"), "--results", str(folder))
         return run_command_line(
             "label",
             str(folder / "data"),

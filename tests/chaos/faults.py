@@ -215,7 +215,6 @@ def numbers() -> dict[str, Case]:
         "label --explain dog --size=0",
         "regress HEAD --rounds=0",
         "history 0",
-        "doctor --shards FOLDER --loading-seconds=nan",
         "train clip-tiny --checkpoint-minutes=-1 --out FOLDER/out",
         "--minutes=nan",
         "reference open-clip --rounds=0",

@@ -12,7 +12,7 @@ import pynvml
 import pytest
 import torch
 
-from bench.cli.machine_checks import check_gpus
+from bench.cli.doctor import check_gpus
 from bench.environment.gpu_settings import get_nvml_handle, read_gpu_settings
 from bench.profilers.device import DeviceReadings, sample_device_during_block
 from bench.profilers.nvml import GPM, SLOWDOWNS, make_nvml_gauges, read_process_gpu_bytes

@@ -33,7 +33,7 @@ def check_device_and_print(device_type: str) -> None:
     print_and_require_installed_tools(device_type)
     import torch
 
-    from bench.cli.machine_checks import check_gpus
+    from bench.cli.doctor import check_gpus
     from bench.environment.circumstances import summarize_machine_and_software
     from bench.environment.machine import default_device
     from bench.profilers.clock import time_synchronized_block
