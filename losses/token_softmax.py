@@ -28,8 +28,8 @@ def token_softmax_loss(
     """
     dtype = loss_dtype(logits.dtype)
     weight = weights[columns].to(dtype)
-    zeros = torch.zeros(len(logits), dtype=dtype, device=logits.device)
-    total_by_row = zeros.index_add(0, rows, weight)
+    total_by_row = torch.zeros(len(logits), dtype=dtype, device=logits.device)
+    total_by_row.index_add_(0, rows, weight)
     smallest = torch.finfo(dtype).tiny  # where all weights of an image are 0
     share = weight / total_by_row[rows].clamp_min(smallest)
     loss: Tensor = _TokenSoftmax.apply(logits, rows, columns, share)  # type: ignore[no-untyped-call, unused-ignore]
@@ -56,8 +56,8 @@ class _TokenSoftmax(torch.autograd.Function):
         logits, rows, columns, share, norms = ctx.saved_tensors
         dtype = norms.dtype
         factor = gradient / len(logits)
-        row_share = torch.zeros_like(norms).index_add(0, rows, share)  # 1, or 0
-        row_factor = row_share * factor
+        row_factor = torch.zeros_like(norms).index_add_(0, rows, share)  # 1, or 0
+        row_factor *= factor
         grad_logits = torch.empty_like(logits)
         for chunk in row_chunk_slices(*logits.shape):
             chunk_logits = logits[chunk].to(dtype)

@@ -49,4 +49,6 @@ class Distillation(Method):
     ) -> "Tensor":
         from losses.distillation import cosine_loss
 
-        return cosine_loss(model(images), model.compute_teacher_features(images))
+        # The teacher's memory is free before the student stores activations.
+        teacher_features = model.compute_teacher_features(images)
+        return cosine_loss(model(images), teacher_features)
