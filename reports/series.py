@@ -1,5 +1,6 @@
 """Metric values -> series over commits: one metric on one machine with one set of settings."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from bench.measure.metric_values import BenchmarkId, CommitOrWorkTree, Metric, M
 from bench.tables.groups import group_by
 
 NEVER = datetime.min.replace(tzinfo=UTC)
+MIN_IN_TURN = 3  # commits for an estimate of the common factor of a turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +19,16 @@ class CommitValues:
 
     commit: CommitOrWorkTree
     runs: tuple[float, ...]
+    turns: tuple[str, ...]  # the interleaved turn of each run, which other commits share; "": none
 
     @property
     def median(self) -> float:
         """The median over processes."""
         return median(self.runs)
+
+    def values_with_turns(self) -> Iterable[tuple[float, str]]:
+        """Return (value, turn) of each process."""
+        return zip(self.runs, self.turns, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,28 @@ class MetricSeries:
     metric: Metric
     machine: str
     points: tuple[CommitValues, ...]
+
+    def independent_values_by_commit(self) -> list[list[float]]:
+        """Return the values of each commit that vary independently.
+
+        Processes that were interleaved with other commits' processes give a value each: the common factor of a turn,
+        such as a slow minute of the machine, is divided out. All others share the state of the machine, and give their
+        median.
+        """
+        factors = _common_factor_by_turn(self.points)
+        independent_values_by_commit = []
+        for point in self.points:
+            values = []
+            alone = []
+            for value, turn in point.values_with_turns():
+                if turn in factors:
+                    values.append(value / factors[turn])
+                else:
+                    alone.append(value)
+            if alone:
+                values.append(median(alone))
+            independent_values_by_commit.append(values)
+        return independent_values_by_commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +74,26 @@ class MetricHistory:
     def machines(self) -> list[str]:
         """The machines, in the order of their first series."""
         return list(dict.fromkeys(line.machine for line in self.series))
+
+
+def _common_factor_by_turn(points: Sequence[CommitValues]) -> dict[str, float]:
+    """Return by turn what its processes have in common: the median of process / median of its commit.
+
+    Only turns that several commits share are included; for two commits, which are too few, the factor is 1.
+    Source: a step of median polish on ratios, Tukey 1977, "Exploratory Data Analysis", chapter 11.
+    """
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for point in points:
+        for value, turn in point.values_with_turns():
+            if turn:
+                ratios[turn].append(value / point.median)
+    factors = {}
+    for turn, ratios_of_turn in ratios.items():
+        if len(ratios_of_turn) >= MIN_IN_TURN:
+            factors[turn] = median(ratios_of_turn)
+        elif len(ratios_of_turn) > 1:
+            factors[turn] = 1.0
+    return factors
 
 
 def build_history(metric_values: Iterable[MetricValue]) -> MetricHistory:
@@ -72,7 +121,8 @@ def _list_values_by_commit(
     for commit in commits:
         if commit in by_commit:
             values = [metric_value.value for metric_value in by_commit[commit]]
-            points.append(CommitValues(commit, tuple(values)))
+            turns = [metric_value.turn for metric_value in by_commit[commit]]
+            points.append(CommitValues(commit, tuple(values), tuple(turns)))
     return tuple(points)
 
 

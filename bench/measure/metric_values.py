@@ -30,7 +30,6 @@ from bench.records.record import (
     list_record_files_of_report,
     read_record,
 )
-from bench.tables.formats import format_quantity
 
 # Entry of `machine_info` in this project's documents; see `summarize_machine_and_software`.
 FINGERPRINT = "fingerprint"
@@ -85,12 +84,6 @@ class Metric:
     unit: str
     better: Literal["more", "less", "same"]  # "same": any change counts as worse
     is_counter: bool  # equal in every run of equal code
-
-    def format_value(self, value: float) -> str:
-        """Write a value with its unit; a counter has every digit."""
-        if self.is_counter:
-            return f"{value:,.17g} {self.unit}".strip()
-        return format_quantity(value, self.unit)
 
 
 SECONDS = Metric("time", "s", "less", is_counter=False)

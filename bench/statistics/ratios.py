@@ -94,7 +94,7 @@ def _compare_log_rates(base: LogRateByRound, other: LogRateByRound) -> RateRatio
     shared_rounds = sorted(base.keys() & other.keys())
     num_rounds = len(shared_rounds)
     if num_rounds < 2:  # noqa: PLR2004
-        return _compare_log_rates_of_independent_runs(list(base.values()), list(other.values()))
+        return compare_log_rates_of_independent_runs(list(base.values()), list(other.values()))
     differences = [other[number] - base[number] for number in shared_rounds]
     standard_error = stdev(differences) / math.sqrt(num_rounds)
     return _ratio_from_log(
@@ -102,7 +102,7 @@ def _compare_log_rates(base: LogRateByRound, other: LogRateByRound) -> RateRatio
     )
 
 
-def _compare_log_rates_of_independent_runs(
+def compare_log_rates_of_independent_runs(
     base_logs: Sequence[float], other_logs: Sequence[float]
 ) -> RateRatio:
     """Return the ratio other / base of runs that share no rounds, by Student's t with a pooled spread.

@@ -19,7 +19,7 @@ EXTENSION = Extension(
     report_verbs=[
         LazyVerb(
             "history",
-            "Write charts of speed and memory over commits.",
+            "Write charts over commits with the detected changes.",
             "bench.features.history.history_page:WriteHistoryPage",
         ),
     ],

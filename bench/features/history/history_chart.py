@@ -1,4 +1,4 @@
-"""The charts over commits: a line per machine, a dot per process."""
+"""The charts over commits: a line per machine, a dot per process, a vertical line per change."""
 
 import math
 from collections.abc import Sequence
@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from bench.features.history.changes import SeriesJump
 from bench.measure.metric_values import CommitOrWorkTree
-from bench.tables.formats import format_quantity
+from bench.tables.formats import format_quantity, format_ratio
 from reports.render.svg import (
+    INK,
     add_axes_with_margins,
     colour_and_marker,
     draw_marks,
     figure_to_svg,
+    fit_chart_label,
     open_figure,
 )
 from reports.series import MetricHistory, MetricSeries
@@ -23,20 +26,27 @@ MOST_TICKS = 5
 
 
 def draw_series_chart(
-    id_prefix: str, history: MetricHistory, lines: Sequence[MetricSeries]
+    id_prefix: str,
+    history: MetricHistory,
+    lines: Sequence[MetricSeries],
+    changes: Sequence[SeriesJump],
 ) -> Markup:
     """Return an SVG of one metric over commits, one line per machine; `id_prefix` is for the ids in it."""
     measured = {point.commit for line in lines for point in line.points}
     commits = [commit for commit in history.commits if commit in measured]
     metric = lines[0].metric
-    title = f"{lines[0].benchmark.name}, {metric.name} over {len(commits)} commits."
+    title = f"{lines[0].benchmark.name}, {metric.name} over {len(commits)} commits"
+    descriptions = [change.describe() for change in changes]
+    text = "; ".join([title, *descriptions])
     with open_figure(*SIZE) as figure:
         axes = add_axes_with_margins(figure, *MARGINS)
         for line in lines:
             colour, marker = colour_and_marker(history.machines.index(line.machine))
             _draw_series(axes, commits, line, colour, marker)
+        for change in changes:
+            _draw_jump(axes, commits, change)
         _set_limits_and_ticks(axes, commits, metric.unit)
-        return figure_to_svg(figure, id_prefix, title)
+        return figure_to_svg(figure, id_prefix, f"{text}.")
 
 
 def _set_limits_and_ticks(axes: Axes, commits: Sequence[CommitOrWorkTree], unit: str) -> None:
@@ -62,3 +72,15 @@ def _draw_series(
         dots = [position] * len(point.runs)
         axes.plot(dots, point.runs, "o", color=colour, markersize=2.5, alpha=0.45)
         draw_marks(axes, position, point.median, marker, colour, size=5.5)
+
+
+def _draw_jump(axes: Axes, commits: Sequence[CommitOrWorkTree], change: SeriesJump) -> None:
+    """Draw a vertical line between two commits, with the ratio of the levels above it."""
+    before, after = change.commits
+    middle = (commits.index(before) + commits.index(after)) / 2
+    axes.axvline(middle, color=INK, linewidth=1.25)
+    ratio = format_ratio(change.new / change.old)
+    arrow = "▼" if change.is_worse else "▲"
+    text = fit_chart_label(f"{arrow} {ratio}x")
+    transform = axes.get_xaxis_transform()
+    axes.text(middle, 1.03, text, transform=transform, ha="center", va="bottom", fontsize=11)

@@ -16,6 +16,7 @@ from bench.statistics.ratios import (
     RateRatio,
     compare_rate_pairs,
 )
+from bench.tables.formats import format_quantity
 from bench.tables.tables import Table
 
 BenchmarkMetric = tuple[BenchmarkId, Metric]
@@ -38,6 +39,12 @@ class MetricDiff:
     new: Sequence[float]
     verdict: Verdict
     ratio: RateRatio | None  # of new over old; None for a counter
+
+    def format_median(self, values: Sequence[float]) -> str:
+        """Write the median of a side's values with the metric's unit; a counter has every digit."""
+        if self.metric.is_counter:
+            return f"{median(values):,.17g} {self.metric.unit}".strip()
+        return format_quantity(median(values), self.metric.unit)
 
 
 def compare_metric_values(
@@ -131,8 +138,8 @@ def diff_table(diffs: Sequence[MetricDiff], notes: Sequence[str] = ()) -> Table:
         ratio = diff.ratio
         row = {
             "part": f"{diff.benchmark.name_without_file}, {diff.metric.name}",
-            "old": diff.metric.format_value(median(diff.old)),
-            "new": diff.metric.format_value(median(diff.new)),
+            "old": diff.format_median(diff.old),
+            "new": diff.format_median(diff.new),
             "new/old": ratio.value if ratio else None,
             "low": ratio.low if ratio else None,
             "high": ratio.high if ratio else None,
