@@ -21,7 +21,7 @@ from bench.measure.comparison_records import UNTIMED
 from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import find_least_and_largest_mfu_if_twofold
 from bench.measure.tables import sample_flaw_table
-from bench.measure.throughput import describe_disturbed_windows
+from bench.measure.throughput import describe_disturbed_windows, describe_reduced_threads
 from bench.records.record import Failure, RunOnSamples
 from bench.statistics.ratios import SMALLEST_EFFECT, RateRatio
 from bench.tables.formats import (
@@ -90,6 +90,9 @@ def answer_sentences(page: PageContext, scores: FullLabelScores) -> list[Markup]
     sentences = []
     if comparison.is_smoke_test:
         sentences.append(SMOKE)
+    busy = describe_reduced_threads(comparison.records)
+    if busy:
+        sentences.append(escape(busy))
     ratio = _lead_ratio_sentence(comparison)
     if ratio is not None:
         sentences.append(ratio)

@@ -37,7 +37,7 @@ from bench.measure.speed_tables import (
     throughput_table,
     with_note_on_setting_differences,
 )
-from bench.measure.throughput import describe_disturbed_windows
+from bench.measure.throughput import describe_disturbed_windows, describe_reduced_threads
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.preflight import (
     begin_comparison,
@@ -122,9 +122,11 @@ def print_timed_results_and_get_exit_code(
     code = print_results_and_get_exit_code(comparison, tables, json_file)
     log(f"draw the page with: {format_report_command(comparison.results)}")
     names = [experiment.name for experiment in comparison.experiments]
-    disturbed = describe_disturbed_windows(comparison.records(), names)
-    if disturbed:
-        log(disturbed)
+    records = comparison.records()
+    for text in filter(
+        None, [describe_reduced_threads(records), describe_disturbed_windows(records, names)]
+    ):
+        log(text)
     return code
 
 

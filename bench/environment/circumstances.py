@@ -46,6 +46,7 @@ class RunCircumstances(
     # UUID of rank 0's card: the speeds of two cards of one model differ by some percent.
     gpu_uuid: str = ""
     extensions: Texts = {}  # version and digest of the source, by name
+    busy_processes: str = ""  # other processes that kept a core busy before the comparison, for which it left one free
     command: str = ""  # command line that started the run
 
     def __post_init__(self) -> None:

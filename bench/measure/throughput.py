@@ -9,6 +9,7 @@ import numpy as np
 from bench.experiment.config import format_field_differences, unexpected_differences
 from bench.measure.timed_run import TimedRun
 from bench.records.record import Record, Speed
+from bench.tables.formats import format_count_with_noun
 
 # Images/s of a timed run; None: other work disturbed it.
 RateFunction = Callable[[TimedRun], float | None]
@@ -83,6 +84,16 @@ def require_comparable_records(records: Iterable[Record], *, may_differ: Iterabl
         raise ValueError(
             f"these records cannot be compared, they differ in {format_field_differences(differences)}"
         )
+
+
+def describe_reduced_threads(records: Sequence[Record]) -> str:
+    """Return a sentence that busy processes reduced the threads of the runs; empty if they did not."""
+    for record in records:
+        circumstances = record.circumstances
+        if circumstances.busy_processes and isinstance(record.measured, Speed):
+            threads = format_count_with_noun(circumstances.threads, "thread")
+            return f"Timed with {threads}, because {circumstances.busy_processes} kept a core busy."
+    return ""
 
 
 def describe_disturbed_windows(records: Iterable[Record], names: Collection[str]) -> str:

@@ -9,9 +9,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from bench.console.console import UserError, log
+from bench.environment.busy_processes import (
+    BUSY_PROCESSES,
+    count_undisturbed_threads,
+    find_busy_processes,
+)
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import Experiment, change
 from bench.interfaces.catalog import (
@@ -40,9 +43,8 @@ from bench.records.record import (
     read_records,
     record_path,
 )
+from bench.tables.formats import format_count_with_noun, join_with_and
 from bench.train.checkpoints import CheckpointConfig
-
-MAX_BUSY_CORES = 0.5  # cores that other processes may use before a warning
 
 
 @dataclass(slots=True)
@@ -140,21 +142,24 @@ class Comparison:
     def choose_timing_threads(self) -> int:
         """Return the threads of timed runs on a CPU: as in recorded runs, else OMP_NUM_THREADS, else one a core.
 
-        If other processes keep a core busy, which slows most steps, the log says so.
+        Cores that other processes keep busy all the time are left to them, because they would slow most steps. The
+        processes are logged, and named to the runs in an environment variable, for their records.
         """
         for record in self.records():
             if isinstance(record.measured, Speed):
+                os.environ[BUSY_PROCESSES] = record.circumstances.busy_processes
                 return record.circumstances.threads
         chosen = os.environ.get("OMP_NUM_THREADS", "")
         if chosen.isdecimal() and int(chosen) > 0:
             return int(chosen)
-        busy_cores = psutil.cpu_percent(interval=1) / 100 * psutil.cpu_count()
-        if busy_cores > MAX_BUSY_CORES:
-            log(
-                f"other processes keep {busy_cores:.1f} cores busy, so that few steps may count: end them, or leave "
-                "them cores by OMP_NUM_THREADS=N"
-            )
-        return self.cores
+        processes = find_busy_processes()
+        threads = count_undisturbed_threads(self.cores, processes)
+        if threads < self.cores:
+            names = join_with_and([str(process) for process in processes])
+            os.environ[BUSY_PROCESSES] = names
+            timed = f"{format_count_with_noun(threads, 'thread')} in place of {self.cores}"
+            log(f"timed with {timed}, because {names} kept a core busy")
+        return threads
 
     def make_speed_runs(self, round_: int, num_rounds: int) -> list[FunctionRun]:
         """Return the speed runs of a round, of `num_rounds` in all."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import torch
 
+from bench.environment.busy_processes import BUSY_PROCESSES
 from bench.environment.circumstances import (
     COMMAND,
     LOADED_EXTENSIONS,
@@ -52,6 +53,7 @@ def collect_circumstances(
         gpu=gpu,
         extensions=dict(LOADED_EXTENSIONS),
         gpu_uuid=gpu_uuid(device),
+        busy_processes=os.environ.get(BUSY_PROCESSES, ""),
         command=os.environ.get(COMMAND, ""),
     )
 
