@@ -70,6 +70,13 @@ def test_page_of_a_smoke_test_says_at_its_top_that_its_figures_mean_nothing(
     assert "Smoke" not in measured.partition("<main>")[0]
 
 
+def test_page_names_the_process_whose_core_was_left_to_it(make: Make, words: Words) -> None:
+    records = timed(make, threads=1, busy_processes="python3 (100 % of a core)")
+    sentence = "Timed with 1 thread, because python3 (100 % of a core) kept a core busy."
+    assert sentence in words(first_screen("x", records))
+    assert "kept a core busy" not in words(first_screen("x", timed(make)))
+
+
 def test_page_says_what_it_does_not_show(
     make: Make, words: Words, whole: list[Record], whole_page: str
 ) -> None:
