@@ -1,4 +1,4 @@
-"""Laws of a device: on the CPU, and on a GPU where they are marked `gpu` (`pytest -m gpu`, a step of `bench gpu`)."""
+"""Laws of a device: on the CPU, and on a GPU where they are marked `gpu` (`pytest -m gpu`)."""
 
 import copy
 import time

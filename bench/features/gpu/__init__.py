@@ -1,1 +1,0 @@
-"""The first hour on a GPU: the verb `gpu`, a list of command lines."""
