@@ -15,23 +15,17 @@ from bench.interfaces.catalog import describe_concept_overlap
 from bench.interfaces.sections import Block, PageContext
 from bench.records.record import Record
 from bench.statistics.intervals import accuracy_with_wilson_interval
-from bench.tables.formats import format_percent, format_ratio
 from bench.tables.tables import Table
 from bench.transfer.subject_scores import estimate_mean
 
-EQUAL_WITHIN = (
-    0.1  # largest difference from CLIP's device seconds that is called equal, as a share of them
-)
 UNKNOWN = "not known"
-SECONDS_PER_HOUR = 3600
 CLIP, _ = HEADLINE_METHODS
 NOTE = (
     "Device seconds are seconds times GPUs, or times the share of the CPU's cores in use. Those of the image tower are "
     "known if the record of its training lies beside it, from this machine. The second phase computes the features of "
-    "its images once, and trains a text tower on them. Totals that differ by more than "
-    f"{format_percent(EQUAL_WITHIN, 0)} from CLIP's are not called equal. Costs are means over seeds. With one seed, "
-    "intervals are over test items and do not cover another training; two seeds give means without intervals; with "
-    "three or more, intervals are over seeds and test items."
+    "its images once, and trains a text tower on them. Costs are means over seeds. With one seed, intervals are over "
+    "test items and do not cover another training; two seeds give means without intervals; with three or more, "
+    "intervals are over seeds and test items."
 )
 
 
@@ -83,7 +77,7 @@ def _group_by_tower(records: Sequence[Record]) -> list[ResultsOverSeeds]:
             experiment.method == CLIP and result.second_phase is None,
             experiment.name,
             result.pretraining_images,
-            result.total_seconds or result.second_images,
+            result.second_images,
             tuple((score.task, len(score.correct)) for score in result.scores),
         )
         groups[key][experiment.seed] = result
@@ -100,32 +94,27 @@ def _list_costs(tower: ResultsOverSeeds, clips: Sequence[ResultsOverSeeds]) -> d
     """Return what names a tower, and the costs of both phases, by column; `clips` are CLIP's own rows."""
     first = tower.results[0]
     phase = first.second_phase
-    images: str | int = UNKNOWN
+    images = math.nan
     if first.pretraining_images is not None:
-        second_images = fmean(result.second_images for result in tower.results)
-        images = first.pretraining_images + round(second_images)
+        images = first.pretraining_images + first.second_images
     total = tower.total_seconds
+    clip_seconds = [clip.total_seconds for clip in clips if clip.machine == tower.machine]
+    ratios = [total / seconds for seconds in clip_seconds]
     costs = {
+        "images, both phases": images,
         "device seconds, image tower": tower.pretraining_seconds,
         "device seconds, second phase": tower.second_seconds,
         "device seconds, both phases": total,
+        # Of several rows of CLIP the one with the most similar cost.
+        "times CLIP's device seconds": min(
+            ratios, key=lambda ratio: abs(ratio - 1), default=math.nan
+        ),
     }
-    if first.price is not None:
-        costs["price, both phases"] = first.price * total / SECONDS_PER_HOUR
-    clip_seconds = [clip.total_seconds for clip in clips if clip.machine == tower.machine]
-    ratios = [total / seconds for seconds in clip_seconds if not math.isnan(total / seconds)]
-    comparison = UNKNOWN
-    if ratios:
-        ratio = min(ratios, key=lambda ratio: abs(ratio - 1))
-        verdict = "equal" if abs(ratio - 1) <= EQUAL_WITHIN else "not equal"
-        comparison = f"{verdict} ({format_ratio(ratio)} times)"
     return {
         "tower": first.tower,
         "text tower": f"LiT, loss of {phase.loss}" if phase else "trained with it",
         "seeds": len(tower.results),
-        "images, both phases": images,
         **{name: UNKNOWN if math.isnan(cost) else cost for name, cost in costs.items()},
-        "device seconds against CLIP": comparison,
     }
 
 
