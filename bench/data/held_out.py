@@ -4,7 +4,6 @@
 """
 
 import csv
-from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -21,18 +20,3 @@ def exclusion_reason_by_key() -> dict[str, str]:
     """Return the keys of the pairs that `subset=seen-concepts` leaves out, with the reason."""
     with HELD_OUT_FILE.open(newline="", encoding="utf-8") as file:
         return {row["key"]: row["reason"] for row in csv.DictReader(file)}
-
-
-def excluded_concepts(
-    reason: Reason, pack_keys: Iterable[str], pack_classes: Iterable[Mapping[str, str]]
-) -> set[str]:
-    """Return the concepts of the pack's pairs that are left out for a reason; "shown": the held-out concepts.
-
-    `pack_keys` and `pack_classes` are the keys and the classes of the pack's pairs for pre-training.
-    """
-    reasons = exclusion_reason_by_key()
-    concepts = set()
-    for key, class_names in zip(pack_keys, pack_classes, strict=True):
-        if reasons.get(key) == reason and "concept" in class_names:
-            concepts.add(class_names["concept"])
-    return concepts

@@ -79,12 +79,11 @@ def _make_protocol(
     return ScoringProtocol(name, label_kind, score, **flags)
 
 
+PACK_LOADER = "pack_tasks:load_pack_task"
 UNSEEN_SUBGROUPS, UNSEEN_RETRIEVAL = UNSEEN_TASKS
-UNSEEN_LOADER = "unseen_concepts:load_unseen_task"
 TASKS = (
-    *(_make_task(name, "emoji:load_emoji_task") for name in EMOJI_TASKS),
-    _make_task(UNSEEN_SUBGROUPS, UNSEEN_LOADER),
-    _make_task(UNSEEN_RETRIEVAL, UNSEEN_LOADER, label_kind=GALLERY),
+    *(_make_task(name, PACK_LOADER) for name in (*EMOJI_TASKS, UNSEEN_SUBGROUPS)),
+    _make_task(UNSEEN_RETRIEVAL, PACK_LOADER, label_kind=GALLERY),
     *(
         _make_task(name, "file_tasks:load_file_task", LAYOUT)
         for name in (DEFAULT_ROOT_TASK, *DATA_SETS)

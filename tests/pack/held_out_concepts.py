@@ -20,7 +20,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from bench.data.held_out import ALIKE, HELD_OUT_FILE, NAMED, SHOWN, Reason
+from bench.data.held_out import (
+    ALIKE,
+    HELD_OUT_FILE,
+    NAMED,
+    SHOWN,
+    Reason,
+    exclusion_reason_by_key,
+)
 from bench.data.manifest import user_cache_folder
 from bench.data.pack import PackImages, load_pack_images
 from bench.labels.wordnet import lexicon
@@ -144,6 +151,21 @@ def find_left_out(pretrain: PackImages, twemoji: PackImages) -> dict[str, Reason
         if difference > 0:
             reasons[row] = ALIKE
     return {pretrain.keys[row]: reasons[row] for row in sorted(reasons)}
+
+
+def excluded_concepts(
+    reason: Reason, pack_keys: Iterable[str], pack_classes: Iterable[Mapping[str, str]]
+) -> set[str]:
+    """Return the concepts of the pack's pairs that are left out for a reason; "shown": the held-out concepts.
+
+    `pack_keys` and `pack_classes` are the keys and the classes of the pack's pairs for pre-training.
+    """
+    reasons = exclusion_reason_by_key()
+    concepts = set()
+    for key, class_names in zip(pack_keys, pack_classes, strict=True):
+        if reasons.get(key) == reason and "concept" in class_names:
+            concepts.add(class_names["concept"])
+    return concepts
 
 
 if __name__ == "__main__":

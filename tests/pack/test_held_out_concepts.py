@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.data.held_out import ALIKE, SHOWN, excluded_concepts, exclusion_reason_by_key
+from bench.data.held_out import ALIKE, SHOWN, exclusion_reason_by_key
 from bench.data.pack import PackImages, load_pack_images
 from tests.pack.held_out_concepts import (
     GROUPS,
     SHARE,
     choose_concepts,
     excess_over_limits,
+    excluded_concepts,
     find_rows_of_held_out_concepts,
     group_overlapping_names,
 )
