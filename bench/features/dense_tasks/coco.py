@@ -17,9 +17,10 @@ from bench.features.dense_tasks.detection import (
     import_pycocotools_module,
 )
 from bench.features.dense_tasks.layouts import COCO_LAYOUT, require_path_of_layout
-from bench.features.dense_tasks.multi_label import MultiLabelPart, MultiLabelTask
+from bench.features.dense_tasks.multi_label import MultiLabelTask
 from bench.features.dense_tasks.task_files import build_task_with_holdout
 from bench.transfer.tasks.image_sources import EncodedImageSource
+from bench.transfer.tasks.tasks import LabelledImages
 
 MAX_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
 MIN_POLYGON_LENGTH = 6  # coordinates of three corners
@@ -122,13 +123,13 @@ def read_coco_multi_label_task(root: Path, _cache: Path) -> MultiLabelTask:
     )
 
 
-def _make_labelled_part(split: CocoSplit) -> MultiLabelPart:
+def _make_labelled_part(split: CocoSplit) -> LabelledImages:
     """Return the images of a split with the classes of their objects."""
     labels = np.zeros((len(split), len(split.classes)), dtype=bool)
     for row, objects in enumerate(split.objects):
         columns = [item.category_id for item in objects]
         labels[row, columns] = True
-    return MultiLabelPart(split.images, labels)
+    return LabelledImages(split.images, labels)
 
 
 def read_coco_detection_task(root: Path, _cache: Path) -> DetectionTask:
@@ -210,16 +211,13 @@ def _decode_mask(
     segmentation: list[list[float]] | _RunLengthMask, height: int, width: int
 ) -> Bool[np.ndarray, "height width"]:
     """Decode polygons or run lengths; ValueError for a mask of another size, or without a polygon."""
-    tool: Any = import_pycocotools_module("mask")
+    mask: Any = msgspec.to_builtins(segmentation)
     if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= MIN_POLYGON_LENGTH]
-        if not polygons:
+        mask = [polygon for polygon in segmentation if len(polygon) >= MIN_POLYGON_LENGTH]
+        if not mask:
             raise ValueError("there is none")
-        runs = tool.merge(tool.frPyObjects(polygons, height, width))
-    else:
-        if segmentation.size != (height, width):
-            raise ValueError(f"it is of another size than the image: {segmentation.size}")
-        runs = msgspec.to_builtins(segmentation)
-        if isinstance(segmentation.counts, list):
-            runs = tool.frPyObjects(runs, height, width)
-    return np.asarray(tool.decode(runs), dtype=bool)
+    elif segmentation.size != (height, width):
+        raise ValueError(f"it is of another size than the image: {segmentation.size}")
+    coco = import_pycocotools_module("coco").COCO()
+    coco.imgs = {0: {"height": height, "width": width}}
+    return np.asarray(coco.annToMask({"image_id": 0, "segmentation": mask}), dtype=bool)

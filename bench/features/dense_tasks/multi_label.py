@@ -4,12 +4,12 @@ The learning rate is chosen on the validation part by macro mAP; the tower is th
 part together, and reported on the test part.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from bench.records.scores import MetricScore
@@ -18,7 +18,6 @@ from bench.transfer.classification.fine_tune import (
     fine_tune_at_best_rate_and_classify_test,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.image_sources import ConcatenatedImages, EncodedImageSource
 from bench.transfer.tasks.tasks import LabelledImages, TaskWithSplits
 from bench.transfer.transfer_training import PUBLISHED_WIDTH
 from losses.multilabel import multilabel_loss
@@ -36,24 +35,9 @@ RELEASED = FineTuningRecipe(
 Scores = Float[np.ndarray, "images classes"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MultiLabelPart(LabelledImages):
-    """Images, and for each image and class whether the image shows it."""
-
-    labels: Bool[np.ndarray, "images classes"]
-
-    def select(self, rows: Sequence[int]) -> "MultiLabelPart":
-        assert isinstance(self.images, EncodedImageSource)
-        return MultiLabelPart(self.images.select(rows), self.labels[rows])
-
-    def concatenate(self, other: LabelledImages) -> "MultiLabelPart":
-        images = ConcatenatedImages(self.images, other.images)
-        return MultiLabelPart(images, np.vstack([self.labels, other.labels]))
-
-
-@dataclass(frozen=True, slots=True)
-class MultiLabelTask(TaskWithSplits[MultiLabelPart]):
-    """A task whose images show several classes at once, or none."""
+MultiLabelTask = TaskWithSplits[
+    LabelledImages
+]  # whose images show several classes at once, or none
 
 
 def score_multi_label_fine_tuning(
@@ -67,7 +51,7 @@ def score_multi_label_fine_tuning(
     if extractor.tower.width < PUBLISHED_WIDTH:
         published = replace(published, image_size=None, resize_over_crop=None)
 
-    def measure_quality(logits: Tensor, part: MultiLabelPart) -> float:
+    def measure_quality(logits: Tensor, part: LabelledImages) -> float:
         return compute_mean_average_precision(logits.double().numpy(), part)
 
     result = fine_tune_at_best_rate_and_classify_test(
@@ -89,7 +73,7 @@ def score_multi_label_fine_tuning(
 
 
 def make_multilabel_loss(
-    part: MultiLabelPart, device: torch.device
+    part: LabelledImages, device: torch.device
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a function (logits, rows) -> CatLIP's loss against the labels of these rows of the part."""
     labels = torch.from_numpy(part.labels)
@@ -101,7 +85,7 @@ def make_multilabel_loss(
     return compute_loss
 
 
-def compute_mean_average_precision(scores: Scores, part: MultiLabelPart) -> float:
+def compute_mean_average_precision(scores: Scores, part: LabelledImages) -> float:
     """Return the mean average precision over the classes with positives; it depends only on the order of the scores.
 
     ValueError for a score that is not finite, or where no image shows any class.

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,6 @@ INITIAL_SPREAD = 0.02  # standard deviation of a new head's weights
 LossOfLogitsAndRows = Callable[
     [Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]
 ]
-LabelledPart = TypeVar("LabelledPart", bound=LabelledImages)
 # The published rate, and larger rates for smaller towers.
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 # Smallest training part for which the published epochs are used unchanged.
@@ -196,10 +195,10 @@ def compute_logits(
 
 def fine_tune_at_best_rate_and_classify_test(
     extractor: FeatureExtractor,
-    task: TaskWithSplits[LabelledPart],
+    task: TaskWithSplits[LabelledImages],
     published: FineTuningRecipe,
-    make_loss: Callable[[LabelledPart, torch.device], LossOfLogitsAndRows],
-    measure_quality: Callable[[Tensor, LabelledPart], float],
+    make_loss: Callable[[LabelledImages, torch.device], LossOfLogitsAndRows],
+    measure_quality: Callable[[Tensor, LabelledImages], float],
 ) -> FineTuningResult:
     """Choose the learning rate on the validation part, train on both parts, and classify the test part.
 
@@ -213,12 +212,12 @@ def fine_tune_at_best_rate_and_classify_test(
     num_images = len(task.train.labels)
     recipe = adapt_recipe_to_num_images(published, num_images)
 
-    def train(part: LabelledPart, rate: float) -> ImageClassifier:
+    def train(part: LabelledImages, rate: float) -> ImageClassifier:
         loss = make_loss(part, device)
         recipe_at_rate = replace(recipe, learning_rate=rate)
         return train_classifier_copy(tower, head, part.images, loss, recipe_at_rate, device)
 
-    def classify(model: ImageClassifier, part: LabelledPart) -> Tensor:
+    def classify(model: ImageClassifier, part: LabelledImages) -> Tensor:
         return compute_logits(model, part.images, device, published.resize_over_crop)
 
     def measure_rate(rate: float) -> float:
@@ -227,7 +226,7 @@ def fine_tune_at_best_rate_and_classify_test(
 
     rates = list_candidate_learning_rates(tower, num_images, published)
     rate, quality = find_best_learning_rate(rates, measure_rate)
-    joint = cast("LabelledPart", task.train.concatenate(task.validation))
+    joint = task.train.concatenate(task.validation)
     num_train = len(joint.labels)
     model = train(joint, rate)
     training = recipe.make_task_training_record(num_train, model.tower.image_size, rate)

@@ -7,7 +7,6 @@ import hashlib
 import os
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +28,6 @@ PART_FOLDERS = {
 CLASS_NAMES = "classnames.txt"
 SHARD_COUNT = "nshards.txt"
 MAX_LABEL_BYTES = 32  # of a .cls member
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelledFiles(LabelledImages):
-    """Images of a part in files, with their class numbers."""
-
-    images: EncodedImageSource
-
-    def select(self, rows: Sequence[int]) -> "LabelledFiles":
-        labels = self.labels[np.asarray(rows, dtype=int)]
-        return LabelledFiles(self.images.select(rows), labels)
 
 
 def load_file_task(name: str, root: Path, _cache: Path) -> SingleLabelTask:
@@ -93,7 +81,7 @@ def _list_images_by_class(folder: Path) -> dict[str, list[Path]]:
 
 def _label_images(
     images_by_class: Mapping[str, Sequence[Path]], classes: Sequence[str]
-) -> LabelledFiles:
+) -> LabelledImages:
     """Return the images of a part with their class numbers, class by class; a class may have none."""
     files = list[Path]()
     labels = list[int]()
@@ -101,7 +89,7 @@ def _label_images(
         images_of_class = images_by_class.get(class_name, [])
         files += images_of_class
         labels += [label] * len(images_of_class)
-    return LabelledFiles(EncodedImageSource(files), np.array(labels, dtype=int))
+    return LabelledImages(EncodedImageSource(files), np.array(labels, dtype=int))
 
 
 def _list_shards(folder: Path) -> list[Path]:
@@ -115,7 +103,7 @@ def _list_shards(folder: Path) -> list[Path]:
     return sorted(shards, key=lambda path: (len(path.stem), path.stem))
 
 
-def _locate_images_in_shards(shards: Sequence[Path], num_classes: int) -> LabelledFiles:
+def _locate_images_in_shards(shards: Sequence[Path], num_classes: int) -> LabelledImages:
     """Return the byte ranges of the images in a part's shards, with their class numbers."""
     files = []
     ranges = []
@@ -139,11 +127,11 @@ def _locate_images_in_shards(shards: Sequence[Path], num_classes: int) -> Labell
                 files.append(shard)
                 ranges.append((image.offset, image.size))
                 labels.append(label)
-    return LabelledFiles(EncodedImageSource(files, np.array(ranges)), np.array(labels))
+    return LabelledImages(EncodedImageSource(files, np.array(ranges)), np.array(labels))
 
 
 def _make_task_from_parts(
-    name: str, classes: Sequence[str], parts: dict[str, LabelledFiles]
+    name: str, classes: Sequence[str], parts: dict[str, LabelledImages]
 ) -> SingleLabelTask:
     """Build a task from those of the parts `train`, `validation` and `test` that are on disk.
 
@@ -177,8 +165,8 @@ def _make_task_from_parts(
 
 
 def _split_off_share_of_each_class(
-    part: LabelledFiles, share: float
-) -> tuple[LabelledFiles, LabelledFiles]:
+    part: LabelledImages, share: float
+) -> tuple[LabelledImages, LabelledImages]:
     """Split off a share of each class, at least one image, chosen by a hash; return the rest and that share."""
     held_out = list[int]()
     for label in np.unique(part.labels):

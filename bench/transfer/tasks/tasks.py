@@ -1,12 +1,17 @@
 """Tasks: labelled images in three parts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Shaped
 
-from bench.transfer.tasks.image_sources import ConcatenatedImages, ImageSource
+from bench.transfer.tasks.image_sources import (
+    ConcatenatedImages,
+    EncodedImageSource,
+    ImageSource,
+)
 
 VALIDATION_SHARE = 0.25  # of the training part
 Part = TypeVar("Part")
@@ -14,10 +19,16 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledImages:
-    """Images and their class numbers."""
+    """Images with their class numbers; in tasks with several labels, for each class whether an image shows it."""
 
     images: ImageSource
-    labels: Int[np.ndarray, " images"]
+    labels: Shaped[np.ndarray, "images ..."]
+
+    def select(self, rows: Sequence[int]) -> "LabelledImages":
+        """Return some of the images, which must be in files."""
+        assert isinstance(self.images, EncodedImageSource)
+        labels = self.labels[np.asarray(rows, dtype=int)]
+        return LabelledImages(self.images.select(rows), labels)
 
     def concatenate(self, other: "LabelledImages") -> "LabelledImages":
         return LabelledImages(

@@ -12,7 +12,6 @@ from sklearn.metrics import average_precision_score
 
 from bench.features.dense_tasks.multi_label import (
     RELEASED,
-    MultiLabelPart,
     MultiLabelTask,
     compute_mean_average_precision,
     make_multilabel_loss,
@@ -21,20 +20,21 @@ from bench.features.dense_tasks.multi_label import (
 from bench.features.dense_tasks.task_files import split_train_validation
 from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.tasks.image_sources import composite_on_white
+from bench.transfer.tasks.tasks import LabelledImages
 from tests.transfer.toys import toy_subject, toy_tower
 
 CPU = torch.device("cpu")
 
 
-def part_of(labels: np.ndarray) -> MultiLabelPart:
+def part_of(labels: np.ndarray) -> LabelledImages:
     """Images whose red, green and blue shine where they show the first, second and third class."""
     pixels = torch.full((len(labels), 4, 64, 64), 255, dtype=torch.uint8)
     shown = torch.from_numpy(labels.astype(np.uint8))
     pixels[:, : labels.shape[1]] = 30 + 200 * shown[..., None, None]
-    return MultiLabelPart(composite_on_white(pixels), labels)
+    return LabelledImages(composite_on_white(pixels), labels)
 
 
-def drawn(seed: int, images: int = 40, classes: int = 3) -> tuple[np.ndarray, MultiLabelPart]:
+def drawn(seed: int, images: int = 40, classes: int = 3) -> tuple[np.ndarray, LabelledImages]:
     """Scores with many ties, and labels."""
     draw = np.random.default_rng(seed)
     labels = draw.random((images, classes)) < 0.3
@@ -63,7 +63,7 @@ def test_loss_is_binary_cross_entropy_summed_over_classes() -> None:
     torch.testing.assert_close(slope, expected_slope, rtol=1e-6, atol=1e-7)
 
 
-def coloured(seed: int, count: int) -> MultiLabelPart:
+def coloured(seed: int, count: int) -> LabelledImages:
     return part_of(np.random.default_rng(seed).random((count, 3)) < 0.4)
 
 
