@@ -47,17 +47,16 @@ class Cell:
 
     @staticmethod
     def from_value(value: Any) -> "Cell":
-        """Return the cell of a number, a text, a tuple (number, low, high) with an interval's ends, or None.
+        """Return the cell of a number, a text, a figure with its interval, or None.
 
-        Half of the interval's width is shown: the intervals of tuples are symmetric, or nearly so.
+        Half of the interval's width is shown: the interval is symmetric, or nearly so.
         """
-        if isinstance(value, tuple):
-            figure, low, high = value
-            text = Cell.from_value(figure).text
-            if low is not None:
-                half_width = (high - low) / 2
-                text = f"{figure:.3f} ±{half_width:.3f}"
-            return Cell(text, value=figure, interval=(low, high))
+        if isinstance(value, HasInterval):
+            text = Cell.from_value(value.value).text
+            if value.low is not None and value.high is not None:
+                half_width = (value.high - value.low) / 2
+                text = f"{value.value:.3f} ±{half_width:.3f}"
+            return Cell(text, value=value.value, interval=(value.low, value.high))
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return Cell(EMPTY_CELL_TEXT)
         text = str(value)

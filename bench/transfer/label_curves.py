@@ -134,11 +134,11 @@ def label_curve_table(comparison: ComparisonView, curves: Sequence[LabelCurve]) 
             "images seen": curve.images_seen or None,
             "seeds": curve.num_trainings,
         }
-        rows.append(row | _cells_by_label_number(curve.accuracies()))
+        rows.append(row | curve.accuracies())
         base = _random_head_curve(curves, curve)
         if base is not None and base is not curve:
             gain_row = row | {"protocol": f"{curve.initial_head_name}, gain over random"}
-            rows.append(gain_row | _cells_by_label_number(curve.gains_over(base)))
+            rows.append(gain_row | curve.gains_over(base))
     measured = "heads" if first.initial_head_name else f"accuracy by {first.protocol}"
     title = f"{first.task}: {measured} against the {first.label_unit}"
     return Table.from_dicts(title, rows)
@@ -151,11 +151,3 @@ def _random_head_curve(curves: Sequence[LabelCurve], curve: LabelCurve) -> Label
         if is_of_same_tower and base.initial_head_name == RANDOM_HEAD:
             return base
     return None
-
-
-def _cells_by_label_number(estimates: Mapping[str, MeanEstimate]) -> dict[str, Any]:
-    """Return (value, low, high) by the number of labels, as `Table.from_dicts` takes it."""
-    return {
-        labels: (estimate.value, estimate.low, estimate.high)
-        for labels, estimate in estimates.items()
-    }

@@ -57,8 +57,7 @@ def _non_accuracy_metric_table(
         rows_by_metric = group_by(scored_of_subject, lambda row: row.metric.name)
         for name, rows_of_metric in rows_by_metric.items():
             value_by_seed = {row.seed: row.metric.value for row in rows_of_metric}
-            estimate = estimate_mean_over_seeds(list(value_by_seed.values()))
-            cells[name] = (estimate.value, estimate.low, estimate.high)
+            cells[name] = estimate_mean_over_seeds(list(value_by_seed.values()))
         rows.append(cells)
     metrics = [row.metric for row in scored]
     baselines: dict[str, Any] = {"features": "trivial baseline"}

@@ -33,11 +33,8 @@ RELEASED = FineTuningRecipe(
     resize_over_crop=1.0,
 )
 Scores = Float[np.ndarray, "images classes"]
-
-
-MultiLabelTask = TaskWithSplits[
-    LabelledImages
-]  # whose images show several classes at once, or none
+# A task whose images show several classes at once, or none.
+MultiLabelTask = TaskWithSplits[LabelledImages]
 
 
 def score_multi_label_fine_tuning(

@@ -3,7 +3,6 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -29,30 +28,15 @@ NOTE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ResultsOverSeeds:
-    """The newest results of a tower, one for each seed, with its own text tower or one of a second phase."""
-
-    results: Sequence[ZeroShot]  # of one tower, kind of text tower and tasks
-    machine: str
-    is_clip: bool  # with the text tower that it was trained with
-    # Device seconds, means over seeds; NaN: not known of all.
-    pretraining_seconds: float
-    second_seconds: float
-
-    @property
-    def total_seconds(self) -> float:
-        """Device seconds of both phases; NaN: not known."""
-        return self.pretraining_seconds + self.second_seconds
-
-
 def make_zero_shot_table(records: Sequence[Record]) -> Table:
-    """Return a table with a row for each tower: the costs of both phases, and the accuracy on each task."""
+    """Return a table with a row for each tower: the costs of both phases, and the accuracy on each task.
+
+    CLIP's own text tower is first.
+    """
     towers = _group_by_tower(records)
-    clips = [tower for tower in towers if tower.is_clip]
-    tasks = [score.task for tower in towers for score in tower.results[0].scores]
+    tasks = [score.task for results in towers for score in results[0].scores]
     data = {record.experiment.input.data for record in records if record.experiment is not None}
-    rows = [_list_costs(tower, clips) | _list_accuracies(tower) for tower in towers]
+    rows = [_list_costs(results) | _list_accuracies(results) for results in towers]
     note = f"{NOTE} {describe_concept_overlap(tasks, data)}"
     return Table.from_dicts("Zero-shot, with its cost", rows, note, is_transposed=True)
 
@@ -63,8 +47,8 @@ def build_zero_shot(page: PageContext) -> Sequence[Block] | None:
     return [table] if table.all_rows else None
 
 
-def _group_by_tower(records: Sequence[Record]) -> list[ResultsOverSeeds]:
-    """Return the results by tower, CLIP's own first; of a seed that was scored again the newest."""
+def _group_by_tower(records: Sequence[Record]) -> list[list[ZeroShot]]:
+    """Return the newest result of each seed by tower, CLIP's own first."""
     groups: dict[tuple[Any, ...], dict[int, ZeroShot]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.circumstances.started_at):
         result = record.measured
@@ -72,60 +56,50 @@ def _group_by_tower(records: Sequence[Record]) -> list[ResultsOverSeeds]:
             continue
         experiment = record.experiment
         assert experiment is not None
+        is_clip = experiment.method == CLIP and result.second_phase is None
         key = (
+            not is_clip,
             record.circumstances.machine_and_gpu,
-            experiment.method == CLIP and result.second_phase is None,
             experiment.name,
             result.pretraining_images,
             result.second_images,
             tuple((score.task, len(score.correct)) for score in result.scores),
         )
         groups[key][experiment.seed] = result
-    towers = []
-    for (machine, is_clip, *_), result_by_seed in groups.items():
-        results = list(result_by_seed.values())
-        before = fmean(_nan_if_none(result.pretraining_seconds) for result in results)
-        second = fmean(result.second_seconds for result in results)
-        towers.append(ResultsOverSeeds(results, machine, is_clip, before, second))
-    return sorted(towers, key=lambda tower: not tower.is_clip)
+    keys = sorted(groups, key=lambda key: key[0])
+    return [list(groups[key].values()) for key in keys]
 
 
-def _list_costs(tower: ResultsOverSeeds, clips: Sequence[ResultsOverSeeds]) -> dict[str, Any]:
-    """Return what names a tower, and the costs of both phases, by column; `clips` are CLIP's own rows."""
-    first = tower.results[0]
+def _list_costs(results: Sequence[ZeroShot]) -> dict[str, Any]:
+    """Return what names a tower, and the costs of both phases, means over seeds, by column."""
+    first = results[0]
     phase = first.second_phase
     images = math.nan
     if first.pretraining_images is not None:
         images = first.pretraining_images + first.second_images
-    total = tower.total_seconds
-    clip_seconds = [clip.total_seconds for clip in clips if clip.machine == tower.machine]
-    ratios = [total / seconds for seconds in clip_seconds]
+    before = fmean(_nan_if_none(result.pretraining_seconds) for result in results)
+    second = fmean(result.second_seconds for result in results)
     costs = {
         "images, both phases": images,
-        "device seconds, image tower": tower.pretraining_seconds,
-        "device seconds, second phase": tower.second_seconds,
-        "device seconds, both phases": total,
-        # Of several rows of CLIP the one with the most similar cost.
-        "times CLIP's device seconds": min(
-            ratios, key=lambda ratio: abs(ratio - 1), default=math.nan
-        ),
+        "device seconds, image tower": before,
+        "device seconds, second phase": second,
+        "device seconds, both phases": before + second,
     }
     return {
         "tower": first.tower,
         "text tower": f"LiT, loss of {phase.loss}" if phase else "trained with it",
-        "seeds": len(tower.results),
+        "seeds": len(results),
         **{name: UNKNOWN if math.isnan(cost) else cost for name, cost in costs.items()},
     }
 
 
-def _list_accuracies(tower: ResultsOverSeeds) -> dict[str, Any]:
+def _list_accuracies(results: Sequence[ZeroShot]) -> dict[str, Any]:
     """Return the mean accuracy on each task, with its interval, by column."""
     columns = {}
-    for number, score in enumerate(tower.results[0].scores):
-        correct = [np.array([*result.scores[number].correct], float) for result in tower.results]
-        estimate = estimate_mean(correct, accuracy_with_wilson_interval)
+    for number, score in enumerate(results[0].scores):
+        correct = [np.array([*result.scores[number].correct], float) for result in results]
         column = f"{score.task}, of {score.num_candidates:,}"
-        columns[column] = (estimate.value, estimate.low, estimate.high)
+        columns[column] = estimate_mean(correct, accuracy_with_wilson_interval)
     return columns
 
 
