@@ -7,20 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from bench.data.decoding import MAX_PIXELS, TOO_LARGE
 from bench.environment.files import prefix_errors, read_bytes_unless_larger
 from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, require_path_of_layout
-from bench.features.dense_tasks.segmentation import IGNORED, ImageAndMask, SegmentationTask
+from bench.features.dense_tasks.segmentation import ImageAndMask, SegmentationTask
 from bench.features.dense_tasks.task_files import build_task_with_holdout
 from bench.transfer.tasks.image_sources import IMAGE_SUFFIXES, EncodedImageSource
 
 ONE_CHANNEL_MODES = ("L", "P", "1")  # Pillow's modes with one number per pixel
 ADE20K_CLASSES = 150
-NO_CLASS = -1
-ClassOfNumber = Int[np.ndarray, "256"]  # by number in the masks: a class, IGNORED or NO_CLASS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +27,6 @@ class ImageAndMaskFiles:
 
     images: EncodedImageSource
     masks: Sequence[Path]
-    class_of_number: ClassOfNumber
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -41,31 +38,24 @@ class ImageAndMaskFiles:
         numbers = _read_mask_numbers(path)
         if numbers.shape != rgb.shape[1:]:
             raise ValueError(f"{path} and its image {self.images.files[row]} have other sizes")
-        classes = self.class_of_number[numbers]
-        unknown = numbers[classes == NO_CLASS]
-        if unknown.size:
-            raise ValueError(f"{path} has the number {unknown[0]}, which is no class of the set")
-        return rgb, torch.from_numpy(classes.astype(np.uint8))
+        if numbers.max() > ADE20K_CLASSES:
+            raise ValueError(f"{path} has the number {numbers.max()}, which is no class of the set")
+        return rgb, torch.from_numpy(numbers - np.uint8(1))  # 0, no class, becomes IGNORED
 
     def select(self, rows: Sequence[int]) -> "ImageAndMaskFiles":
         masks = [self.masks[row] for row in rows]
-        return ImageAndMaskFiles(self.images.select(rows), masks, self.class_of_number)
+        return ImageAndMaskFiles(self.images.select(rows), masks)
 
 
 def read_ade20k_segmentation_task(root: Path, _cache: Path) -> SegmentationTask:
     """Read ADE20k as in its challenge of 2016: 150 classes; 0 marks pixels without a class, which are ignored."""
     classes = tuple(f"class {number}" for number in range(1, ADE20K_CLASSES + 1))
-    class_of_number = np.full(256, NO_CLASS)
-    class_of_number[0] = IGNORED
-    class_of_number[1 : ADE20K_CLASSES + 1] = range(ADE20K_CLASSES)
-    train = _pair_images_with_masks(root, "training", class_of_number)
-    test = _pair_images_with_masks(root, "validation", class_of_number)
+    train = _pair_images_with_masks(root, "training")
+    test = _pair_images_with_masks(root, "validation")
     return build_task_with_holdout(SegmentationTask, "ade20k", classes, train, test, train.masks)
 
 
-def _pair_images_with_masks(
-    root: Path, part: str, class_of_number: ClassOfNumber
-) -> ImageAndMaskFiles:
+def _pair_images_with_masks(root: Path, part: str) -> ImageAndMaskFiles:
     """Pair the images of a part with the masks of the same names, without decoding."""
     image_folder = root / "images" / part
     mask_folder = root / "annotations" / part
@@ -78,7 +68,7 @@ def _pair_images_with_masks(
         raise ValueError(
             f"{root}: images/{part} and annotations/{part} hold other names, such as {min(unpaired)}"
         )
-    return ImageAndMaskFiles(EncodedImageSource(files), mask_files, class_of_number)
+    return ImageAndMaskFiles(EncodedImageSource(files), mask_files)
 
 
 def _read_mask_numbers(path: Path) -> UInt8[np.ndarray, "height width"]:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torchmetrics.functional.classification  # noqa: F401 - whose first import lists the fonts in a process
 
@@ -21,7 +20,7 @@ def pipes() -> dict[str, Case]:
 
     def mask(path: Path) -> object:
         image = write_file(path.with_name("a.png"), encode_image(make_image(0), "PNG"))
-        return ImageAndMaskFiles(EncodedImageSource([image]), [path], np.zeros(256, np.int64))[0]
+        return ImageAndMaskFiles(EncodedImageSource([image]), [path])[0]
 
     return {
         "a link to /dev/zero for a mask": reading(link("a.mask", "/dev/zero"), mask),
