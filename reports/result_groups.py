@@ -61,13 +61,14 @@ class ComparableResults:
     # As of `_rows_that_set_equal_seconds`, of the first comparison that has such rows.
     _rows_that_set_equal_seconds: set[Key] = field(default_factory=set)
 
-    def add_missing_and_return_rejected(
-        self, comparison: str, records: Sequence[Record]
-    ) -> list[Record]:
-        """Add the records that are missing here, if any is a result; return those that are not added and not equal."""
-        added, superseded = _split_missing_and_superseded(self.records, records)
+    def add_missing(self, comparison: str, records: Sequence[Record]) -> bool:
+        """Add the records whose runs are missing here, and return True; False if none of them is a result."""
+        known = set[Key]()
+        for record in self.records:
+            known.update(_repetition_keys(record))
+        added = [record for record in records if known.isdisjoint(_repetition_keys(record))]
         if self.records and not any(map(_is_result, added)):
-            return list(records)
+            return False
         slowest_rows = _rows_that_set_equal_seconds(added)
         if not self._rows_that_set_equal_seconds:
             self._rows_that_set_equal_seconds = slowest_rows
@@ -77,7 +78,7 @@ class ComparableResults:
         self.comparisons.append(comparison)
         for record in added:
             self.records.append(self._with_page_name_and_budgets(record, has_other_seconds))
-        return superseded if any(map(_is_result, superseded)) else []
+        return True
 
     def _with_page_name_and_budgets(self, record: Record, has_other_seconds: bool) -> Record:
         """Return a record under the name that its experiment has here, without budgets of other device seconds."""
@@ -124,7 +125,8 @@ def choose_page_results(
     compared with. The page has the group in which most kinds of results compare experiments, the newest of these.
 
     Timed runs of a group are of one comparison: of that with most experiments, then most runs, then the newest. A
-    training with the seed and the images of another one is a repetition, and so is a second score of a tower.
+    training with the seed and the images of another one is a repetition, and so is a second score of a tower;
+    repetitions in a comparison that joins are left out.
     """
     oldest_first = list(comparisons)
 
@@ -135,14 +137,14 @@ def choose_page_results(
 
     groups = list[ComparableResults]()
     for name in sorted(comparisons, key=preference, reverse=True):
-        rest = list(comparisons[name])
+        records = comparisons[name]
         for group in groups:
-            if rest and not _reason_not_joined(group.records, rest):
-                rest = group.add_missing_and_return_rejected(name, rest)
-        if rest:
-            new_group = ComparableResults()
-            new_group.add_missing_and_return_rejected(name, rest)
-            groups.append(new_group)
+            if not _reason_not_joined(group.records, records) and group.add_missing(name, records):
+                break
+        else:
+            group = ComparableResults()
+            group.add_missing(name, records)
+            groups.append(group)
     for group in groups:
         group.comparisons.sort(key=oldest_first.index, reverse=True)
     page, *others = sorted(groups, key=_page_sort_key, reverse=True)
@@ -159,7 +161,7 @@ def _has_joined_kind(group: ComparableResults) -> bool:
     return any(isinstance(record.measured, JOINED_KINDS) for record in group.records)
 
 
-def _page_sort_key(group: ComparableResults) -> tuple[bool, bool, int, int, bool, str]:
+def _page_sort_key(group: ComparableResults) -> tuple[bool, bool, int, str]:
     """Return the key by which groups are sorted; that with the largest begins the page."""
     names_by_kind: dict[type, set[str]] = defaultdict(set)
     for record in group.records:
@@ -168,15 +170,7 @@ def _page_sort_key(group: ComparableResults) -> tuple[bool, bool, int, int, bool
     num_compared = sum(len(names) > 1 for names in names_by_kind.values())
     newest = group.comparisons[0].rpartition("/")[2]
     is_smoke_test = newest.endswith("-smoke")
-    has_speeds = Speed in names_by_kind
-    return (
-        not is_smoke_test,
-        _has_joined_kind(group),
-        num_compared,
-        len(names_by_kind),
-        has_speeds,
-        newest,
-    )
+    return not is_smoke_test, _has_joined_kind(group), num_compared, newest
 
 
 def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str:
@@ -231,23 +225,6 @@ def _distinct_experiments(records: Iterable[Record]) -> list[Experiment]:
         if record.experiment is not None:
             experiments[record.experiment] = None
     return list(experiments)
-
-
-def _split_missing_and_superseded(
-    page: Sequence[Record], records: Sequence[Record]
-) -> tuple[list[Record], list[Record]]:
-    """Return the records whose runs the page lacks, and those of runs that it has with other figures."""
-    known = set[Key]()
-    for record in page:
-        known.update(_repetition_keys(record))
-    added = []
-    superseded = []
-    for record in records:
-        if known.isdisjoint(_repetition_keys(record)):
-            added.append(record)
-        elif all(record.measured != shown.measured for shown in page):
-            superseded.append(record)
-    return added, superseded
 
 
 def _is_result(record: Record) -> bool:

@@ -181,7 +181,7 @@ def test_random_init_baselines_of_two_poolings_stand_apart_and_each_tower_gains_
 def test_other_settings_are_not_joined(fields: dict[str, Any], difference: str, make: Make) -> None:
     older = changed(make["training"]("catlip-tiny", 0), **fields)
     reason = f"They differ from those above in {difference}."
-    assert reasons({TRAIN: [older], MEASURE: [make["speed"]("clip-tiny", 0)]}) == {TRAIN: reason}
+    assert reasons({TRAIN: [older], LATER: [make["speed"]("clip-tiny", 0)]}) == {TRAIN: reason}
 
 
 def test_towers_stand_in_columns_of_the_images_that_they_have_seen(make: Make) -> None:
