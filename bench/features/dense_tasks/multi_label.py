@@ -4,12 +4,11 @@ The learning rate is chosen on the validation part by macro mAP; the tower is th
 part together, and reported on the test part.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bench.records.scores import MetricScore
@@ -52,7 +51,7 @@ def score_multi_label_fine_tuning(
         return compute_mean_average_precision(logits.double().numpy(), part)
 
     result = fine_tune_at_best_rate_and_classify_test(
-        extractor, task, published, make_multilabel_loss, measure_quality
+        extractor, task, published, compute_multilabel_loss, measure_quality
     )
     constant_logits = torch.zeros_like(result.test_logits)
     score = MetricScore(
@@ -69,17 +68,12 @@ def score_multi_label_fine_tuning(
     return [score]
 
 
-def make_multilabel_loss(
-    part: LabelledImages, device: torch.device
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a function (logits, rows) -> CatLIP's loss against the labels of these rows of the part."""
-    labels = torch.from_numpy(part.labels)
-
-    def compute_loss(logits: Tensor, rows: Tensor) -> Tensor:
-        positive_rows, positive_columns = labels[rows].nonzero(as_tuple=True)
-        return multilabel_loss(logits, positive_rows.to(device), positive_columns.to(device))
-
-    return compute_loss
+def compute_multilabel_loss(
+    logits: Float[Tensor, "batch classes"], labels: Bool[Tensor, "batch classes"]
+) -> Float[Tensor, ""]:
+    """Return CatLIP's loss against labels on the CPU."""
+    rows, columns = labels.nonzero(as_tuple=True)
+    return multilabel_loss(logits, rows.to(logits.device), columns.to(logits.device))
 
 
 def compute_mean_average_precision(scores: Scores, part: LabelledImages) -> float:

@@ -35,9 +35,8 @@ from models.patch_map import copy_resized_tower
 
 INITIAL_SPREAD = 0.02  # standard deviation of a new head's weights
 
-LossOfLogitsAndRows = Callable[
-    [Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]
-]
+# The mean loss of logits against labels, which are on the CPU.
+LossFunction = Callable[[Float[Tensor, "batch classes"], Tensor], Float[Tensor, ""]]
 # The published rate, and larger rates for smaller towers.
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 # Smallest training part for which the published epochs are used unchanged.
@@ -105,32 +104,29 @@ def make_random_head(width: int, num_classes: int, seed: int) -> nn.Linear:
     return head
 
 
-def make_cross_entropy_function(
-    part: LabelledImages, device: torch.device, *, label_smoothing: float
-) -> LossOfLogitsAndRows:
-    """Return a function (logits, rows) -> mean cross-entropy, in nats, against the labels of these rows of the part."""
-    labels = torch.from_numpy(part.labels)
-
-    def compute_loss(logits: Tensor, rows: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels[rows].to(device), label_smoothing=label_smoothing)
-
-    return compute_loss
+def compute_cross_entropy(
+    logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], label_smoothing: float
+) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy in nats."""
+    return F.cross_entropy(logits, labels.to(logits.device), label_smoothing=label_smoothing)
 
 
 def train_classifier_copy(
     tower: ImageTower,
     head: nn.Linear,
-    images: ImageSource,
-    compute_loss: LossOfLogitsAndRows,
+    part: LabelledImages,
+    compute_loss: LossFunction,
     recipe: FineTuningRecipe,
     device: torch.device,
 ) -> ImageClassifier:
-    """Return copies of a tower and a head, trained by a loss of logits and of the images' rows, which are on the CPU.
+    """Return copies of a tower and a head, trained on a part of a task.
 
     The originals are unchanged. Equal arguments give equal weights on a CPU, bit for bit. Micro-batches have at most
     MICRO_BATCH_PIXELS, so that large images fit into a device's memory. Raises FloatingPointError for a loss or a
     gradient that is not finite.
     """
+    images = part.images
+    labels = torch.from_numpy(part.labels)
     size = recipe.image_size
     tower = copy.deepcopy(tower) if size is None else copy_resized_tower(tower, size)
     model = ImageClassifier(tower, copy.deepcopy(head)).to(device)
@@ -144,14 +140,14 @@ def train_classifier_copy(
     def load_micro_batches(batch_number: int) -> list[tuple[Tensor, Tensor]]:
         crops, rows = load_augmented_batch(images, tower.image_size, recipe, batch_number)
         micro_batches = torch.split(crops, micro_batch_size)
-        rows_of_micro_batches = torch.split(rows, micro_batch_size)
-        return list(zip(micro_batches, rows_of_micro_batches, strict=True))
+        labels_of_micro_batches = torch.split(labels[rows], micro_batch_size)
+        return list(zip(micro_batches, labels_of_micro_batches, strict=True))
 
     def compute_batch_loss(batch: tuple[Tensor, Tensor]) -> Tensor:
-        crops, rows = batch
+        crops, labels_of_crops = batch
         pixels = normalise(crops.to(device) / WHITE)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return compute_loss(model(pixels), rows)
+            return compute_loss(model(pixels), labels_of_crops)
 
     batches = prefetch(load_micro_batches, steps)
     return train_on_task(
@@ -197,13 +193,13 @@ def fine_tune_at_best_rate_and_classify_test(
     extractor: FeatureExtractor,
     task: TaskWithSplits[LabelledImages],
     published: FineTuningRecipe,
-    make_loss: Callable[[LabelledImages, torch.device], LossOfLogitsAndRows],
+    compute_loss: LossFunction,
     measure_quality: Callable[[Tensor, LabelledImages], float],
 ) -> FineTuningResult:
     """Choose the learning rate on the validation part, train on both parts, and classify the test part.
 
-    `make_loss` returns the loss of a part, `measure_quality` compares logits with a part's labels; the rate of the
-    highest quality is chosen. A recipe that does not train the tower trains the head alone.
+    `measure_quality` compares logits with a part's labels; the rate of the highest quality is chosen. A recipe that
+    does not train the tower trains the head alone.
     """
     assert extractor.tower is not None, f"{extractor.name} has no tower"
     tower = extractor.tower
@@ -213,9 +209,8 @@ def fine_tune_at_best_rate_and_classify_test(
     recipe = adapt_recipe_to_num_images(published, num_images)
 
     def train(part: LabelledImages, rate: float) -> ImageClassifier:
-        loss = make_loss(part, device)
         recipe_at_rate = replace(recipe, learning_rate=rate)
-        return train_classifier_copy(tower, head, part.images, loss, recipe_at_rate, device)
+        return train_classifier_copy(tower, head, part, compute_loss, recipe_at_rate, device)
 
     def classify(model: ImageClassifier, part: LabelledImages) -> Tensor:
         return compute_logits(model, part.images, device, published.resize_over_crop)
@@ -250,9 +245,9 @@ def score_fine_tuning(
     published: FineTuningRecipe = RELEASED,
 ) -> list[AccuracyScore]:
     """Return the accuracy of the fine-tuned tower on the test part (see `fine_tune_at_best_rate_and_classify_test`)."""
-    make_loss = partial(make_cross_entropy_function, label_smoothing=published.label_smoothing)
+    compute_loss = partial(compute_cross_entropy, label_smoothing=published.label_smoothing)
     result = fine_tune_at_best_rate_and_classify_test(
-        extractor, task, published, make_loss, _measure_accuracy
+        extractor, task, published, compute_loss, _measure_accuracy
     )
     score = make_test_score(
         task,

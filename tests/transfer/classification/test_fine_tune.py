@@ -15,8 +15,8 @@ from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.fine_tune import (
     LINEAR_PROBE,
     FineTuningRecipe,
+    compute_cross_entropy,
     load_augmented_batch,
-    make_cross_entropy_function,
     make_random_head,
     score_fine_tuning,
     train_classifier_copy,
@@ -39,9 +39,8 @@ def trained_from(
 
 
 def trained_copies(tower: ImageTower, head: nn.Linear, recipe: FineTuningRecipe) -> ImageClassifier:
-    part = toy_part(24)
-    loss = make_cross_entropy_function(part, CPU, label_smoothing=recipe.label_smoothing)
-    return train_classifier_copy(tower, head, part.images, loss, recipe, CPU)
+    loss = partial(compute_cross_entropy, label_smoothing=recipe.label_smoothing)
+    return train_classifier_copy(tower, head, toy_part(24), loss, recipe, CPU)
 
 
 def differing(one: nn.Module, other: nn.Module) -> list[str]:
