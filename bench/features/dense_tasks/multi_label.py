@@ -4,7 +4,7 @@ The learning rate is chosen on the validation part by macro mAP; the tower is th
 part together, and reported on the test part.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,8 +32,11 @@ RELEASED = FineTuningRecipe(
     resize_over_crop=1.0,
 )
 Scores = Float[np.ndarray, "images classes"]
-# A task whose images show several classes at once, or none.
-MultiLabelTask = TaskWithSplits[LabelledImages]
+
+
+@dataclass(frozen=True, slots=True)
+class MultiLabelTask(TaskWithSplits[LabelledImages]):
+    """A task whose images show several classes at once, or none."""
 
 
 def score_multi_label_fine_tuning(
