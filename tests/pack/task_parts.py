@@ -30,64 +30,56 @@ VALIDATION_VENDOR = "fluent-emoji-flat-"  # begins the keys of the validation qu
 SUBGROUPS, RETRIEVAL = UNSEEN_TASKS
 
 
-class TaskSplit:
-    """The rows of a task's emoji, in groups that stay together."""
+def link_duplicates(images: PackImages, rows: Sequence[int]) -> dict[int, int]:
+    """Return for each row the first row that equal captions or pixels link to it, directly or by other rows."""
+    links = DisjointSet(rows)
+    first_rows = dict[object, int]()  # by caption and by pixels
+    for row in rows:
+        for content in (images.captions[row], images.pixels[row].numpy().tobytes()):
+            links.merge(row, first_rows.setdefault(content, row))
+    return {row: min(links.subset(row)) for row in rows}
 
-    def __init__(self, name: str, images: PackImages, rows: Sequence[int]) -> None:
-        self.name = name
-        self.images = images
-        self.classes = [label[CLASS_FIELDS[name]] for label in images.classes]
-        links = DisjointSet(rows)
-        first_rows = dict[object, int]()  # by caption and by pixels
-        for row in rows:
-            for content in (images.captions[row], images.pixels[row].numpy().tobytes()):
-                links.merge(row, first_rows.setdefault(content, row))
-        self.first_duplicate = {row: min(links.subset(row)) for row in rows}
 
-    def by_class(self, rows: Iterable[int]) -> list[list[int]]:
-        return list(group_by(rows, lambda row: self.classes[row]).values())
+def sort_by_hash(images: PackImages, rows: Iterable[int], salt: str) -> list[int]:
+    return sorted(
+        rows, key=lambda row: hashlib.sha256(f"{salt}/{images.keys[row]}".encode()).digest()
+    )
 
-    def sort_groups(self, rows: Iterable[int], salt: str) -> list[int]:
-        """Return the groups of rows, each by its first row, in the order of a hash."""
-        return sorted(
-            {self.first_duplicate[row] for row in rows},
-            key=lambda row: hashlib.sha256(f"{salt}/{self.images.keys[row]}".encode()).digest(),
-        )
 
-    def rows_of_group(self, group: int, rows: Iterable[int]) -> list[int]:
-        return [row for row in rows if self.first_duplicate[row] == group]
-
-    def split_in_halves(self) -> tuple[list[int], list[int]]:
-        train = list[int]()
-        test = list[int]()
-        for members in self.by_class(self.first_duplicate):
-            rest = set(members) - {*train, *test}
-            for group in self.sort_groups(rest, self.name):
-                shorter = train if len(train) <= len(test) else test
-                shorter += self.rows_of_group(group, self.first_duplicate)
-        return train, test
-
-    def part_by_key(self, train: Sequence[int], test: Sequence[int]) -> dict[str, str]:
-        """Return the parts, where a quarter of each class that is trained is for validation."""
-        validation = set[int]()
-        for members in self.by_class(train):
-            wanted = max(1, round(len(members) * VALIDATION_SHARE))
-            for group in self.sort_groups(members, f"validation/{self.name}"):
-                if len(validation.intersection(members)) < wanted:
-                    validation.update(self.rows_of_group(group, train))
-        parts = dict.fromkeys(train, "train") | dict.fromkeys(validation, "validation")
-        parts |= dict.fromkeys(test, "test")
-        return {self.images.keys[row]: part for row, part in parts.items()}
+def name_parts(
+    name: str, images: PackImages, train: Sequence[int], test: Sequence[int]
+) -> dict[str, str]:
+    """Return the part of each key; a quarter of each class of `train` is for validation."""
+    labels = [label[CLASS_FIELDS[name]] for label in images.classes]
+    group_of = link_duplicates(images, train)
+    validation = set[int]()
+    for members in group_by(train, labels.__getitem__).values():
+        wanted = max(1, round(len(members) * VALIDATION_SHARE))
+        groups = {group_of[row] for row in members}
+        for group in sort_by_hash(images, groups, f"validation/{name}"):
+            if len(validation.intersection(members)) < wanted:
+                validation.update(row for row in train if group_of[row] == group)
+    parts = dict.fromkeys(train, "train") | dict.fromkeys(validation, "validation")
+    parts |= dict.fromkeys(test, "test")
+    return {images.keys[row]: part for row, part in parts.items()}
 
 
 def split_emoji(name: str, images: PackImages) -> dict[str, str]:
+    labels = [label[CLASS_FIELDS[name]] for label in images.classes]
     rows = list(range(len(images)))
     if CLASS_FIELDS[name] == "subgroup":
         rows = [row for row in rows if images.classes[row]["group"] != PEOPLE]
-        sizes = Counter(images.classes[row]["subgroup"] for row in rows)
-        rows = [row for row in rows if sizes[images.classes[row]["subgroup"]] >= MIN_MEMBERS]
-    split = TaskSplit(name, images, rows)
-    return split.part_by_key(*split.split_in_halves())
+        sizes = Counter(labels[row] for row in rows)
+        rows = [row for row in rows if sizes[labels[row]] >= MIN_MEMBERS]
+    group_of = link_duplicates(images, rows)
+    train = list[int]()
+    test = list[int]()
+    for members in group_by(rows, labels.__getitem__).values():
+        groups = {group_of[row] for row in members if row not in {*train, *test}}
+        for group in sort_by_hash(images, groups, name):
+            shorter = train if len(train) <= len(test) else test
+            shorter += [row for row in rows if group_of[row] == group]
+    return name_parts(name, images, train, test)
 
 
 def split_unseen_subgroups(
@@ -96,23 +88,24 @@ def split_unseen_subgroups(
     """Return the parts; subgroups with too few images are left out."""
     labels = images.classes
     groups = {label["group"] for label in labels if label["concept"] in held_out}
-    train = []
-    test = []
-    for row, label in enumerate(labels):
-        if label["concept"] in held_out:
-            test.append(row)
-        elif label["group"] in groups and label["concept"] not in alike:
-            train.append(row)
+    test = [row for row, label in enumerate(labels) if label["concept"] in held_out]
+    train = [
+        row
+        for row, label in enumerate(labels)
+        if label["group"] in groups and label["concept"] not in held_out | alike
+    ]
     num_train = Counter(labels[row]["subgroup"] for row in train)
     num_test = Counter(labels[row]["subgroup"] for row in test)
-    kept = {
-        name
-        for name, count in num_train.items()
-        if count >= MIN_TRAINED and num_test[name] >= MIN_TESTED
-    }
-    train = [row for row in train if labels[row]["subgroup"] in kept]
-    test = [row for row in test if labels[row]["subgroup"] in kept]
-    return TaskSplit(SUBGROUPS, images, train).part_by_key(train, test)
+
+    def keep(rows: Sequence[int]) -> list[int]:
+        subgroups = [labels[row]["subgroup"] for row in rows]
+        return [
+            row
+            for row, name in zip(rows, subgroups, strict=True)
+            if num_train[name] >= MIN_TRAINED and num_test[name] >= MIN_TESTED
+        ]
+
+    return name_parts(SUBGROUPS, images, keep(train), keep(test))
 
 
 def split_retrieval(
