@@ -43,11 +43,8 @@ def make_shots_subset(orders: Sequence[ShuffledRowsOfEachClass], shots: int) -> 
 
 
 def iterate_share_subsets(orders: Sequence[ShuffledRowsOfEachClass]) -> Iterator[LabelSubset]:
-    """Yield the subsets for shares of the labels of both parts; all labels are a single draw.
-
-    Shares that select the same images as another share are left out.
-    """
-    for share in list_distinct_shares(orders[0]):
+    """Yield the subsets for shares of the labels of both parts; all labels are a single draw."""
+    for share in SHARES:
         draws = orders[:1] if share == 1 else orders
         yield LabelSubset(
             {"label_share": share},
@@ -79,14 +76,3 @@ def select_first_rows_of_each_class(
 def count_images_in_share(class_size: int, share: float) -> int:
     """Return the number of images in a share of a class: at least one, if there is one."""
     return min(class_size, max(1, round(class_size * share)))
-
-
-def list_distinct_shares(parts: Sequence[RowsByClass]) -> list[float]:
-    """Return the shares in `SHARES` that select different images; of equal selections the smallest share, and 1."""
-    sizes = [len(rows) for part in parts for rows in part]
-    # The smallest share that selects these numbers of images.
-    share_of_sizes = {tuple(sizes): SHARES[-1]}
-    for share in SHARES:
-        selected = tuple(count_images_in_share(size, share) for size in sizes)
-        share_of_sizes.setdefault(selected, share)
-    return sorted(share_of_sizes.values())

@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bench.records.scores import AccuracyScore
 from bench.transfer.classification import probe
 from bench.transfer.classification.label_subsets import (
     MAX_SHOTS_TO_TUNE,
     SHARES,
-    count_images_in_share,
-    list_distinct_shares,
 )
 from bench.transfer.classification.probe import (
     DRAWS,
@@ -84,10 +80,7 @@ def test_few_shot_curve_has_every_draw_and_rises() -> None:
     assert sorted((one.draw, one.per_class) for one in shots) == sorted(
         (d, s) for d in range(DRAWS) for s in SHOTS
     )
-    expected = [(draw, share) for share in (0.01, 0.1, 0.25, 0.5) for draw in range(DRAWS)] + [
-        (0, 1.0)
-    ]
-    # 5 % of 24 is the one image that 1 % is.
+    expected = [(draw, share) for share in SHARES[:-1] for draw in range(DRAWS)] + [(0, 1.0)]
     assert [(one.draw, one.label_share) for one in shares] == expected
     assert [one.num_train for one in shots[::DRAWS]] == [CLASSES * number for number in SHOTS]
     assert {one.num_train for one in shares if one.label_share == 0.5} == {CLASSES * (12 + 3)}
@@ -121,19 +114,6 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[float], frozen
 
         monkeypatch.setattr(probe, name, partial(noting, getattr(probe, name)))
     return given
-
-
-@given(st.lists(st.integers(0, 300), min_size=1, max_size=8))
-def test_label_shares_are_distinct_and_include_all_labels(sizes: list[int]) -> None:
-    kept = list_distinct_shares([[np.arange(size) for size in sizes]])
-    counts = [tuple(count_images_in_share(size, share) for size in sizes) for share in kept]
-    assert len({*counts}) == len(counts)
-    assert (kept[-1], counts[-1]) == (1.0, tuple(sizes))
-    assert kept == sorted(kept)
-    # None is lost.
-    assert {tuple(count_images_in_share(size, share) for size in sizes) for share in SHARES} == {
-        *counts
-    }
 
 
 def numbered(noise: float, seed: int) -> Embed:
