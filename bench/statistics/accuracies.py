@@ -81,13 +81,17 @@ def estimate_difference_over_seeds(
     base: Mapping[K, ItemScores], other: Mapping[K, ItemScores]
 ) -> MeanEstimate | None:
     """Estimate the mean of other - base, both by seed, over their common seeds and items; None if these are too few."""
-    differences = []
-    for seed, scores in base.items():
-        if seed in other:
-            differences.append(np.subtract(other[seed], scores))
+    differences = list_paired_differences(base, other)
     if len(differences) < MIN_SEEDS_FOR_RANKING:
         return None
     return estimate_mean_over_seeds(differences)
+
+
+def list_paired_differences(
+    base: Mapping[K, ItemScores], other: Mapping[K, ItemScores]
+) -> list[ItemScores]:
+    """Return other - base of each seed that both have."""
+    return [np.subtract(other[seed], base[seed]) for seed in base if seed in other]
 
 
 def paired_differences_needed(mean: float, standard_deviation: float) -> int:

@@ -120,7 +120,13 @@ def _make_curve(scores: Sequence[TowerOrReferenceScore]) -> LabelCurve:
     )
 
 
-def label_curve_table(comparison: ComparisonView, curves: Sequence[LabelCurve]) -> Table:
+def label_curve_tables(comparison: ComparisonView, curves: Sequence[LabelCurve]) -> list[Table]:
+    """Return a table for each task, by protocol and unit of the number of labels; all heads of a task are in one."""
+    groups = group_by(curves, lambda curve: curve.key_of_shared_table)
+    return [_label_curve_table(comparison, group) for group in groups.values()]
+
+
+def _label_curve_table(comparison: ComparisonView, curves: Sequence[LabelCurve]) -> Table:
     """Return a table with the accuracy of towers and references on one task at each number of labels.
 
     A head that starts from pre-training has a second row: its gain over the random head on the same draws.

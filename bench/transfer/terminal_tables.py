@@ -14,7 +14,7 @@ from bench.records.record import Record
 from bench.records.scores import format_task_trainings_note
 from bench.tables.groups import group_by
 from bench.tables.tables import Table
-from bench.transfer.label_curves import CURVES_NOTE, collect_label_curves, label_curve_table
+from bench.transfer.label_curves import CURVES_NOTE, collect_label_curves, label_curve_tables
 from bench.transfer.metric_tables import METRICS_NOTE, non_accuracy_metric_tables
 from bench.transfer.score_tables import seed_accuracy_table
 from bench.transfer.subject_scores import PROBE, collect_full_label_scores
@@ -39,12 +39,9 @@ def make_transfer_tables(records: Sequence[Record]) -> list[Table]:
         note = TOWER_NOTE + format_task_trainings_note(scores_by_protocol[protocol])
         table = seed_accuracy_table(comparison, full_label_scores, protocol)
         tables.append(replace(table, note=note))
-    curves_by_table = group_by(
-        collect_label_curves(comparison), lambda curve: curve.key_of_shared_table
-    )
     tables += [
-        replace(label_curve_table(comparison, curves), note=CURVES_NOTE)
-        for curves in curves_by_table.values()
+        replace(table, note=CURVES_NOTE)
+        for table in label_curve_tables(comparison, collect_label_curves(comparison))
     ]
     tables += [
         replace(table, note=f"{table.note}\n{METRICS_NOTE}")

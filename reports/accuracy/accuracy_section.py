@@ -15,13 +15,12 @@ from bench.interfaces.sections import (
     Paragraph,
 )
 from bench.tables.formats import NBSP
-from bench.tables.groups import group_by
 from bench.transfer import score_tables
 from bench.transfer.label_curves import (
     CURVES_NOTE,
     LabelCurve,
     collect_label_curves,
-    label_curve_table,
+    label_curve_tables,
 )
 from bench.transfer.metric_tables import METRICS_NOTE, non_accuracy_metric_tables
 from bench.transfer.pareto import IMAGES, TowerCostAxis, make_time_and_energy_cost_axes
@@ -144,7 +143,6 @@ def _label_curve_blocks(
     if not curves:
         return []
     blocks: list[Block] = [Heading(title), Paragraph(f"{note} {CURVES_NOTE}", "under")]
-    for group in group_by(curves, lambda curve: curve.key_of_shared_table).values():
-        table = label_curve_table(comparison, group)
+    for table in label_curve_tables(comparison, curves):
         blocks += [Heading(table.title, 4), table]
     return blocks

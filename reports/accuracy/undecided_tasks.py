@@ -11,8 +11,8 @@ from bench.records.record import Training
 from bench.statistics.accuracies import (
     MIN_SEEDS_FOR_RANKING,
     POWER,
-    ItemScores,
     MeanEstimate,
+    list_paired_differences,
     paired_differences_needed,
 )
 from bench.statistics.ratios import ALPHA
@@ -76,7 +76,7 @@ def _describe_seeds_needed(
     lead: TowerOrReferenceAccuracy,
 ) -> Markup:
     """Say how many seeds, minutes and test images would tell two towers apart; empty if there are as many."""
-    differences = _paired_differences(base, lead)
+    differences = list_paired_differences(base.correct_by_seed(), lead.correct_by_seed())
     if not differences or np.size(differences[0]) == 1:
         return Markup()
     table = np.array(differences)  # (seeds, test images)
@@ -116,15 +116,3 @@ def _describe_seeds_needed(
         power=format_percent(POWER, 0),
         basis=basis,
     )
-
-
-def _paired_differences(
-    base: TowerOrReferenceAccuracy, lead: TowerOrReferenceAccuracy
-) -> list[ItemScores]:
-    """Return lead - base of each seed that both have with the same test images."""
-    base_scores = base.correct_by_seed()
-    differences = []
-    for seed, scores in lead.correct_by_seed().items():
-        if seed in base_scores and np.size(scores) == np.size(base_scores[seed]):
-            differences.append(scores - base_scores[seed])
-    return differences

@@ -1,6 +1,5 @@
 """The verb `tune`. No torch here."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,7 +19,10 @@ from bench.cli.options import (
 )
 from bench.cli.own_vocabulary import with_vocabularies_counted_into_files
 from bench.cli.train import parse_image_count
-from bench.cli.transfer import choose_single_label_tasks
+from bench.cli.transfer import (
+    choose_single_label_tasks,
+    require_openable_disk_tasks_and_towers,
+)
 from bench.console.console import log
 from bench.console.options import require_option_in_range
 from bench.environment.files import atomic_write
@@ -85,7 +87,7 @@ class Tune(LabelOptions):
             experiments = with_vocabularies_counted_into_files(experiments, self.results)
         all_trials = [draw_trials(experiment, self.trials) for experiment in experiments]
         require_runnable_and_prepare_data(self.results, experiments, will_train=True, tasks=tasks)
-        require_validation_parts(self.results, root, tasks)
+        require_openable_disk_tasks_and_towers(self.results, root, tasks)
         comparison = begin_comparison(
             self.results, PURPOSE, list(chain(*all_trials)), resume=self.resume
         )
@@ -103,12 +105,3 @@ class Tune(LabelOptions):
         code = print_results_and_get_exit_code(comparison, [table], self.json)
         log(f"{path}, for --settings of train and measure:\n{text}")
         return code
-
-
-def require_validation_parts(results: Path, root: str, tasks: Sequence[str]) -> None:
-    """Raise ValueError for a task whose validation part has no images, or that cannot be opened."""
-    from bench.transfer.named_tasks import load_task  # imports torch
-
-    for name in tasks:
-        if not len(load_task(name, results, root).validation.labels):
-            raise ValueError(f"{name} has no validation part, on which trials are scored")

@@ -27,7 +27,6 @@ from bench.features.tune import runs
 from bench.features.tune.halving import RUNG_SHARES, find_best_trial
 from bench.features.tune.runs import run_trial
 from bench.features.tune.space import FACTORS, draw_trials
-from bench.features.tune.verb import require_validation_parts
 from bench.train.not_finite import NotFiniteError
 from tests.features.tune.responses import Response
 from tests.small import circumstances, few_images
@@ -227,11 +226,3 @@ def test_wrong_input_is_refused_in_one_line(
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
     assert message in line
     assert "Traceback" not in text
-
-
-def test_task_without_a_validation_part_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bench.transfer.named_tasks.load_task", lambda *_: toy_task(4, 0, 4))
-    with pytest.raises(ValueError, match="toy has no validation part"):
-        require_validation_parts(tmp_path, "", ["toy"])
