@@ -13,9 +13,7 @@ from bench.interfaces.sections import (
     IncomparableResults,
     PageContext,
     PageQuestion,
-    PageSection,
     SectionsWithOrigins,
-    WarningBox,
     iterate_nested_blocks,
     list_extension_sections,
 )
@@ -73,15 +71,11 @@ def render_comparison_page(
     file_errors: Sequence[str] = (),
     folder_records: Sequence[Record] = (),
     results: str = DEFAULT_RESULTS,
-    section_errors: list[str] | None = None,
 ) -> str:
     """Return the page of a comparison, or of several `joined_comparisons`, named after the newest.
 
     `incomparable_results` of the folder cannot be compared with these. `file_errors` are those of files that are left
     out, `folder_records` are all records of the folder, and `results` is its path as commands name it.
-
-    A section that raises becomes one line in its place, which is added to `section_errors`; without this list the
-    error is raised.
     """
     comparison = select_comparison_records(name, records)
     scores = collect_full_label_scores(comparison)
@@ -95,8 +89,8 @@ def render_comparison_page(
         results=results,
     )
     figures = speed_and_accuracy_table(comparison, scores)
-    _, added = build_sections(context, section_errors, in_answer=True)
-    sections, built = build_sections(replace(context, built=[figures]), section_errors)
+    _, added = build_sections(context, in_answer=True)
+    sections, built = build_sections(replace(context, built=[figures]))
     questions = [block.text for block in built if isinstance(block, PageQuestion)]
     sentences = [*questions[:1], *answer_sentences(context, scores)]
     shown_figures = None if questions else figures
@@ -112,11 +106,11 @@ def render_comparison_page(
 
 
 def build_sections(
-    context: PageContext, section_errors: list[str] | None, *, in_answer: bool = False
+    context: PageContext, *, in_answer: bool = False
 ) -> tuple[list[BuiltSection], list[Block]]:
     """Return the sections below the answer, or those in it, as they are drawn, and the blocks of the page with theirs.
 
-    For `section_errors` see `render_comparison_page`.
+    ValueError names a section of an extension that fails.
     """
     sections = list[BuiltSection]()
     for section, origin in list_page_sections():
@@ -128,13 +122,11 @@ def build_sections(
                 continue
             blocks = _require_sequence_of_blocks(built)
             content = render_blocks(blocks)
-        except Exception as error:  # it may be the code of others
-            if section_errors is None:
+        except Exception as error:
+            if not origin:
                 raise
-            message = _describe_section_error(section, origin, error)
-            section_errors.append(message)
-            blocks = [WarningBox(message)]
-            content = render_blocks(blocks)
+            reason = format_error_on_one_line(f"{type(error).__name__}: {error}")
+            raise ValueError(f"section {section.name} of {origin} failed: {reason}") from error
         sections.append(BuiltSection(section.name, section.title, section.label, content))
         context = replace(context, built=[*context.built, *blocks])
     return sections, list(context.built)
@@ -147,9 +139,3 @@ def _require_sequence_of_blocks(built: Sequence[Block]) -> list[Block]:
         if not isinstance(block, get_args(Block)):
             raise TypeError(f"build must return blocks of bench.interfaces.sections, got {block!r}")
     return blocks
-
-
-def _describe_section_error(section: PageSection, origin: str, error: Exception) -> str:
-    name = f"{section.name} of {origin}" if origin else section.name
-    reason = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-    return f"section {name} failed: {format_error_on_one_line(reason)}"
