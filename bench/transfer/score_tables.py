@@ -20,6 +20,7 @@ from bench.transfer.pareto import TowerCostAxis, make_time_and_energy_cost_axes,
 from bench.transfer.subject_scores import (
     PROBE,
     RETRIEVAL,
+    EqualBudget,
     FullLabelScores,
     TowerOrReferenceAccuracy,
     is_random_init_name,
@@ -46,8 +47,6 @@ def accuracy_overview_table(comparison: ComparisonView, scores: FullLabelScores)
     """
     budgets = [budget for budget in scores.headline_budgets if budget.images is not None]
     columns = [Column.left_aligned("features")]
-    headings = [str(budget).capitalize() for budget in budgets]
-    headings += [LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
     cells: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)  # by heading and subject
     for task in scores.tasks:
         towers = scores.main_accuracies(task)
@@ -57,7 +56,7 @@ def accuracy_overview_table(comparison: ComparisonView, scores: FullLabelScores)
             cell = Cell.estimate_or_why(tower.accuracy, format_accuracy)
             for heading in _budget_headings(tower):
                 cells[heading, tower.subject].setdefault(task, cell)
-    groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
+    groups = _make_empty_groups(budgets)
     for (heading, subject), cells_of_subject in cells.items():
         if heading in groups:
             name_cell = tower_or_reference_name_cell(comparison, subject)
@@ -116,9 +115,7 @@ def task_accuracy_table(
     for protocol in protocols:
         for tower in scores.accuracies(task, protocol):
             accuracies[tower.subject, tower.images_seen].setdefault(protocol, tower)
-    headings = [str(budget).capitalize() for budget in scores.budgets]
-    headings += [LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
-    groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
+    groups = _make_empty_groups(scores.budgets)
     for accuracy_by_protocol in accuracies.values():
         tower = next(iter(accuracy_by_protocol.values()))
         row = [
@@ -139,6 +136,12 @@ def task_accuracy_table(
         columns += _protocol_columns(protocol)
     columns += [Column("seeds"), Column.left_aligned("on the Pareto front", "against")]
     return Table.of_groups(f"Accuracy on {task}", columns, groups)
+
+
+def _make_empty_groups(budgets: Sequence[EqualBudget]) -> dict[str, list[list[Cell]]]:
+    """Return the groups of a table's rows by their headings: towers by budget, then bounds."""
+    headings = [str(budget).capitalize() for budget in budgets]
+    return {heading: [] for heading in (*headings, LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING)}
 
 
 def _budget_headings(tower: TowerOrReferenceAccuracy) -> list[str]:
