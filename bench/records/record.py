@@ -84,8 +84,6 @@ class RunOnSamples(RecordContent, frozen=True, kw_only=True):
     empty_captions: Count = 0  # number of samples with a caption without text; they are used
     # Number of processes that loaded shards; None: the experiment's `workers`.
     loader_workers: Count | None = None
-    # names and glosses of frequent labels whose words are mostly adjectives
-    adjective_labels: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):

@@ -27,7 +27,7 @@ def render_summary_html(summary: DataSummary) -> str:
         images=format_count_with_noun(len(summary.images), "sampled image"),
     )
     utf8_notes = [note for note in summary.notes if UTF8_REMEDY in note]
-    warnings = [*summary.training_refusals, *utf8_notes, *summary.label_warnings]
+    warnings = [*summary.training_refusals, *utf8_notes]
     sections = []
     for number, table in enumerate(summary_tables(summary)):
         if table.all_rows:

@@ -81,7 +81,6 @@ def caption_statistics_table(summary: DataSummary) -> Table:
     note = f"Captions of {sample}. {CAPTIONS_NOTE}"
     if any(2 * captions.num_repeated > len(captions.texts) for captions in summary.captions):
         note += REPEATED_NOTE
-    note = "\n".join([note, *summary.label_warnings])
     rows = [_caption_cells(captions) for captions in summary.captions]
     return _table_of_cells("Captions", rows, note)
 

@@ -4,11 +4,6 @@ from textwrap import shorten
 
 import pyarrow as pa
 
-from bench.labels.adjectives import (
-    MAX_FREQUENT_LABELS,
-    format_adjective_warning,
-    frequent_adjective_labels,
-)
 from bench.labels.label_rule import LabelRule
 from bench.labels.labeller import LabelTally
 from bench.labels.vocabulary import SUBWORD, Vocabulary
@@ -23,6 +18,7 @@ SUBWORDS_NOTE = (
     "labels of SuperClass."
 )
 GLOSS_CHARS = 60
+MAX_FREQUENT_LABELS = 10
 
 
 def caption_label_table(rule: LabelRule, caption: str) -> Table:
@@ -47,7 +43,7 @@ def caption_count_table(total: LabelTally) -> Table:
 
 
 def frequent_labels_table(vocabulary: Vocabulary) -> Table:
-    """Return a table of the first labels of a vocabulary, with what subwords are for and a warning of adjectives."""
+    """Return a table of the first labels of a vocabulary, with what subwords are for."""
     labels = vocabulary.labels
     rows = [
         {
@@ -58,8 +54,7 @@ def frequent_labels_table(vocabulary: Vocabulary) -> Table:
         }
         for label in labels[:MAX_FREQUENT_LABELS]
     ]
-    note = format_adjective_warning(frequent_adjective_labels(labels))
+    note = "Of the captions read in this run."
     if vocabulary.rule == SUBWORD:
-        note = SUBWORDS_NOTE
-    note = f"Of the captions read in this run.\n{note}".rstrip()
+        note += f"\n{SUBWORDS_NOTE}"
     return Table.from_dicts("Most frequent labels", rows, note)
