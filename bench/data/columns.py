@@ -18,6 +18,8 @@ CAPTION_COLUMNS = (
     "title",
     "description",
     "conversations",
+    "comment",
+    "prompt",
 )
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
 TEXT_COLUMNS = {*CAPTION_COLUMNS, *KEY_COLUMNS}
@@ -64,6 +66,11 @@ def find_first_known_column(column_names: Iterable[str], known_names: Sequence[s
         if name in name_by_lower:
             return name_by_lower[name]
     return None
+
+
+def part_after_last_dot(name: str) -> str:
+    """Return the last part of a compound suffix or of a field in an object."""
+    return name.rpartition(".")[2]
 
 
 def find_columns_of_caption_fields(column_names: Sequence[str], fields: Iterable[str]) -> list[str]:

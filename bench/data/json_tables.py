@@ -1,18 +1,13 @@
 """Rows of a JSON file: COCO's captions, or a list of objects."""
 
-import json
-import re
-from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
 import msgspec
 
-from bench.data.text_tables import Row, TextTable, decode_json_object, decode_utf8_without_bom
+from bench.data.text_tables import UTF8_MARK, Row, TextTable, decode_json_object
 from bench.environment.files import decode_json, read_bytes_unless_larger
-
-SEPARATORS = re.compile(r"[\s,]*")
 
 
 class CocoImage(msgspec.Struct):
@@ -38,28 +33,14 @@ class CocoCaptionFile(msgspec.Struct):
 
 def open_json_table(path: Path) -> TextTable:
     """Read a JSON list of objects, or COCO's captions, as rows; ValueError for any other file."""
-    text = decode_utf8_without_bom(read_bytes_unless_larger(path)).strip()
-    rows = _iterate_json_list_objects(text)
-    if not text.startswith("["):
-        rows = iter(_read_coco_caption_rows(path, path.stat().st_mtime_ns))
+    content = read_bytes_unless_larger(path).removeprefix(UTF8_MARK).strip()
+    if content.startswith(b"["):
+        items = msgspec.json.decode(content, type=list[msgspec.Raw])
+        rows = (decode_json_object(bytes(item)) or {} for item in items)
+    else:
+        rows = (row for row in _read_coco_caption_rows(path, path.stat().st_mtime_ns))
     first_row = next(rows, {})
     return TextTable(list(first_row), chain([first_row], rows))
-
-
-def _iterate_json_list_objects(text: str) -> Iterator[Row]:
-    """Yield the objects of a JSON list without keeping them in memory; other items become empty rows."""
-    decoder = json.JSONDecoder()
-    start = 1
-    while separators := SEPARATORS.match(text, start):
-        start = separators.end()
-        if start == len(text) - 1:  # the closing bracket
-            return
-        try:
-            _, end = decoder.raw_decode(text, start)
-        except RecursionError:
-            raise ValueError("nested too deep") from None
-        yield decode_json_object(text[start:end].encode("utf-8", "surrogatepass")) or {}
-        start = end
 
 
 @lru_cache(1)

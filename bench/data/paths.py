@@ -21,6 +21,7 @@ UNREADABLE = (
     csv.Error,
     pa.ArrowNotImplementedError,
     OverflowError,
+    RecursionError,
 )
 DIGEST_BYTES = 2**16  # read at each of three places of a file
 

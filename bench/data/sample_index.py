@@ -4,7 +4,7 @@ All sources of files share it. It holds the usable samples with their texts and 
 the others by what they lack.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -32,7 +32,7 @@ from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix
 from bench.experiment.config import join_first_names_shortened
 from bench.interfaces.data_source import DataSource, SampleFieldsRequest, Samples
 
-INDEX_FORMAT = 10  # raise it when the same file gives another index
+INDEX_FORMAT = 11  # raise it when the same file gives another index
 COLUMNS = (
     ("key", pa.large_string()),
     ("file", pa.int64()),  # number of the file of the data
@@ -70,6 +70,7 @@ class IndexBuilder:
         self.summary = IndexSummary(fields=CaptionFieldCounts())
         self.file_number = 0  # of the file that is read
         self.reader = CaptionReader(request.captions, self.summary.fields)
+        self.text_suffixes = self.reader.text_suffixes
         self._schema = schema
         self._writer = writer  # of an Arrow file
         self._no_texts: TextsByField = ((),) * len(request.captions.fields)
@@ -77,15 +78,12 @@ class IndexBuilder:
         self._num_characters = 0  # of the texts of these rows
 
     def find_caption_columns(
-        self,
-        column_names: Sequence[str],
-        text_columns: Sequence[str],
-        first_rows: Iterable[SampleValues],
+        self, column_names: Sequence[str], text_columns: Sequence[str]
     ) -> list[str]:
         """Return the columns of a table that hold the captions, as `CaptionReader.find_needed_columns`."""
         if not self.needs_captions:
             return []
-        return self.reader.find_needed_columns(column_names, text_columns, first_rows)
+        return self.reader.find_needed_columns(column_names, text_columns)
 
     def add_sample(
         self,

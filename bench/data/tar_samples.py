@@ -5,21 +5,19 @@ member's suffix, as "jpg" or "syn.json". Names are compared and shown, and never
 """
 
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, cast
 
-from bench.data.columns import CAPTION_SUFFIXES, EMBEDDING_SUFFIXES, IMAGE_SUFFIXES
+from bench.data.columns import part_after_last_dot
 from bench.data.text_tables import MAX_LINE_BYTES, decode_json_object, decode_utf8_without_bom
 
-MAX_OTHER_BYTES = 2**13  # of a member that may be a text, by a suffix that is not known
 BLOCK_BYTES = tarfile.BLOCKSIZE
 CHUNK_BYTES = 2**20
 TRUNCATED = "the archive is truncated; copy or download it again"
 EXTENSIONS = (*b"LKxgX",)  # types of headers that extend the next ones: long names, and pax records
 MAX_EXTENSION_BYTES = 2**16  # of one such header
-MAX_GLOBAL_RECORDS = 100  # pax records that stay for all members
 MAX_TEXT_BYTES = 4 * MAX_LINE_BYTES  # of all texts of a sample
 
 
@@ -29,7 +27,7 @@ class SampleMember:
 
     offset: int  # of the content in the archive, in bytes
     size: int  # bytes
-    content: bytes  # of a member that may be a text, else empty
+    content: bytes  # of a text, else empty
 
 
 MembersBySuffix = dict[str, SampleMember]
@@ -43,40 +41,31 @@ def find_image_member(
         if suffix in members:
             return members[suffix]
     for suffix, member in members.items():
-        if _part_after_last_dot(suffix) in preferred_suffixes:
+        if part_after_last_dot(suffix) in preferred_suffixes:
             return member
     return None
 
 
-def decode_texts_and_json_objects(members: MembersBySuffix) -> dict[str, object]:
+def decode_texts_and_json_objects(
+    members: MembersBySuffix, text_suffixes: Container[str]
+) -> dict[str, object]:
     """Return a sample's texts and JSON objects by suffix; all other members are left out."""
     values = dict[str, object]()
     for suffix, member in members.items():
-        kind = _part_after_last_dot(suffix)
+        kind = part_after_last_dot(suffix)
         if kind == "json":
             fields = decode_json_object(member.content)
             if fields is not None:
                 values[suffix] = fields
-        elif kind in CAPTION_SUFFIXES or _looks_like_caption(member.content):
+        elif kind in text_suffixes:
             values[suffix] = decode_utf8_without_bom(member.content)
     return values
 
 
-def _looks_like_caption(content: bytes) -> bool:
-    """Return whether bytes of an unknown suffix may be a caption: a UTF-8 text with a letter, and no markup."""
-    try:
-        text = content.decode().strip()
-    except UnicodeDecodeError:
-        return False
-    return "\0" not in text and not text.startswith("<") and any(map(str.isalpha, text))
-
-
-def _part_after_last_dot(compound_suffix: str) -> str:
-    return compound_suffix.rpartition(".")[2]
-
-
-def iterate_tar_samples(archive: BufferedIOBase) -> Iterator[tuple[str, MembersBySuffix]]:
-    """Yield each sample's key and its members by lower-case suffix.
+def iterate_tar_samples(
+    archive: BufferedIOBase, text_suffixes: Container[str] = ()
+) -> Iterator[tuple[str, MembersBySuffix]]:
+    """Yield each sample's key and its members by lower-case suffix, with the content of the texts.
 
     Hidden files are skipped, as in webdataset. Raises ValueError or tarfile.TarError for an archive that is truncated,
     continues after its end mark, has a member twice, or holds more texts in a sample than captions have.
@@ -84,7 +73,7 @@ def iterate_tar_samples(archive: BufferedIOBase) -> Iterator[tuple[str, MembersB
     key = ""
     members = MembersBySuffix()
     text_bytes = 0
-    for name, member in _iterate_members(archive):
+    for name, member in _iterate_members(archive, text_suffixes):
         folder, slash, base = name.rpartition("/")
         stem, _, suffix = base.partition(".")
         if not stem:
@@ -106,48 +95,28 @@ def iterate_tar_samples(archive: BufferedIOBase) -> Iterator[tuple[str, MembersB
         yield key, members
 
 
-def may_be_text(file_name: str, num_bytes: int) -> bool:
-    """Return whether a file may be a text, by its name and its size.
-
-    ValueError if it is one that is too long for captions. Files whose suffix is not known are read to see whether they
-    are texts, if they are short and no images.
-    """
-    suffix = _part_after_last_dot(file_name.lower())
-    if suffix not in CAPTION_SUFFIXES:
-        return num_bytes <= MAX_OTHER_BYTES and suffix not in (*IMAGE_SUFFIXES, *EMBEDDING_SUFFIXES)
+def is_text(file_name: str, num_bytes: int, text_suffixes: Container[str]) -> bool:
+    """Return whether a file is a text, by the part of its name after the last dot; ValueError if it is too long."""
+    if part_after_last_dot(file_name.lower()) not in text_suffixes:
+        return False
     if num_bytes > MAX_LINE_BYTES:
         raise ValueError(f"{file_name} is longer than {MAX_LINE_BYTES // 2**20} MiB")
     return True
 
 
 class _SizeCheckedTarInfo(tarfile.TarInfo):
-    """A tarfile header whose sizes are checked before they are used.
-
-    tarfile reads what extends a header at once, and follows sizes below zero backwards.
-    """
+    """A tarfile header whose size is checked first: tarfile reads what extends a header at once."""
 
     def _proc_member(self, tar: Any) -> Any:
-        """Read what follows a header, as tarfile does; ValueError for a damaged or sparse one."""
+        """Read what follows a header, as tarfile does; ValueError for a wrong size."""
         if self.size < 0 or (self.type[0] in EXTENSIONS and self.size > MAX_EXTENSION_BYTES):
             raise ValueError(f"a header claims {self.size:,} bytes")
-        if self.type == tarfile.GNUTYPE_SPARSE:
-            self._proc_gnusparse_10()
-        try:
-            header = super()._proc_member(tar)  # type: ignore[misc]
-        except RecursionError:
-            raise ValueError("its headers extend each other without end") from None
-        header_bytes = tar.offset - header.offset
-        if len(tar.pax_headers) > MAX_GLOBAL_RECORDS or not 0 <= header_bytes < 2**62:
-            raise ValueError(f"the headers of {header.name} are damaged")
-        return header
-
-    def _proc_gnusparse_10(self, *_: object) -> NoReturn:
-        raise ValueError(f"{self.name} is a sparse file, expected a regular file")
-
-    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10
+        return super()._proc_member(tar)  # type: ignore[misc]
 
 
-def _iterate_members(file: BufferedIOBase) -> Iterator[tuple[str, SampleMember]]:
+def _iterate_members(
+    file: BufferedIOBase, text_suffixes: Container[str]
+) -> Iterator[tuple[str, SampleMember]]:
     """Yield the name, as valid Unicode, and the member of each file of an archive."""
     with tarfile.open(fileobj=file, mode="r:", tarinfo=_SizeCheckedTarInfo) as tar:
         while (header := tar.next()) is not None:
@@ -155,7 +124,13 @@ def _iterate_members(file: BufferedIOBase) -> Iterator[tuple[str, SampleMember]]
             if not header.isfile():
                 continue
             name = header.name.encode("utf-8", "replace").decode()
-            content = _read_member_if_text(tar, header, name)
+            if header.issparse():
+                raise ValueError(f"{name} is a sparse file, expected a regular file")
+            content = b""
+            if is_text(name, header.size, text_suffixes):
+                content = cast("IO[bytes]", tar.extractfile(header)).read()
+                if len(content) != header.size:
+                    raise ValueError(TRUNCATED)
             yield name, SampleMember(header.offset_data, header.size, content)
         file.seek(tar.offset)  # tarfile's end, which may be a truncated header
         if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
@@ -166,13 +141,3 @@ def _iterate_members(file: BufferedIOBase) -> Iterator[tuple[str, SampleMember]]
             raise ValueError(
                 "the archive continues after its end mark: were archives concatenated?"
             )
-
-
-def _read_member_if_text(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
-    """Return the content of a member that may be a text; empty for all others."""
-    if not may_be_text(name, header.size):
-        return b""
-    content = cast("IO[bytes]", tar.extractfile(header)).read()
-    if len(content) != header.size:
-        raise ValueError(TRUNCATED)
-    return content

@@ -93,11 +93,6 @@ TARS: dict[str, Callable[[int, Sample], dict[str, Any]]] = {
         f"{n:04}.npz": b"PK",
         f"{n:04}.pth.gz": b"\x1f\x8b",
     },
-    "a member of an unknown suffix": lambda n, one: {
-        f"{n:04}.{one.suffix}": one.image,
-        f"{n:04}.prompt": one.caption,
-        f"{n:04}.json": {"url": "https://a.org/1.jpg", "sha256": "0f1e", "width": 3},
-    },
 }
 
 
@@ -269,7 +264,6 @@ TEXTS: dict[str, tuple[str, str, Callable[[list[tuple[str, str]]], str]]] = {
     ),
     "Flickr8k of Kaggle": ("captions.txt", "Images", _lines("image,caption\n", '{},"{}"')),
     "open_clip": ("train.csv", "images", _lines("filepath\ttitle\n", "{}\t{}")),
-    "columns of unknown names": ("pets.csv", "", _lines("foto;beschreibung\n", "{};{}")),
 }
 
 

@@ -13,7 +13,7 @@ from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.reader import CaptionFieldCounts, CaptionReader
 from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, SequentialParquetReader
 from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
-from bench.data.tables import open_table, read_first_rows
+from bench.data.tables import open_table
 from bench.data.tar_samples import decode_texts_and_json_objects, iterate_tar_samples
 from bench.data.text_tables import TEXT_SUFFIXES, open_plain_or_gzip
 from bench.environment.files import prefix_errors
@@ -53,15 +53,16 @@ def read_caption_batches(
 
 def _read_tar_captions(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
     with open_plain_or_gzip(path) as file:
-        samples = iterate_tar_samples(file)
-        texts = (reader.read(decode_texts_and_json_objects(members)) for _, members in samples)
+        suffixes = reader.text_suffixes
+        samples = iterate_tar_samples(file, suffixes)
+        values = (decode_texts_and_json_objects(members, suffixes) for _, members in samples)
+        texts = map(reader.read, values)
         yield from collect_caption_batches(texts)
 
 
 def _read_table_captions(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
     with open_table(path) as table:
-        first_rows = read_first_rows(path, table.text_columns)
-        columns = reader.find_needed_columns(table.columns, table.text_columns, first_rows)
+        columns = reader.find_needed_columns(table.columns, table.text_columns)
         if (
             isinstance(table, SequentialParquetReader)
             and reader.column

@@ -1,6 +1,5 @@
 """Reads the texts of samples by a choice of captions, and counts which fields the samples have."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 
@@ -9,18 +8,18 @@ import msgspec
 from bench.data.captions.choice import CaptionChoice, FieldTexts, TextsByField
 from bench.data.columns import (
     CAPTION_COLUMNS,
+    CAPTION_SUFFIXES,
     KEY_COLUMNS,
     SampleValues,
     find_columns_of_caption_fields,
     find_first_known_column,
+    part_after_last_dot,
 )
 from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, join_first_names_shortened
 
 MAX_CAPTION_BYTES = 4 * 2**20  # a longer caption is left out
 NO_CAPTION = "no caption"  # why a sample cannot be used
-# Samples whose names of texts are collected, for messages and to find the only one.
-NAMED_SAMPLES = 20
-SEVERAL_WORDS = re.compile(r"[^\W\d_] +[^\W\d_]|[^\W\d_A-z]{2}")  # or letters of another script
+NAMED_SAMPLES = 20  # samples whose names of texts are collected for messages
 REPLACED = "\ufffd"  # in a text that was not UTF-8
 
 
@@ -79,15 +78,16 @@ class CaptionReader:
         self.counts = counts or CaptionFieldCounts()
         self.column = ""  # of a table, if the choice is this column alone
         self._num_unnamed = NAMED_SAMPLES  # samples whose names of texts are still collected
-        self._json_field = ""  # of the caption in a tar sample or an object, if it is found
+
+    @property
+    def text_suffixes(self) -> set[str]:
+        """Suffixes of texts: those known for captions, and those of the choice."""
+        return {*CAPTION_SUFFIXES, *map(part_after_last_dot, self.choice.field_names)}
 
     def find_needed_columns(
-        self,
-        column_names: Sequence[str],
-        text_columns: Sequence[str],
-        first_rows: Iterable[SampleValues],
+        self, column_names: Sequence[str], text_columns: Sequence[str]
     ) -> list[str]:
-        """Return the columns of a table that `read` needs, found by the first rows where no name is known.
+        """Return the columns of a table that `read` needs.
 
         `column_names` are all columns, `text_columns` those that may hold captions. ValueError lists the columns if one
         is missing.
@@ -99,9 +99,6 @@ class CaptionReader:
         if fields == ("",):
             known = find_first_known_column(column_names, CAPTION_COLUMNS)
             if known is None:
-                rows = ({name: row.get(name) for name in text_columns} for row in first_rows)
-                known = _find_only_multiword_text_field(rows)
-            if not known:
                 others = join_first_names_shortened(text_columns)
                 raise ValueError(
                     f"no column has a name known for captions (there are {others}): name it with --caption"
@@ -110,8 +107,6 @@ class CaptionReader:
         columns = find_columns_of_caption_fields(column_names, fields)
         if fields == (columns[0],):
             self.column = columns[0]
-        else:
-            self._json_field = fields[0]
         return columns
 
     def read(self, values: SampleValues) -> TextsByField:
@@ -119,7 +114,7 @@ class CaptionReader:
 
         Blank texts are left out beside others. `values` are the columns of a row, or the texts and JSON objects of a
         tar sample by their suffixes. Without a choice, the caption of a tar sample is the .txt, another suffix with a
-        known name, the text in the .json with a known name, which the first .json determines, or the only text.
+        known name, or the text in the .json with a known name.
         """
         text = values.get(self.column)
         if isinstance(text, str) and len(text) <= MAX_CAPTION_BYTES // 4:
@@ -136,7 +131,7 @@ class CaptionReader:
 
     def _read_field(self, name: str, values: SampleValues) -> FieldTexts:
         """Return the texts of a field, which may be in the .json of a tar sample."""
-        field = name or self.column or self._find_caption_field_or_empty(values)
+        field = name or self.column or _find_caption_field_or_empty(values)
         value = _value_at_dotted_path(values, field)
         if value is None and "json" in values:
             value = _value_at_dotted_path(values["json"], field)
@@ -145,35 +140,23 @@ class CaptionReader:
             self.counts.add_samples_with_text(field)
         return texts
 
-    def _find_caption_field_or_empty(self, values: SampleValues) -> str:
-        """Return the field of a tar sample's caption; empty if no name is known and several may be."""
-        if "txt" in values:
-            return "txt"
-        name = find_first_known_column(values, CAPTION_COLUMNS)
-        if name:
-            return name
-        fields = values.get("json")
-        if not self._json_field and isinstance(fields, Mapping):
-            name = find_first_known_column(fields, CAPTION_COLUMNS)
-            self._json_field = f"json.{name}" if name else ""
-        if not self._json_field:
-            self._json_field = _find_only_multiword_text_field([values])
-        return self._json_field
+
+def _find_caption_field_or_empty(values: SampleValues) -> str:
+    """Return the field of a tar sample's caption; empty if no name is known."""
+    if "txt" in values:
+        return "txt"
+    name = find_first_known_column(values, CAPTION_COLUMNS)
+    if name:
+        return name
+    fields = values.get("json")
+    if isinstance(fields, Mapping):
+        name = find_first_known_column(fields, CAPTION_COLUMNS)
+    return f"json.{name}" if name else ""
 
 
 def has_nonblank_text(texts: Iterable[Sequence[str]]) -> bool:
     """Return whether a sample has a text that is not blank."""
     return any(text.strip() for text in chain.from_iterable(texts))
-
-
-def _find_only_multiword_text_field(samples: Iterable[SampleValues]) -> str:
-    """Return the only field with texts of several words; empty if there are more, or none."""
-    fields = set[str]()
-    for values in samples:
-        for name, texts in _iterate_named_texts(values):
-            if any(map(SEVERAL_WORDS.search, texts)):
-                fields.add(name)
-    return fields.pop() if len(fields) == 1 else ""
 
 
 def _drop_blank_texts(texts: Sequence[str]) -> FieldTexts:

@@ -36,7 +36,6 @@ from bench.data.parquet_files import (
 )
 from bench.data.paths import UNREADABLE, digest_file_excerpts, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexingSource
-from bench.data.tables import FIRST_ROWS
 from bench.environment.files import (
     atomic_write,
     decode_json,
@@ -138,9 +137,7 @@ def add_arrow_rows(path: Path, key_prefix: str, builder: IndexBuilder) -> None:
     table = _memory_map_arrow_table(path)
     images = _find_image_column(table, builder.image_column)
     sizes = pc.binary_length(images).to_pylist()
-    texts = text_columns(table.schema)
-    first_rows = iterate_rows_as_dicts(table.select(texts).slice(0, FIRST_ROWS))
-    columns = builder.find_caption_columns(table.column_names, texts, first_rows)
+    columns = builder.find_caption_columns(table.column_names, text_columns(table.schema))
     key = find_first_known_column(table.column_names, KEY_COLUMNS)
     names = list(columns)
     if key is not None and key not in columns:
@@ -228,9 +225,7 @@ def _convert_parquet_file(path: Path, target: Path) -> None:
     num_bytes = 0
     with open_parquet(path) as file, atomic_write(target) as temporary:
         names = file.schema_arrow.names
-        tables = join_small_batches(
-            iterate_memory_bounded_batches(path, file, names, CONVERTED_ROWS)
-        )
+        tables = join_small_batches(iterate_memory_bounded_batches(file, names, CONVERTED_ROWS))
         first = next(tables, file.schema_arrow.empty_table())
         with pa.ipc.new_file(temporary, first.schema) as writer:
             for table in chain([first], tables):

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import pyarrow as pa
 from bench.data.columns import IMAGE_ENDINGS
 from bench.data.paths import is_visible_with_suffix
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexingSource
-from bench.data.tar_samples import SampleMember, decode_texts_and_json_objects, may_be_text
+from bench.data.tar_samples import SampleMember, decode_texts_and_json_objects, is_text
 from bench.environment.files import MAX_BYTES, read_bytes_unless_larger
 from bench.interfaces.data_source import SampleFieldsRequest
 
@@ -78,19 +78,23 @@ class ImageTextFilePairs(IndexingSource):
             if builder.needs_captions:
                 folder, slash, _ = key.rpartition("/")
                 files_of_folder = files_by_key.get(folder + slash + FOLDER_KEY, {})
-                texts = _read_sample_texts(path, files) or _read_sample_texts(path, files_of_folder)
+                texts = _read_sample_texts(path, files, builder.text_suffixes)
+                if not texts:
+                    texts = _read_sample_texts(path, files_of_folder, builder.text_suffixes)
             image_place = (os.fsencode(path / image.name),)
             builder.add_sample(key, texts, image_place, image.num_bytes)
 
 
-def _read_sample_texts(folder: Path, files: FilesBySuffix) -> dict[str, object]:
+def _read_sample_texts(
+    folder: Path, files: FilesBySuffix, text_suffixes: Container[str]
+) -> dict[str, object]:
     """Return the texts of files by suffix, as of a tar sample."""
     members = {}
     for suffix, file in files.items():
-        if may_be_text(file.name, file.num_bytes):
+        if is_text(file.name, file.num_bytes, text_suffixes):
             content = read_bytes_unless_larger(folder / file.name)
             members[suffix] = SampleMember(0, file.num_bytes, content)
-    return decode_texts_and_json_objects(members)
+    return decode_texts_and_json_objects(members, text_suffixes)
 
 
 def _digest_unordered_lines(lines: Iterable[str]) -> str:

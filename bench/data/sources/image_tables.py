@@ -61,8 +61,7 @@ class TablesOfImageFiles(IndexingSource):
         image_column = layout.image_column
         key_column = find_first_known_column(layout.columns, KEY_COLUMNS) or image_column
         text_columns = [name for name in layout.text_columns if name != image_column]
-        first_rows = read_first_rows(path, text_columns)
-        captions = builder.find_caption_columns(layout.columns, text_columns, first_rows)
+        captions = builder.find_caption_columns(layout.columns, text_columns)
         columns = list(dict.fromkeys([image_column, key_column, *captions]))
         with open_table(path) as table:
             for row in table.read_rows(columns):

@@ -39,8 +39,8 @@ class TarShards(IndexingSource):
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         with path.open("rb") as file:
-            for key, members in iterate_tar_samples(file):
-                texts = decode_texts_and_json_objects(members)
+            for key, members in iterate_tar_samples(file, builder.text_suffixes):
+                texts = decode_texts_and_json_objects(members, builder.text_suffixes)
                 image = find_image_member(members, builder.suffixes)
                 if image is None:
                     builder.add_sample(key, texts, None)
