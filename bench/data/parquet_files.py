@@ -17,7 +17,7 @@ MAX_BATCH_ROWS = 65_536  # of a joined batch, which is also a row group of the l
 MAX_BATCH_BYTES = 16 * 2**20
 BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
 # Rows that are decoded at once, and then joined to batches: a small file may hold one long value for all its rows.
-READ_ROWS = 512
+READ_ROWS = 128
 # A file whose values have more than MAX_DECODED_BYTES + MAX_EXPANSION * its size is refused.
 MAX_DECODED_BYTES = 2**30
 MAX_EXPANSION = 100

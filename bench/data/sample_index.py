@@ -19,15 +19,12 @@ from bench.console.progress import iterate_with_progress_bar
 from bench.data.captions.choice import TextsByField
 from bench.data.captions.reader import (
     NO_CAPTION,
-    REPLACED,
     CaptionFieldCounts,
     CaptionReader,
-    has_nonblank_text,
 )
 from bench.data.columns import EMBEDDING_SUFFIXES, IMAGE_SUFFIXES, SampleValues
 from bench.data.parquet_files import MAX_BATCH_BYTES, MAX_BATCH_ROWS
 from bench.data.paths import UNREADABLE, digest_file_excerpts
-from bench.data.text_tables import UTF8_REMEDY
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors
 from bench.experiment.config import join_first_names_shortened
 from bench.interfaces.data_source import DataSource, SampleFieldsRequest, Samples
@@ -56,8 +53,6 @@ class IndexSummary(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     fields: CaptionFieldCounts  # of captions
     skipped: dict[str, int] = {}  # samples that cannot be used, by what they lack
-    empty_captions: int = 0  # of usable samples
-    replaced_captions: int = 0  # usable samples with a caption that is not UTF-8
 
 
 class IndexBuilder:
@@ -104,14 +99,9 @@ class IndexBuilder:
             flaw = NO_CAPTION
         elif image_bytes > MAX_BYTES:
             flaw = TOO_LARGE
-        summary = self.summary
         if flaw:
-            summary.skipped[flaw] = summary.skipped.get(flaw, 0) + 1
+            self.summary.skipped[flaw] = self.summary.skipped.get(flaw, 0) + 1
             return
-        if self.needs_captions and not has_nonblank_text(texts):
-            summary.empty_captions += 1
-        if any(REPLACED in text for text in chain.from_iterable(texts)):
-            summary.replaced_captions += 1
         valid_key = key.encode("utf-8", "replace").decode()
         self._rows.append((valid_key, self.file_number, texts, *(image_place or ())))
         self._num_characters += sum(map(len, chain.from_iterable(texts)))
@@ -188,24 +178,14 @@ class IndexedSamples(Samples):
         return self.summary.skipped
 
     @property
-    def empty_captions(self) -> int:
-        return self.summary.empty_captions
-
-    @property
     def caption_field(self) -> str:
         return join_first_names_shortened(list(self.summary.fields.samples))
 
     def notes(self) -> list[str]:
-        """Return the notes of all sources, which captions are read, and how many are not UTF-8."""
+        """Return the notes of all sources, and which captions are read."""
         samples, *others = super().notes()
         if self.summary.fields.samples:
             others.insert(0, self.summary.fields.describe_read_and_unread_fields())
-        replaced = self.summary.replaced_captions
-        if replaced:
-            reason = "have a caption that is not UTF-8; its other bytes are read as U+FFFD"
-            others.append(
-                f"{replaced:,} of {self.total_with_unusable:,} samples {reason}: {UTF8_REMEDY}"
-            )
         return [samples, *others]
 
 

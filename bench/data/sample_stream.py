@@ -259,7 +259,6 @@ class SampleStream(BatchStream[T]):
                 pin_memory=device.type == "cuda",
             )
         self.incomplete = Counter(samples.skipped)
-        self.empty_captions = samples.empty_captions
 
     def load_batch_parts(self, k: int) -> LoadedBatch[T]:
         """Load batch k of this rank; ValueError if too many images so far were unusable."""

@@ -88,7 +88,6 @@ class BatchStream(ABC, Generic[T]):
     order: SampleOrder
     target_building_seconds: float  # spent so far to turn captions into targets
     num_captions: int  # turned into targets in that time
-    empty_captions = 0  # of usable samples
     wait_seconds: float = 0.0  # that `batch` has taken so far
     num_workers = 0  # processes that load batches; 0: this process does
 

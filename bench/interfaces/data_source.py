@@ -46,11 +46,6 @@ class Samples:
         """Number of samples that cannot be used, by reason; a subclass may set it as an attribute."""
         return {}
 
-    @cached_property
-    def empty_captions(self) -> int:
-        """Number of usable samples whose caption has no text."""
-        return 0
-
     def __len__(self) -> int:
         """Return the number of usable samples."""
         raise NotImplementedError
@@ -95,16 +90,12 @@ class Samples:
         return len(self) + sum(self.skipped.values())
 
     def notes(self) -> list[str]:
-        """Return remarks for the user: the number of samples, skipped ones, and empty captions."""
+        """Return remarks for the user: the number of samples, and of skipped ones."""
         notes = [format_count_with_noun(len(self), "sample")]
         num_skipped = sum(self.skipped.values())
         if num_skipped:
             notes.append(
                 f"{num_skipped:,} of {self.total_with_unusable:,} samples are skipped ({format_counts(self.skipped)})"
-            )
-        if self.empty_captions:
-            notes.append(
-                f"{self.empty_captions:,} of {self.total_with_unusable:,} samples have an empty caption; they are used"
             )
         return notes
 

@@ -7,8 +7,6 @@ from bench.records.record import Failure, Record, RunOnSamples
 from bench.statistics.ratios import RateRatio
 from bench.tables.tables import Table
 
-EMPTY_CAPTION = "empty caption (used)"
-
 
 def ratio_cells(ratio: RateRatio | None) -> dict[str, Any]:
     """Return the cells ratio, low, high, p and verdict of a table's row, by column; all None without a ratio."""
@@ -24,7 +22,7 @@ def ratio_cells(ratio: RateRatio | None) -> dict[str, Any]:
 
 
 def sample_flaw_table(records: Iterable[Record], to_label: Callable[[str], str] = str) -> Table:
-    """Count the samples that runs skipped, by what is wrong with them, and those used with an empty caption.
+    """Count the samples that runs skipped, by what is wrong with them.
 
     `to_label` turns an experiment's name into what is shown.
     """
@@ -35,13 +33,12 @@ def sample_flaw_table(records: Iterable[Record], to_label: Callable[[str], str] 
             continue
         experiment = to_label(record.experiment_name)
         kind = str(run.__struct_config__.tag)
-        counts = run.skipped | {EMPTY_CAPTION: run.empty_captions}
-        for flaw, number in counts.items():
+        for flaw, number in run.skipped.items():
             if number:
                 row = {"experiment": experiment, "run": kind, "what": flaw, "samples": number}
                 rows[experiment, kind, flaw] = row
     note = "Images that cannot be decoded count each time that the run, of several processes rank 0, reads them."
-    return Table.from_dicts("Samples skipped or without text", list(rows.values()), note)
+    return Table.from_dicts("Samples skipped", list(rows.values()), note)
 
 
 def failed_run_table(records: Iterable[Record], to_label: Callable[[str], str] = str) -> Table:

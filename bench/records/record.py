@@ -81,7 +81,6 @@ class RunOnSamples(RecordContent, frozen=True, kw_only=True):
     """Base of the contents of runs on a data set; of several processes the counts are rank 0's."""
 
     skipped: CountByName = {}  # number of samples that could not be used, by what is wrong with them
-    empty_captions: Count = 0  # number of samples with a caption without text; they are used
     # Number of processes that loaded shards; None: the experiment's `workers`.
     loader_workers: Count | None = None
 

@@ -130,7 +130,6 @@ def make_sample_record_fields(stream: BatchStream[Any]) -> dict[str, Any]:
     """Return the fields of `RunOnSamples` for a record: unusable samples and loader workers."""
     return {
         "skipped": stream.skipped,
-        "empty_captions": stream.empty_captions,
         "loader_workers": stream.num_workers,
     }
 

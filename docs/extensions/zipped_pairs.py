@@ -33,7 +33,6 @@ class ZippedSamples(Samples):
             (key, self.archive.read(f"{key}.txt").decode()) for key in sorted(images & texts)
         ]
         self.skipped = {"no image": len(texts - images), "no caption": len(images - texts)}
-        self.empty_captions = sum(not text.strip() for _, text in self.rows)
 
     def __reduce__(self):  # each loader worker opens the archive itself
         return ZippedSamples, (self.path,)

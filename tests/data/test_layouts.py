@@ -108,7 +108,7 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     pq.write_table(pa.table(columns | {"caption": captions}), tmp_path / "a.parquet")
     samples = opened(tmp_path / "a.parquet", tmp_path / "cache")
     assert samples.skipped == {"no image": 1, "no caption": 2}
-    assert (len(samples), samples.total_with_unusable, samples.empty_captions) == (9, 12, 1)
+    assert (len(samples), samples.total_with_unusable) == (9, 12)
     assert contents(samples)[:3] == [
         (PHOTOS[1].caption, images[1]),
         (PHOTOS[2].caption, images[2]),
@@ -122,7 +122,7 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     (folder / "0005.txt").write_text("")
     samples = opened(folder, tmp_path / "cache")
     assert samples.skipped == {"no caption": 2}
-    assert (len(samples), samples.total_with_unusable, samples.empty_captions) == (9, 11, 1)
+    assert (len(samples), samples.total_with_unusable) == (9, 11)
     assert samples.image(2) == images[5]
 
 
@@ -158,26 +158,6 @@ def test_fields_that_are_read_and_those_that_are_not_are_named(tmp_path: Path) -
         assert samples.caption_field == field
         expected = f"captions are read from {read}; not read: {others} (others with --caption)"
         assert samples.notes()[1] == expected
-
-
-@pytest.mark.parametrize("source", ["pairs", "table"])
-def test_captions_that_are_not_utf8_are_counted_with_the_remedy(
-    source: str, tmp_path: Path
-) -> None:
-    for n, one in enumerate(PHOTOS):
-        (tmp_path / f"{n}.jpg").write_bytes(one.image)
-    captions = ["ein M\xe4dchen".encode("latin-1") if n < 3 else b"a dog" for n in range(12)]
-    if source == "table":
-        rows = [f"{n}.jpg,".encode() + caption for n, caption in enumerate(captions)]
-        (tmp_path / "t.csv").write_bytes(b"\n".join([b"image,caption", *rows]))
-    else:
-        for n, caption in enumerate(captions):
-            (tmp_path / f"{n}.txt").write_bytes(caption)
-    samples = opened(tmp_path, tmp_path / "cache")
-    (note,) = (note for note in samples.notes() if "UTF-8" in note)
-    assert note.startswith("3 of 12 samples have a caption that is not UTF-8")
-    assert note.endswith("where they are Latin-1 with iconv -f latin1 -t utf-8 FILE > NEW")
-    assert samples.caption(0) == "ein M\ufffddchen"
 
 
 def test_image_that_is_not_there_or_is_outside_the_folder_is_counted(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from tests.small import circumstances, small
 from tests.speeds import speed
 
 
-def test_skipped_samples_and_empty_captions_are_listed_once_for_all_rounds() -> None:
+def test_skipped_samples_are_listed_once_for_all_rounds() -> None:
     def record(name: str, **counts: object) -> Record:
         return Record(
             comparison="c",
@@ -17,12 +17,9 @@ def test_skipped_samples_and_empty_captions_are_listed_once_for_all_rounds() -> 
             measured=speed(**counts),
         )
 
-    flawed = [
-        record("catlip", round=n, skipped={"no image": 2, "truncated": 4}, empty_captions=1)
-        for n in range(3)
-    ]
+    flawed = [record("catlip", round=n, skipped={"no image": 2, "truncated": 4}) for n in range(3)]
     rows = [tuple(row.values()) for row in sample_flaw_table([*flawed, record("clip")]).rows]
-    counts = [("no image", 2), ("truncated", 4), ("empty caption (used)", 1)]
+    counts = [("no image", 2), ("truncated", 4)]
     assert rows == [("catlip", "speed", *count) for count in counts]
 
 

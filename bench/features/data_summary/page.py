@@ -2,7 +2,6 @@
 
 from markupsafe import Markup
 
-from bench.data.text_tables import UTF8_REMEDY
 from bench.features.data_summary.summary import MAX_SHOWN_CHARACTERS, DataSummary
 from bench.features.data_summary.tables import summary_tables
 from bench.interfaces.sections import Block, Paragraph, PictureRow, WarningBox
@@ -26,8 +25,6 @@ def render_summary_html(summary: DataSummary) -> str:
         flawed=summary.flaw_counts.total(),
         images=format_count_with_noun(len(summary.images), "sampled image"),
     )
-    utf8_notes = [note for note in summary.notes if UTF8_REMEDY in note]
-    warnings = [*summary.training_refusals, *utf8_notes]
     sections = []
     for number, table in enumerate(summary_tables(summary)):
         if table.all_rows:
@@ -41,6 +38,9 @@ def render_summary_html(summary: DataSummary) -> str:
         f"Data: {summary.data}",
         f"What is in {summary.data}?",
         eyebrow=f"Data · {summary.source}",
-        answer=[Paragraph(lead, "lead"), *(WarningBox(warning) for warning in warnings)],
+        answer=[
+            Paragraph(lead, "lead"),
+            *(WarningBox(reason) for reason in summary.training_refusals),
+        ],
         sections=sections,
     )
