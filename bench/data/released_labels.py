@@ -1,6 +1,5 @@
-"""CatLIP's labels as its released code has them: computed while images are loaded, and as dense rows."""
+"""CatLIP's labels as its released code has them: as dense rows."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,25 +11,10 @@ from bench.data.targets import BatchRows, LabelPairs, NoTextMixin, to_device_asy
 
 
 @dataclass(frozen=True, slots=True)
-class LabelsComputedWhenLoaded(NoTextMixin):
-    """Labels that are computed from the captions of a batch when it is loaded."""
-
-    texts: Sequence[str]
-    label_caption: Callable[[str], list[int]]
-
-    def select(self, rows: BatchRows) -> LabelPairs:
-        texts = [self.texts[row] for row in rows.tolist()]
-        return LabelPairs.from_label_lists(list(map(self.label_caption, texts)))
-
-    def to(self, _: torch.device) -> "LabelsComputedWhenLoaded":
-        return self
-
-
-@dataclass(frozen=True, slots=True)
 class DenseLabels(NoTextMixin):
     """Labels as dense rows of 0 and 1, one per caption of a batch, as wide as the classification head."""
 
-    labels: LabelPairs | LabelsComputedWhenLoaded
+    labels: LabelPairs
     width: int
     # None: a data set, whose rows are made batch by batch.
     values: Int[Tensor, "captions labels"] | None = None

@@ -7,7 +7,6 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import fields, force_setattr
 
-NLTK_LABELS = "nltk"
 PACK_DATA = "pack"
 RANDOM_SUBSET = "random:"
 SEEN_CONCEPTS = "seen-concepts"
@@ -190,13 +189,6 @@ class TextSettings(SettingsGroup, frozen=True, kw_only=True):
 class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
     """What methods that classify or distil learn from, and their head."""
 
-    labels: Annotated[
-        Literal["computed", "nltk"],
-        field_metadata(
-            'CatLIP\'s labels: "computed", or "nltk" with NLTK for each image that is loaded.',
-            "model",
-        ),
-    ] = "computed"
     label_format: Annotated[
         LabelFormat,
         field_metadata(

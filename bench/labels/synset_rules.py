@@ -11,13 +11,14 @@ is NLTK's averaged perceptron. It is pure Python: 1,000 to 2,000 captions/s on a
 captions/s of the released rule.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.labels.cleaning import clean_caption_like_corenet
 from bench.labels.label_rule import LABEL_LISTS
-from bench.labels.nltk_labels import TAGGER_WEIGHTS, Tagger, load_nltk_tagger, refuse_missing_nltk
 from bench.labels.pieces import WhitespacePieceLabeller
 from bench.labels.tokens import clean_and_tokenize
 from bench.labels.wordnet import NOT_A_LABEL, lexicon
@@ -30,6 +31,8 @@ UNCLEAN = r"[^\t\n\f -~]|\+|%[0-9A-Fa-f]{2}|<[^>\n]*>|&#?[0-9A-Za-z]{1,24};"
 SPACE = "[\t-\r\x1c-\x1f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 MOVED_CLOSING = f"[.?!]{SPACE}+[\"')\\]}}‘’“”«»]+(?:{SPACE}|--|$)"
 CAPTIONS_PER_PASS = 1 << 16  # bounds the memory for their pieces
+TAGGER_WEIGHTS = "averaged_perceptron_tagger_eng"
+Tagger = Callable[[list[str]], list[tuple[str, str]]]  # from tokens to tokens with their tags
 
 
 class CorenetRule:
@@ -95,8 +98,7 @@ class PaperRule(CorenetRule):
     def __init__(self, tagger: Tagger | None = None) -> None:
         """Take a tagger, or load NLTK's; ValueError names the package or the weights to install."""
         super().__init__()
-        with refuse_missing_nltk("--rule paper", TAGGER_WEIGHTS):
-            self._tagger = tagger or load_nltk_tagger()
+        self._tagger = tagger or _load_nltk_tagger()
 
     def label_ids(self, captions: pa.StringArray) -> pa.ListArray:
         """Return the label ids of each caption, with the order and the repeats of its nouns."""
@@ -115,6 +117,20 @@ class PaperRule(CorenetRule):
             if label != NOT_A_LABEL and tag.startswith("NN"):
                 nouns.append(label)
         return nouns
+
+
+def _load_nltk_tagger() -> Tagger:
+    """Load NLTK's averaged perceptron tagger; ValueError names the package or the weights to install."""
+    try:
+        from nltk.tag.perceptron import PerceptronTagger
+
+        tagger: Tagger = PerceptronTagger().tag
+    except ModuleNotFoundError as error:
+        raise ValueError("--rule paper needs NLTK: pip install -e '.[paper]'") from error
+    except LookupError as error:
+        remedy = f"python -m nltk.downloader {TAGGER_WEIGHTS}"
+        raise ValueError(f"--rule paper needs the weights of NLTK's tagger: {remedy}") from error
+    return tagger
 
 
 def clean_captions(captions: pa.StringArray) -> pa.StringArray:

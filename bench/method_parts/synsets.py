@@ -7,11 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bench.console.console import PROGRAM
-from bench.data.released_labels import DenseLabels, LabelsComputedWhenLoaded
+from bench.data.released_labels import DenseLabels
 from bench.data.targets import CaptionsWithRows, LabelPairs
-from bench.experiment.fields import NLTK_LABELS, TargetSettings
+from bench.experiment.fields import TargetSettings
 from bench.labels.labeller import get_labeller
-from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import (
     Vocabulary,
     count_synset_head_rows,
@@ -60,22 +59,14 @@ def compute_label_log_odds(vocabulary: Vocabulary, num_rows: int) -> Float[Tenso
 
 def make_synset_label_function(
     targets: TargetSettings,
-) -> Callable[[CaptionsWithRows], LabelPairs | LabelsComputedWhenLoaded | DenseLabels]:
+) -> Callable[[CaptionsWithRows], LabelPairs | DenseLabels]:
     """Return a function that turns captions into labels, their WordNet nouns, by the released rule."""
-    make_labels = _make_sparse_label_function(targets)
-    if targets.label_format == "sparse":
-        return make_labels
-    num_rows = count_synset_head_rows(targets)
-    return lambda captions: DenseLabels(make_labels(captions), num_rows)
-
-
-def _make_sparse_label_function(
-    targets: TargetSettings,
-) -> Callable[[CaptionsWithRows], LabelPairs | LabelsComputedWhenLoaded]:
-    """Return a function that computes sparse labels, or leaves them to the loader workers."""
     vocabulary = replace_unshipped_vocabulary(targets.synset_vocabulary)
-    if targets.labels == NLTK_LABELS:
-        nltk_labeller = NltkLabeller([*read_vocabulary(vocabulary).keys])
-        return lambda captions: LabelsComputedWhenLoaded(captions.texts, nltk_labeller)
     labeller = get_labeller("corenet", vocabulary)
-    return lambda captions: LabelPairs.from_label_lists(labeller.find_label_columns(captions.texts))
+    num_rows = count_synset_head_rows(targets)
+
+    def make_labels(captions: CaptionsWithRows) -> LabelPairs | DenseLabels:
+        labels = LabelPairs.from_label_lists(labeller.find_label_columns(captions.texts))
+        return labels if targets.label_format == "sparse" else DenseLabels(labels, num_rows)
+
+    return make_labels

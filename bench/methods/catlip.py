@@ -3,10 +3,8 @@
 from typing import TYPE_CHECKING, cast
 
 from bench.experiment.config import Experiment
-from bench.experiment.fields import NLTK_LABELS
 from bench.interfaces.method import LabelMethod, LossCommunication
 from bench.labels.labeller import get_labeller
-from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabulary
 
 if TYPE_CHECKING:
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bench.data.released_labels import DenseLabels, LabelsComputedWhenLoaded
+    from bench.data.released_labels import DenseLabels
     from bench.data.targets import CaptionsWithRows, LabelPairs
     from losses.collectives import ProcessGroupLike
     from models import Images
@@ -35,8 +33,6 @@ class CatLip(LabelMethod):
 
     def require_inputs(self, experiment: Experiment) -> None:
         get_labeller("corenet", replace_unshipped_vocabulary(experiment.targets.synset_vocabulary))
-        if experiment.targets.labels == NLTK_LABELS:
-            NltkLabeller([])
 
     def row_synsets(self, experiment: Experiment) -> tuple[str, ...]:
         return read_vocabulary(experiment.targets.synset_vocabulary).keys
@@ -48,7 +44,7 @@ class CatLip(LabelMethod):
 
     def make_target_function(
         self, experiment: Experiment
-    ) -> "Callable[[CaptionsWithRows], LabelPairs | LabelsComputedWhenLoaded | DenseLabels]":
+    ) -> "Callable[[CaptionsWithRows], LabelPairs | DenseLabels]":
         from bench.method_parts.synsets import make_synset_label_function
 
         return make_synset_label_function(experiment.targets)

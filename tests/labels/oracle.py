@@ -9,11 +9,13 @@ Only tests need NLTK (extra `oracle`), and its downloader is not needed. Install
 and set NLTK_DATA=nltk_data, which NLTK reads.
 """
 
+import re
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
-from bench.labels.nltk_labels import clean_caption_as_released, find_synset_key_with_nltk
+from ftfy import fix_text
 
 # The 45 files that WordNet's synsets were written in (lexnames(5WN)), numbered from 0, with their part of speech.
 LEXNAMES = """adj.all 3|adj.pert 3|adv.all 4|noun.Tops 1|noun.act 1|noun.animal 1|noun.artifact 1|noun.attribute 1
@@ -47,6 +49,30 @@ def missing() -> str | None:
     except LookupError:
         return "NLTK's data is not laid: see tests/labels/oracle.py"
     return None
+
+
+def clean_caption_as_released(caption: str) -> str:
+    """Return what `bench.labels.cleaning.clean_caption_like_corenet` returns, without its shortcuts."""
+    text = unquote(caption).replace("+", " ")
+    text = re.sub("<.*?>", "", text).strip("\n")
+    text = re.sub(" +", " ", text)
+    return fix_text(text).strip().lower()
+
+
+def find_synset_key_with_nltk(word: str) -> str | None:
+    """Return the key of a token's synset, such as n2084071; None if it is no noun with a synset of its name."""
+    from nltk.corpus import wordnet
+    from nltk.corpus.reader.wordnet import WordNetError
+    from nltk.stem import WordNetLemmatizer
+
+    try:
+        lemma = WordNetLemmatizer().lemmatize(word)
+        synset = wordnet.synset(f"{lemma}.n.01")
+    except (WordNetError, ValueError):  # no such noun; a token such as "."
+        return None
+    if synset.name() != f"{lemma}.n.01":
+        return None
+    return f"{synset.pos()}{synset.offset()}"
 
 
 def words(caption: str) -> list[str]:

@@ -15,8 +15,8 @@ from bench.labels.cleaning import (
     clean_caption_like_corenet,
     repair_text_like_ftfy,
 )
-from bench.labels.nltk_labels import clean_caption_as_released
 from tests.labels.hostile import captions, hostile_captions
+from tests.labels.oracle import clean_caption_as_released
 
 MOJIBAKE = sorted({character for character in BADNESS_RE.pattern if not character.isascii()})
 PIECES = [*MOJIBAKE, *" aA.?1<&;", "&amp;", "\n", "ﬁ", "“", "\u0301"]

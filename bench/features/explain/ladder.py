@@ -34,7 +34,7 @@ REST = "the recipe's rest"
 SHARED_FIELDS = ("tower", "text_tower", "data", "caption", "subset")
 # Fields that the stages of the objective change.
 OBJECTIVE_FIELDS = ("method", "text_padding", "text_features", "head_rows")
-LABEL_FIELDS = ("labels", "label_format")  # only labels depend on them
+LABEL_FIELDS = ("label_format",)  # only labels depend on them
 # Work of a step outside its forward and backward: differences are one stage before the objective.
 RECIPE_FIELDS = (
     "workers",
