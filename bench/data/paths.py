@@ -53,14 +53,6 @@ def is_visible_with_suffix(name: str, suffixes: Sequence[str]) -> bool:
     return name.lower().endswith(tuple(suffixes))
 
 
-def compound_suffix(path: Path) -> str:
-    """Return a file's suffix in lower case, including the one before `.gz`."""
-    suffix = path.suffix.lower()
-    if suffix == ".gz":
-        return path.with_suffix("").suffix.lower() + suffix
-    return suffix
-
-
 def digest_file_excerpts(path: Path) -> str:
     """Return a hash of a file's size and of 64 KiB at its beginning, middle and end.
 

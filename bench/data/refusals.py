@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bench.console.console import PROGRAM, UserError, escape_unprintable
 from bench.data.columns import CAPTION_COLUMNS, IMAGE_ENDINGS, find_first_known_column
-from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
+from bench.data.paths import UNREADABLE, iterate_files
 from bench.data.sources.image_tables import find_possible_image_tables, read_image_table_layout
 from bench.data.tables import FIRST_ROWS, open_table
 from bench.environment.circumstances import CHECKOUT
@@ -20,13 +20,11 @@ URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "link")
 # In commands {stem} is the file without its suffix.
 UNTAR = f"mkdir {{stem}} && tar -xf {{file}} -C {{stem}} && {PROGRAM} data {{stem}}"
 SQLITE = f"{PROGRAM} --extension {EXAMPLES}/sqlite_rows.py data {{file}}"
-TOKENS = r"(printf 'image\tcaption\n'; sed 's/#[0-9]*//' {file}) > {stem}.tsv"
 DOWNLOAD = (
     "img2dataset --url_list {file} --input_format {format} --url_col {url} --caption_col {caption} "
     "--output_format webdataset --output_folder shards"
 )
 READER = "an extension that reads them: change the queries of the example for SQLite"
-HEADER = "a header with the names of the columns"
 
 
 class MissingPartRemedy(NamedTuple):
@@ -49,14 +47,13 @@ REMEDIES = {
     (".mdb", ".h5", ".hdf5"): MissingPartRemedy(
         READER, f"cp {EXAMPLES}/sqlite_rows.py my_source.py"
     ),
-    (".token",): MissingPartRemedy(HEADER, TOKENS),
 }
 
 
 def unread_data_error(data: str, readable_folder: str | None) -> UserError:
     """Return the error for data that no source reads; one of its folders may be readable."""
     paths = list(islice(iterate_files(data), COUNTED_FILES))
-    counts = Counter(compound_suffix(path) for path in paths)
+    counts = Counter(path.suffix.lower() for path in paths)
     files = [f"{count:,} {suffix}" for suffix, count in counts.most_common(3)]
     reason = f"data={data} holds {', '.join(files) or 'no file'}; no data source reads it"
     if readable_folder is None:
@@ -117,10 +114,6 @@ def _find_table_remedy(path: Path) -> MissingPartRemedy:
     if not columns:
         command = _fill_command("head -c 500 {file}", path)
         return MissingPartRemedy(f"a table that can be read ({reason})", command)
-    if any(name.endswith(IMAGE_ENDINGS) for name in columns):
-        header = ["image" if name.endswith(IMAGE_ENDINGS) else "caption" for name in columns]
-        names = ("\\t" if path.suffix == ".tsv" else ",").join(header)
-        return MissingPartRemedy(HEADER, _fill_command(f"sed -i '1i {names}' {{file}}", path))
     url = find_first_known_column(columns, URL_COLUMNS)
     if url is None:
         return MissingPartRemedy(reason, _fill_command("ln -s IMAGES {folder}/images", path))

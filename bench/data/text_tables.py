@@ -1,4 +1,4 @@
-"""Rows of csv, tsv, JSON lines and plain text, plain or gzipped, in memory that does not grow with the file.
+"""Rows of csv, tsv, JSON lines and plain text, in memory that does not grow with the file.
 
 They are read in Python: pyarrow's csv reader drops rows or stops at common flaws of web data (an additional comma, a
 value longer than its block, bytes that are not UTF-8), and its JSON reader infers types by block. Bytes that are not
@@ -6,7 +6,6 @@ UTF-8 become U+FFFD.
 """
 
 import csv
-import gzip
 import io
 import json
 import re
@@ -15,15 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from bench.data.columns import CAPTION_COLUMNS, PATH_COLUMNS, require_distinct_columns
-from bench.data.paths import compound_suffix
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
-COMPRESSED = (".gz", ".tgz")
 # Bytes; a longer line means another format or an unclosed quotation mark.
 MAX_LINE_BYTES = 16 * 2**20
 csv.field_size_limit(MAX_LINE_BYTES)  # a setting of the whole process
@@ -53,21 +50,10 @@ class TextTable:
 
 
 @contextmanager
-def open_plain_or_gzip(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file of bytes, which are decompressed by its suffix .gz or .tgz."""
-    with path.open("rb") as raw:
-        if path.suffix.lower() in COMPRESSED:
-            unpacked = gzip.GzipFile(fileobj=raw)
-            yield io.BufferedReader(cast("io.RawIOBase", unpacked), 2**20)
-        else:
-            yield raw
-
-
-@contextmanager
 def open_text_table(path: Path) -> Iterator[TextTable]:
     """Open a file by its suffix; ValueError, OSError or csv.Error if it cannot be read, also while rows are read."""
-    suffix = compound_suffix(path).removesuffix(".gz")
-    with open_plain_or_gzip(path) as file:
+    suffix = path.suffix.lower()
+    with path.open("rb") as file:
         is_plain = suffix == ".txt" and not _has_header_line(file)
         lines = _iterate_lines(file)
         if is_plain:

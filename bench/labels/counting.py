@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bench.console.console import format_error_on_one_line, log
+from bench.console.console import log
 from bench.console.progress import iterate_with_progress_bar
 from bench.data.captions.batches import collect_caption_batches
 from bench.data.captions.choice import parse_caption_choice
@@ -31,7 +31,6 @@ from bench.labels.labeller import LabelTally, get_label_rule, label_and_tally, m
 from bench.labels.vocabulary import Vocabulary
 
 MIN_BYTES_PER_PROCESS = 8 * 2**20  # of the files
-TallyOrError = LabelTally | ValueError | OSError
 
 
 def count_label_vocabulary(inputs: SampleSettings, rule_name: str) -> Vocabulary:
@@ -45,7 +44,7 @@ def count_labels(
     """Count the labels of data or of caption files; log how many captions are missing or not UTF-8.
 
     All inputs have the same choice of captions. Files are counted by `num_workers` processes; None: one per core, fewer
-    for small files. ValueError for a named field that no caption has, and, after their errors, if files failed.
+    for small files. ValueError or OSError for a file that cannot be read, ValueError for a field that no caption has.
     """
     total = LabelTally()
     files = dict[Path, None]()
@@ -55,18 +54,17 @@ def count_labels(
         if not files_of_input:
             total.add(_count_sample_labels(input_, rule_name))
     caption_option = inputs[0].caption
-    num_failures = _add_file_counts_and_log_errors(
-        total, list(files), rule_name, caption_option, num_workers
-    )
+    num_bytes = sum(path.stat().st_size for path in files)
+    workers = num_workers or min(count_available_cores(), 1 + num_bytes // MIN_BYTES_PER_PROCESS)
+    count = partial(_count_file_labels, rule_name, caption_option)
+    with closing(_map_in_processes(count, list(files), min(workers, len(files)))) as tallies:
+        for tally in iterate_with_progress_bar(tallies, len(files), "reading captions", "files"):
+            total.add(tally)
     if total.missing:
         log(f"{total.missing:,} rows have no caption or one that is too long, and no labels")
     if total.repaired:
         log(
             f"{total.repaired:,} captions are not UTF-8, and labelled after a repair: {UTF8_REMEDY}"
-        )
-    if num_failures:
-        raise ValueError(
-            f"{num_failures} of {len(files)} files failed: a vocabulary of the others would look complete"
         )
     if files:
         total.field_counts.require_fields(parse_caption_choice(caption_option))
@@ -98,46 +96,19 @@ def _count_labels_of_batches(batches: Iterable[pa.BinaryArray], rule_name: str) 
     return total
 
 
-def _add_file_counts_and_log_errors(
-    total: LabelTally,
-    files: Sequence[Path],
-    rule_name: str,
-    caption_option: str | None,
-    num_workers: int | None,
-) -> int:
-    """Add the counts of files to `total`, and log errors; return the number of files that failed."""
-    num_failures = 0
-    num_bytes = sum(path.stat().st_size for path in files)
-    workers = num_workers or min(count_available_cores(), 1 + num_bytes // MIN_BYTES_PER_PROCESS)
-    count = partial(_count_file_labels_or_return_error, rule_name, caption_option)
-    with closing(_map_in_processes(count, files, min(workers, len(files)))) as outcomes:
-        for outcome in iterate_with_progress_bar(outcomes, len(files), "reading captions", "files"):
-            if isinstance(outcome, LabelTally):
-                total.add(outcome)
-            else:
-                log(f"error: {format_error_on_one_line(outcome)}")
-                num_failures += 1
-    return num_failures
-
-
-def _count_file_labels_or_return_error(
-    rule_name: str, caption_option: str | None, path: Path
-) -> TallyOrError:
-    """Count the labels of the captions that `--caption` chooses from a file, or return an error for the user."""
+def _count_file_labels(rule_name: str, caption_option: str | None, path: Path) -> LabelTally:
+    """Count the labels of the captions that `--caption` chooses from a file."""
     field_counts = CaptionFieldCounts()
     batches = read_caption_batches(path, caption_option, field_counts)
-    try:
-        total = _count_labels_of_batches(batches, rule_name)
-    except (ValueError, OSError) as error:
-        return error
+    total = _count_labels_of_batches(batches, rule_name)
     total.field_counts = field_counts
     return total
 
 
 def _map_in_processes(
-    count: Callable[[Path], TallyOrError], files: Sequence[Path], num_workers: int
-) -> Generator[TallyOrError, None, None]:
-    """Yield the outcome of each file, counted by some processes, or by this one if there would be one.
+    count: Callable[[Path], LabelTally], files: Sequence[Path], num_workers: int
+) -> Generator[LabelTally, None, None]:
+    """Yield the counts of each file, counted by some processes, or by this one if there would be one.
 
     ChildProcessError if a process was killed.
     """
@@ -149,9 +120,9 @@ def _map_in_processes(
     try:
         # The processes that this starts inherit the mask, and leave Ctrl-C to their parent.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        outcomes = pool.map(count, files)
+        tallies = pool.map(count, files)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        yield from outcomes
+        yield from tallies
     except BaseException as error:
         # An exception that a signal raises in a child may be lost, for example in `__del__`.
         kill_multiprocessing_children()

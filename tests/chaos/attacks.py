@@ -1,6 +1,5 @@
 """Hostile inputs: each is written into a folder and handed to what reads its like."""
 
-import gzip
 import io
 import json
 import tarfile
@@ -122,17 +121,6 @@ def specs() -> dict[str, Attack]:
     }
 
 
-def bombs() -> dict[str, Attack]:
-    """Return small files that unpack to much, or are nested deep, where JSON and text are read."""
-
-    def packed(folder: Path) -> object:
-        return _label(write_file(folder / "c.txt.gz", gzip.compress(b"a" * 2**27)), folder)
-
-    return {
-        "a line of 128 MiB in 130 kB": packed,
-    }
-
-
 def terminal() -> dict[str, Attack]:
     """Return names and captions that a terminal would obey."""
 
@@ -172,6 +160,5 @@ ATTACKS: dict[str, Callable[[], dict[str, Attack]]] = {
     "pickle": pickles,
     "tar": tars,
     "name": specs,
-    "bomb": bombs,
     "terminal": terminal,
 }

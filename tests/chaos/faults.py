@@ -1,6 +1,5 @@
 """Faulty inputs, streams, disks and environments, each with the exit code and the words that it has to give."""
 
-import gzip
 import json
 import os
 import struct
@@ -169,9 +168,6 @@ def captions() -> dict[str, Case]:
     return {
         "a csv in Latin-1": labelled(
             "a.csv", "caption\na dog und ein Hünd\n".encode("latin-1"), "after a repair"
-        ),
-        "a gzip with text behind it": labelled(
-            "a.txt.gz", gzip.compress(b"a dog\n") + b"a cat\n", "a.txt.gz", 2
         ),
         "a parquet whose footer has 2**31 - 1 bytes": labelled(
             "a.parquet", footer(2**31 - 1), "a.parquet", 2

@@ -327,14 +327,6 @@ def write_packed_tar(folder: Path, samples: Sequence[Sample]) -> None:
     shutil.rmtree(tars)
 
 
-def write_lines_without_header(
-    folder: Path, samples: Sequence[Sample], name: str, line: str
-) -> None:
-    names = write_images(folder / "images", samples)
-    rows = [line.format(name, one.caption) for name, one in zip(names, samples, strict=True)]
-    (folder / name).write_text("\n".join(rows) + "\n")
-
-
 def write_urls(folder: Path, _samples: Sequence[Sample]) -> None:
     (folder / "pets.csv").write_text("url,caption\nhttps://a.org/1.jpg,a dog\n")
 
@@ -349,7 +341,6 @@ def write_lost_images(folder: Path, samples: Sequence[Sample]) -> None:
 REFUSED: dict[str, tuple[Callable[[Path, Sequence[Sample]], object], str, str, str | None]] = {
     "zip": (write_zip, "", "files outside of an archive", "pets"),
     "bmp": (partial(write_other_images, suffix="bmp"), "", "images in a format that is read", ""),
-    "avif": (partial(write_other_images, suffix="avif"), "", "images in a format that is read", ""),
     "SQLite": (write_sqlite, "", "the example of an extension that reads SQLite", "pets.sqlite"),
     "members apart": (
         write_apart,
@@ -358,18 +349,6 @@ REFUSED: dict[str, tuple[Callable[[Path, Sequence[Sample]], object], str, str, s
         "pets",
     ),
     "a compressed tar": (write_packed_tar, "", "tars that are not compressed", ""),
-    "Flickr30k's tokens": (
-        partial(write_lines_without_header, name="results.token", line="{}#0\t{}"),
-        "",
-        "a header with the names of the columns",
-        "",
-    ),
-    "Conceptual Captions": (
-        partial(write_lines_without_header, name="cc3.tsv", line="{1}\t{0}"),
-        "",
-        "a header with the names of the columns",
-        "",
-    ),
     "a DatasetDict": (
         lambda folder, samples: write_saved_dataset(folder / "train", samples),
         "",
@@ -395,19 +374,7 @@ REFUSED: dict[str, tuple[Callable[[Path, Sequence[Sample]], object], str, str, s
         "an extension that reads them",
         None,
     ),
-    "LMDB": (
-        lambda folder, _: write_files(folder / "pets.lmdb", [], lambda *_: {}, {"data.mdb": b"x"}),
-        "",
-        "an extension that reads them",
-        None,
-    ),
     "S3": (lambda *_: None, "s3://pets/train", "what a data source reads", None),
-    "FFCV": (
-        lambda folder, _: (folder / "a.beton").write_bytes(b"x"),
-        "",
-        "what a data source",
-        None,
-    ),
     "a pipe": (lambda *_: None, "pipe:touch x; cat 0.tar", "what a data source reads", None),
 }
 LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {

@@ -74,12 +74,6 @@ def table(columns: object, names: list[str]) -> Callable[[Path], None]:
     return write
 
 
-def state(text: str) -> Callable[[Path], object]:
-    return lambda folder: (write_saved_dataset(folder / "data", SAMPLES) / "state.json").write_text(
-        text
-    )
-
-
 IMAGES = pa.array([{"bytes": IMAGE, "path": None}] * 3, HF_IMAGE)
 TEXTS = pa.array(["a dog"] * 3)
 OUTSIDE = pa.DictionaryArray.from_arrays(pa.array([0, 99, 1], pa.int32()), TEXTS, safe=False)
@@ -96,12 +90,6 @@ ARROW: dict[str, Case] = {
         "arrow: ",
     ),
     "no rows": (table([IMAGES[:0], TEXTS[:0]], ["image", "caption"]), "no sample has a caption"),
-    "a state without names": (state('{"_data_files": [{}]}'), "state.json: "),
-    "a state nested deep": (state('{"_data_files": ' + DEEP), "state.json: "),
-    "a state of a file elsewhere": (
-        state('{"_data_files": [{"filename": "../../../etc/passwd"}]}'),
-        "passwd",
-    ),
 }
 
 

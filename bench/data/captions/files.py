@@ -12,16 +12,14 @@ from bench.data.captions.batches import collect_caption_batches
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.reader import CaptionFieldCounts, CaptionReader
 from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, SequentialParquetReader
-from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
+from bench.data.paths import UNREADABLE, iterate_files
 from bench.data.tables import open_table
 from bench.data.tar_samples import decode_texts_and_json_objects, iterate_tar_samples
-from bench.data.text_tables import TEXT_SUFFIXES, open_plain_or_gzip
+from bench.data.text_tables import TEXT_SUFFIXES
 from bench.environment.files import prefix_errors
 from bench.experiment.config import look_up
 
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-GZIP_TEXT_SUFFIXES = tuple(f"{suffix}.gz" for suffix in TEXT_SUFFIXES)
-SUFFIXES = (".parquet", *TEXT_SUFFIXES, *GZIP_TEXT_SUFFIXES, *TAR_SUFFIXES)
+SUFFIXES = (".parquet", ".tar", *TEXT_SUFFIXES)
 
 
 def read_caption_batches(
@@ -38,9 +36,9 @@ def read_caption_batches(
         max_bytes = MAX_DECODED_BYTES + MAX_EXPANSION * size
         if size == 0:
             raise ValueError("the file is empty")
-        suffix = compound_suffix(path)
+        suffix = path.suffix.lower()
         look_up(suffix, dict.fromkeys(SUFFIXES), "format of captions with the suffix")
-        read = _read_tar_captions if suffix in TAR_SUFFIXES else _read_table_captions
+        read = _read_tar_captions if suffix == ".tar" else _read_table_captions
         num_bytes = 0
         for batch in read(path, reader):
             num_bytes += batch.nbytes
@@ -52,7 +50,7 @@ def read_caption_batches(
 
 
 def _read_tar_captions(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
-    with open_plain_or_gzip(path) as file:
+    with path.open("rb") as file:
         suffixes = reader.text_suffixes
         samples = iterate_tar_samples(file, suffixes)
         values = (decode_texts_and_json_objects(members, suffixes) for _, members in samples)

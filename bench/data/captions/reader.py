@@ -1,7 +1,7 @@
 """Reads the texts of samples by a choice of captions, and counts which fields the samples have."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import islice
 
 import msgspec
 
@@ -125,9 +125,8 @@ class CaptionReader:
             self._num_unnamed -= 1
             self.counts.add_text_names_up_to_limit(name for name, _ in _iterate_named_texts(values))
         texts = tuple(self._read_field(name, values) for name in self.choice.field_names)
-        if has_nonblank_text(texts):
-            return tuple(map(_drop_blank_texts, texts))
-        return texts
+        nonblank = tuple(tuple(filter(str.strip, field_texts)) for field_texts in texts)
+        return nonblank if any(nonblank) else texts
 
     def _read_field(self, name: str, values: SampleValues) -> FieldTexts:
         """Return the texts of a field, which may be in the .json of a tar sample."""
@@ -154,15 +153,6 @@ def _find_caption_field_or_empty(values: SampleValues) -> str:
     return f"json.{name}" if name else ""
 
 
-def has_nonblank_text(texts: Iterable[Sequence[str]]) -> bool:
-    """Return whether a sample has a text that is not blank."""
-    return any(text.strip() for text in chain.from_iterable(texts))
-
-
-def _drop_blank_texts(texts: Sequence[str]) -> FieldTexts:
-    return tuple(text for text in texts if text.strip())
-
-
 def _value_at_dotted_path(values: object, dotted_path: str) -> object:
     """Return the value at a path into objects, whose names may have dots; None if there is none."""
     if not isinstance(values, Mapping):
@@ -181,7 +171,7 @@ def _extract_caption_texts(value: object) -> FieldTexts:
     texts = []
     for item in value if isinstance(value, list) else [value]:
         text = _assistant_text(item) if isinstance(item, Mapping) else item
-        if isinstance(text, str) and not _is_over_max_caption_bytes(text):
+        if isinstance(text, str) and len(text.encode()) <= MAX_CAPTION_BYTES:
             texts.append(text)
     return tuple(texts)
 
@@ -191,13 +181,6 @@ def _assistant_text(turn: Mapping[str, object]) -> object:
     if turn.get("from", turn.get("role")) in ("gpt", "assistant"):
         return turn.get("value", turn.get("content"))
     return None
-
-
-def _is_over_max_caption_bytes(text: str) -> bool:
-    """Return whether a text has more bytes than a caption may."""
-    if len(text) <= MAX_CAPTION_BYTES // 4:  # a character has at most four bytes
-        return False
-    return len(text.encode()) > MAX_CAPTION_BYTES
 
 
 def _iterate_named_texts(values: SampleValues) -> Iterator[tuple[str, FieldTexts]]:

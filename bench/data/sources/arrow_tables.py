@@ -11,7 +11,6 @@ from functools import cache
 from itertools import chain, repeat
 from pathlib import Path
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -38,11 +37,9 @@ from bench.data.paths import UNREADABLE, digest_file_excerpts, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexingSource
 from bench.environment.files import (
     atomic_write,
-    decode_json,
     hold_file_lock,
     make_folders_unless_in_root,
     prefix_errors,
-    read_bytes_unless_larger,
 )
 from bench.tables.formats import GIB
 
@@ -51,18 +48,6 @@ FILE_MAGIC = b"ARROW1"
 CONVERTED_FORMAT = 1  # raise it when the same Parquet file gives another Arrow file
 CONVERTED_ROWS = 64  # of a Parquet file in memory at once: each may be an image of some MiB
 SPLIT = re.compile(r"(.+)-\d{5}-of-\d{5}")  # names of the hub's files
-
-
-class SavedArrowFile(msgspec.Struct, frozen=True):
-    """An Arrow file of a saved data set."""
-
-    filename: str
-
-
-class SavedDatasetState(msgspec.Struct, frozen=True):
-    """The state.json of a data set that `datasets` saved."""
-
-    data_files: list[SavedArrowFile] = msgspec.field(name="_data_files")
 
 
 class ArrowSamples(IndexedSamples):
@@ -85,10 +70,7 @@ class SavedHuggingFaceDatasets(IndexingSource):
         return (Path(data) / STATE).is_file()
 
     def files(self, data: str) -> list[Path]:
-        folder = Path(data).absolute()
-        with prefix_errors(folder / STATE):
-            state = decode_json(read_bytes_unless_larger(folder / STATE), SavedDatasetState)
-            return [folder / Path(file.filename).name for file in state.data_files]
+        return sorted(Path(data).absolute().glob("*.arrow"))
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         add_arrow_rows(path, path.stem, builder)

@@ -1,7 +1,6 @@
 """Tables that name image files and hold their captions: csv, tsv, JSON, JSON lines, Parquet, and text with a header."""
 
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
@@ -19,7 +18,7 @@ from bench.interfaces.data_source import SampleFieldsRequest
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 TEXT_SUFFIXES = (".json", ".txt")  # of tables, and of captions of single images
-CHECKED_TEXTS = 100  # the first ones of these by suffix and name
+CHECKED_TEXTS = 100  # the first ones of these by name
 CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
 
 
@@ -68,12 +67,9 @@ class TablesOfImageFiles(IndexingSource):
                 image_name = str(row.get(image_column) or "")
                 key_value = row.get(key_column)
                 row_key = image_name if key_value is None else str(key_value)
-                file = find_image_file(layout.folder, image_name)
-                if file is None:
-                    builder.add_sample(row_key, row, None)
-                else:
-                    image_place = (os.fsencode(file.path),)
-                    builder.add_sample(row_key, row, image_place, file.num_bytes)
+                image = find_image_file(layout.folder, image_name)
+                image_place = None if image is None else (os.fsencode(image),)
+                builder.add_sample(row_key, row, image_place)
 
 
 def find_possible_image_tables(data: str) -> list[Path]:
@@ -84,8 +80,7 @@ def find_possible_image_tables(data: str) -> list[Path]:
         patterns = [f"{folder}/*", f"{folder}/*/*"]
     tables = chain.from_iterable(iterate_files(name, SUFFIXES) for name in patterns)
     texts = chain.from_iterable(iterate_files(name, TEXT_SUFFIXES) for name in patterns)
-    first_texts = nsmallest(CHECKED_TEXTS, texts, key=lambda path: (path.suffix, path))
-    paths = chain(sorted(tables), first_texts)
+    paths = chain(sorted(tables), nsmallest(CHECKED_TEXTS, texts))
     return list(islice(filterfalse(_has_image_of_same_stem, paths), CHECKED_TABLES))
 
 
@@ -112,21 +107,16 @@ def read_image_table_layout(path: Path, image_column: str | None) -> ImageTableL
         columns = table.columns
         text_columns = table.text_columns
     known = find_first_known_column(columns, PATH_COLUMNS)
+    candidates = text_columns if known is None else [known, *text_columns]
     if image_column is not None:
         look_up(image_column, dict.fromkeys(columns), "column")
         candidates = [image_column]
-    elif known is not None:
-        candidates = list(dict.fromkeys([known, *text_columns]))
-    else:
-        candidates = text_columns
     rows = list(read_first_rows(path, candidates))
     missing = ""
     for column in candidates:
         values = [row.get(column) for row in rows]
         names = [str(value) for value in values if value]
         if column not in (image_column, known):
-            if column.lower().endswith(IMAGE_ENDINGS):
-                continue  # the first row, in place of a header
             names = [name for name in names if name.lower().endswith(IMAGE_ENDINGS)]
         folder = _find_image_folder(path, names)
         if folder is not None:
@@ -156,24 +146,13 @@ def _find_image_folder(table: Path, image_names: Sequence[str]) -> Path | None:
     return best_folder
 
 
-@dataclass(frozen=True, slots=True)
-class ImageFile:
-    """An image file that a table names."""
-
-    path: str
-    num_bytes: int
-
-
-def find_image_file(folder: Path, name: str) -> ImageFile | None:
-    """Return an image file that a table names; None unless it exists, or if a relative path leaves the folder."""
+def find_image_file(folder: Path, name: str) -> Path | None:
+    """Return the path of an image that a table names; None if there is no file, or none below the folder."""
     path = os.path.normpath(name)
     if path.startswith(os.pardir):
         return None
     joined = folder / path
     try:
-        status = joined.stat()
-    except (OSError, ValueError):
+        return joined if joined.is_file() else None
+    except OSError:  # a name that is too long
         return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return ImageFile(str(joined), status.st_size)

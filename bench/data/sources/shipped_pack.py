@@ -25,7 +25,6 @@ class ShippedPack(DataSource):
     """Images of 64 pixels with generated captions."""
 
     name = "the shipped pack"
-    has_caption_files = True
 
     def recognises(self, data: str) -> bool:
         return data == PACK_DATA

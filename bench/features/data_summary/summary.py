@@ -6,7 +6,6 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 
@@ -47,7 +46,6 @@ class InspectedImage:
 
     row: int
     num_bytes: int  # of the file, or of the pixels of an image in memory
-    digest: bytes  # equal for exact copies
     width: int = 0
     height: int = 0
     flaw: str = ""
@@ -207,19 +205,18 @@ def _decode_sampled_image(samples: Samples, row: int, *, is_shown: bool) -> Insp
     """Decode an image; a thumbnail is made if it is shown."""
     if samples.is_decoded:  # with colours that are premultiplied by alpha
         pixels = samples.pixels[row].permute(1, 2, 0).numpy()
-        content = pixels.tobytes()
         rgb = pixels[..., :3] + (255 - pixels[..., 3:])
+        num_bytes = pixels.nbytes
     else:
         content = samples.image(row)
-    digest = blake2b(content, digest_size=16).digest()
-    if not samples.is_decoded:
+        num_bytes = len(content)
         try:
             rgb = decode_image(content).permute(1, 2, 0).numpy()
         except UnusableImageError as error:
-            return InspectedImage(row, len(content), digest, flaw=str(error))
+            return InspectedImage(row, num_bytes, flaw=str(error))
     height, width, _ = rgb.shape
     thumbnail = _encode_webp_thumbnail(rgb) if is_shown else b""
-    return InspectedImage(row, len(content), digest, width, height, thumbnail=thumbnail)
+    return InspectedImage(row, num_bytes, width, height, thumbnail=thumbnail)
 
 
 def _encode_webp_thumbnail(rgb: npt.NDArray[np.uint8]) -> bytes:

@@ -32,9 +32,8 @@ def summary_tables(summary: DataSummary) -> list[Table]:
 
 
 def data_overview_table(summary: DataSummary) -> Table:
-    """Return a table of one row: files, samples, bytes of the images and exact copies; notes of the source beneath."""
+    """Return a table of one row: files, samples and bytes of the images; notes of the source beneath."""
     num_images = len(summary.images)
-    num_distinct = len({image.digest for image in summary.images})
     num_bytes = sum(image.num_bytes for image in summary.images)
     files = Cell.of(summary.num_files, format_count, _format_bytes(summary.file_bytes))
     if not summary.num_files:
@@ -50,9 +49,6 @@ def data_overview_table(summary: DataSummary) -> Table:
         "samples": Cell.of(summary.num_samples, format_count),
         "images": Cell.of(num_bytes, _format_bytes, note),
         "left out": Cell.of(summary.total - summary.num_samples, format_count),
-        "exact copies": Cell.of(
-            num_images - num_distinct, format_count, f"of {num_images:,} images"
-        ),
     }
     return _table_of_cells("Data", [cells], "\n".join([*summary.notes, *summary.training_refusals]))
 

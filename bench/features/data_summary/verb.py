@@ -28,7 +28,7 @@ class SummarizeData:
     ]
     caption: Caption = None
     image: Image = None
-    # number of images, drawn at random, that are decoded and searched for exact copies
+    # number of images, drawn at random, that are decoded
     sample: int = 2000
     seed: int = 0  # seed of the random sample: another seed decodes and shows other images
     # HTML page to write: the tables, and 64 of the sampled images with their captions; default: none

