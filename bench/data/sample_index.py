@@ -26,7 +26,6 @@ from bench.data.columns import EMBEDDING_SUFFIXES, IMAGE_SUFFIXES, SampleValues
 from bench.data.parquet_files import MAX_BATCH_BYTES, MAX_BATCH_ROWS
 from bench.data.paths import UNREADABLE, digest_file_excerpts
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors
-from bench.experiment.config import join_first_names_shortened
 from bench.interfaces.data_source import DataSource, SampleFieldsRequest, Samples
 
 INDEX_FORMAT = 11  # raise it when the same file gives another index
@@ -176,10 +175,6 @@ class IndexedSamples(Samples):
     @property
     def skipped(self) -> dict[str, int]:
         return self.summary.skipped
-
-    @property
-    def caption_field(self) -> str:
-        return join_first_names_shortened(list(self.summary.fields.samples))
 
     def notes(self) -> list[str]:
         """Return the notes of all sources, and which captions are read."""

@@ -70,11 +70,6 @@ class Samples:
         return ((self.caption(row),),)
 
     @property
-    def caption_field(self) -> str:
-        """Name of the field of captions that was found by its name."""
-        return "caption"
-
-    @property
     def pixels(self) -> "UInt8[Tensor, 'samples 4 height width']":
         """Decoded images with alpha, by which their colours are multiplied, where the class sets `is_decoded`."""
         raise NotImplementedError

@@ -35,6 +35,7 @@ MAX_SHORTENED_CHARACTERS = 1000  # of a caption, from which those that are shown
 NUM_SHOWN = 64  # images on the page
 THUMBNAIL_SIDE = 192  # pixels
 NOUN_RULE = "corenet"  # the labelling rule that finds nouns of WordNet
+FOUND_FIELD = "found by its name"  # without --caption; the notes of the data say which it is
 KEYS_REMEDY = (
     "`--keys FILE` writes the keys of the usable samples, and `train --set subset=FILE` reads them."
 )
@@ -144,7 +145,7 @@ def summarize_data(
     captions = []
     for number, field in enumerate(choice.field_names):
         texts_of_field = [fields[number] for fields in texts]
-        captions.append(count_tokens_and_nouns(field or samples.caption_field, texts_of_field))
+        captions.append(count_tokens_and_nouns(field or FOUND_FIELD, texts_of_field))
     source = get_source(data)
     files = source.files(data)
     return DataSummary(

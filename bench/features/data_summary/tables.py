@@ -16,9 +16,6 @@ CAPTIONS_NOTE = (
     "Tokens are those of CLIP's tokenizer, start and end token included.\n"
     "repeated: captions that are equal to an earlier one. nouns: of WordNet, as CatLIP labels captions."
 )
-REPEATED_NOTE = (
-    "\nMost of these captions are repeated and teach little: --caption FIELD reads another field."
-)
 
 
 def summary_tables(summary: DataSummary) -> list[Table]:
@@ -75,8 +72,6 @@ def caption_statistics_table(summary: DataSummary) -> Table:
     """Return the captions of each field: one row per field."""
     sample = _describe_sample_size(len(summary.captions[0].per_sample), summary.num_samples)
     note = f"Captions of {sample}. {CAPTIONS_NOTE}"
-    if any(2 * captions.num_repeated > len(captions.texts) for captions in summary.captions):
-        note += REPEATED_NOTE
     rows = [_caption_cells(captions) for captions in summary.captions]
     return _table_of_cells("Captions", rows, note)
 
