@@ -82,7 +82,8 @@ class CaptionReader:
     @property
     def text_suffixes(self) -> set[str]:
         """Suffixes of texts: those known for captions, and those of the choice."""
-        return {*CAPTION_SUFFIXES, *map(part_after_last_dot, self.choice.field_names)}
+        named = map(part_after_last_dot, self.choice.field_names)
+        return {*CAPTION_SUFFIXES, *filter(None, named)}
 
     def find_needed_columns(
         self, column_names: Sequence[str], text_columns: Sequence[str]
