@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from shlex import quote
-from typing import NamedTuple
 
 from bench.console.console import PROGRAM, UserError, escape_unprintable
 from bench.data.columns import CAPTION_COLUMNS, IMAGE_ENDINGS, find_first_known_column
@@ -25,19 +24,12 @@ DOWNLOAD = (
 )
 
 
-class MissingPartRemedy(NamedTuple):
-    """What data lack, and the command that helps; it names {file}, its {folder} and {suffix}, and {stem}."""
-
-    missing: str
-    command: str
-
-
-# By endings of files.
+# What data lack by the endings of their files, and the command that helps: {stem} is a {file} without its {suffix}.
 REMEDIES = {
-    (".zip",): MissingPartRemedy("files outside of an archive", "unzip -q {file} -d {stem}"),
-    (".tar.gz", ".tgz"): MissingPartRemedy("tars that are not compressed", "gunzip {file}"),
-    (".tar",): MissingPartRemedy("image and caption of a sample that follow one another", UNTAR),
-    (".bmp", ".tif", ".tiff", ".avif", ".heic"): MissingPartRemedy(
+    (".zip",): ("files outside of an archive", "unzip -q {file} -d {stem}"),
+    (".tar.gz", ".tgz"): ("tars that are not compressed", "gunzip {file}"),
+    (".tar",): ("image and caption of a sample that follow one another", UNTAR),
+    (".bmp", ".tif", ".tiff", ".avif", ".heic"): (
         "images in a format that is read (jpg, jpeg, png, webp, gif)",
         "magick mogrify -format png {folder}/*{suffix}",
     ),
@@ -58,24 +50,24 @@ def unread_data_error(data: str, readable_folder: str | None) -> UserError:
 
 def missing_part_error(reason: str, data: str, paths: Sequence[Path]) -> UserError:
     """Return an error that says what the files of data lack, by their endings, else by the first table or image."""
-    for endings, remedy in REMEDIES.items():
+    missing, command = _find_missing_part_and_command(data, paths)
+    return _make_three_line_error(reason, missing, command)
+
+
+def _find_missing_part_and_command(data: str, paths: Sequence[Path]) -> tuple[str, str]:
+    for endings, (missing, command) in REMEDIES.items():
         for path in paths:
             if path.name.lower().endswith(endings):
-                return _make_three_line_error(
-                    reason, remedy.missing, _fill_command(remedy.command, path)
-                )
+                return missing, _fill_command(command, path)
     tables = find_possible_image_tables(data)
     images = sorted(path for path in paths if path.suffix.lower() in IMAGE_ENDINGS)
     if images and (not tables or tables[0].suffix == ".txt"):
         command = _fill_command("echo 'a dog' > {folder}/caption.txt", images[0])
-        return _make_three_line_error(
-            reason, "captions: a text beside each image, or one for a folder", command
-        )
+        return "captions: a text beside each image, or one for a folder", command
     if tables:
-        remedy = _find_table_remedy(tables[0])
-        return _make_three_line_error(reason, remedy.missing, remedy.command)
+        return _find_missing_part_of_table_and_command(tables[0])
     missing = "what a data source reads: the layouts of docs/data.md"
-    return _make_three_line_error(reason, missing, f"cp {EXAMPLES}/zipped_pairs.py my_source.py")
+    return missing, f"cp {EXAMPLES}/zipped_pairs.py my_source.py"
 
 
 def _make_three_line_error(reason: str, missing: str, command: str) -> UserError:
@@ -94,8 +86,8 @@ def _fill_command(command: str, path: Path, **columns: str) -> str:
     )
 
 
-def _find_table_remedy(path: Path) -> MissingPartRemedy:
-    """Return what a table lacks whose images are not found; its command names the table."""
+def _find_missing_part_of_table_and_command(path: Path) -> tuple[str, str]:
+    """Return what a table lacks whose images are not found, and the command that helps."""
     columns = list[str]()
     reason = ""
     try:
@@ -106,12 +98,11 @@ def _find_table_remedy(path: Path) -> MissingPartRemedy:
     except UNREADABLE as error:
         reason = str(error).partition("\n")[0]
     if not columns:
-        command = _fill_command("head -c 500 {file}", path)
-        return MissingPartRemedy(f"a table that can be read ({reason})", command)
+        return f"a table that can be read ({reason})", _fill_command("head -c 500 {file}", path)
     url = find_first_known_column(columns, URL_COLUMNS)
     if url is None:
-        return MissingPartRemedy(reason, _fill_command("ln -s IMAGES {folder}/images", path))
+        return reason, _fill_command("ln -s IMAGES {folder}/images", path)
     caption = find_first_known_column(columns, CAPTION_COLUMNS) or "CAPTION"
     kind = path.suffix.removeprefix(".")
     command = _fill_command(DOWNLOAD, path, url=url, caption=caption, format=kind)
-    return MissingPartRemedy(f"the images of the column {url}", command)
+    return f"the images of the column {url}", command

@@ -36,7 +36,7 @@ def subset_rows(subset: str | None, seed: int, keys: Keys) -> Sequence[int]:
     """Return the rows of the data set that a run with this `subset` and seed uses, ascending.
 
     Of samples that share a listed key, such as the captions of an image, all are used. ValueError for a subset that
-    cannot be drawn; see `require_valid_subset`.
+    cannot be drawn: too many rows, a file without a column of keys, or keys that no sample has.
     """
     if subset is None:
         return range(len(keys))
@@ -49,23 +49,14 @@ def subset_rows(subset: str | None, seed: int, keys: Keys) -> Sequence[int]:
     else:
         import torch
 
-        require_valid_subset(subset, keys)
-        generator = torch.Generator().manual_seed(derive_seed(seed, SUBSET))
         size = int(subset.removeprefix(RANDOM_SUBSET))
+        if size > len(keys):
+            raise ValueError(f"subset={subset}: the data set has {len(keys):,} samples")
+        generator = torch.Generator().manual_seed(derive_seed(seed, SUBSET))
         shuffled = torch.randperm(len(keys), generator=generator)
         rows = shuffled[:size].sort().values.numpy()
     # Compact in memory and in pickles for other processes.
     return array("q", rows.astype(np.int64).tobytes())
-
-
-def require_valid_subset(subset: str, keys: Keys) -> None:
-    """Raise ValueError if a subset cannot be drawn: too many rows, a file without a key column, or unknown keys."""
-    if is_key_file(subset):
-        _read_key_file_of_known_keys(subset, keys)
-    elif subset != SEEN_CONCEPTS:
-        size = int(subset.removeprefix(RANDOM_SUBSET))
-        if size > len(keys):
-            raise ValueError(f"subset={subset}: the data set has {len(keys):,} samples")
 
 
 def _read_key_file_of_known_keys(subset: str, keys: Keys) -> list[str]:

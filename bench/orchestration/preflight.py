@@ -11,7 +11,7 @@ from bench.console.console import log, require_utf8
 from bench.data.manifest import CACHE, user_cache_folder, verify_pack
 from bench.data.samples import open_samples
 from bench.data.sources.shipped_pack import decode_pack_unless_cached
-from bench.data.subset import require_valid_subset
+from bench.data.subset import subset_rows
 from bench.environment.circumstances import LOADED_EXTENSIONS, describe_current_commit
 from bench.environment.cores import count_available_cores
 from bench.environment.files import make_folders_unless_in_root
@@ -134,8 +134,7 @@ def prepare_data_and_log_notes(results: Path, experiments: Sequence[Experiment])
     notes = dict[str, None]()
     for experiment in by_data.values():
         samples = open_samples(experiment, results / CACHE)
-        if experiment.input.subset is not None:
-            require_valid_subset(experiment.input.subset, samples.keys)
+        subset_rows(experiment.input.subset, experiment.seed, samples.keys)
         notes |= dict.fromkeys(f"{experiment.input.data}: {note}" for note in samples.notes())
     for note in notes:
         log(note)

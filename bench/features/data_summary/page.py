@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from bench.features.data_summary.summary import MAX_SHOWN_CHARACTERS, DataSummary
 from bench.features.data_summary.tables import summary_tables
-from bench.interfaces.sections import Block, Paragraph, PictureRow, WarningBox
+from bench.interfaces.sections import Block, Paragraph, PictureRow
 from bench.tables.formats import format_count_with_noun
 from reports.render.document import BuiltSection, render_blocks, render_page
 
@@ -38,9 +38,6 @@ def render_summary_html(summary: DataSummary) -> str:
         f"Data: {summary.data}",
         f"What is in {summary.data}?",
         eyebrow=f"Data · {summary.source}",
-        answer=[
-            Paragraph(lead, "lead"),
-            *(WarningBox(reason) for reason in summary.training_refusals),
-        ],
+        answer=[Paragraph(lead, "lead")],
         sections=sections,
     )

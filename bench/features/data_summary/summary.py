@@ -19,8 +19,7 @@ from bench.data.caption_lengths import EDGE_TOKENS
 from bench.data.captions.choice import TextsByField, parse_caption_choice
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE
-from bench.data.sample_stream import MAX_UNDECODABLE_FRACTION
-from bench.data.samples import get_source, max_tolerated_unusable_samples, open_source_samples
+from bench.data.samples import get_source, open_source_samples
 from bench.data.subset import write_key_file
 from bench.experiment.fields import SampleSettings
 from bench.interfaces.data_source import SampleFieldsRequest, Samples
@@ -36,9 +35,6 @@ NUM_SHOWN = 64  # images on the page
 THUMBNAIL_SIDE = 192  # pixels
 NOUN_RULE = "corenet"  # the labelling rule that finds nouns of WordNet
 FOUND_FIELD = "found by its name"  # without --caption; the notes of the data say which it is
-KEYS_REMEDY = (
-    "`--keys FILE` writes the keys of the usable samples, and `train --set subset=FILE` reads them."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +95,6 @@ class DataSummary:
     def flaw_counts(self) -> Counter[str]:
         """Number of images of the sample that cannot be decoded, by reason."""
         return Counter(image.flaw for image in self.images if image.flaw)
-
-    @property
-    def training_refusals(self) -> list[str]:
-        """Sentences on why a training refuses the data, or would end; none if it accepts them."""
-        num_skipped = sum(self.skipped.values())
-        num_flawed = self.flaw_counts.total()
-        sentences = []
-        if num_skipped > max_tolerated_unusable_samples(self.total):
-            reason = f"{num_skipped:,} of {self.total:,} samples cannot be used"
-            sentences.append(f"A training refuses these data: {reason}. {KEYS_REMEDY}")
-        if num_flawed > MAX_UNDECODABLE_FRACTION * len(self.images):
-            reason = f"{num_flawed:,} of {len(self.images):,} images cannot be decoded"
-            sentences.append(f"A training would end: {reason}. {KEYS_REMEDY}")
-        return sentences
 
 
 def summarize_data(

@@ -47,7 +47,7 @@ def data_overview_table(summary: DataSummary) -> Table:
         "images": Cell.of(num_bytes, _format_bytes, note),
         "left out": Cell.of(summary.total - summary.num_samples, format_count),
     }
-    return _table_of_cells("Data", [cells], "\n".join([*summary.notes, *summary.training_refusals]))
+    return _table_of_cells("Data", [cells], "\n".join(summary.notes))
 
 
 def image_size_quantile_table(summary: DataSummary) -> Table:
