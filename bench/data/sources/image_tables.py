@@ -1,4 +1,4 @@
-"""Tables that name image files and hold their captions: csv, tsv, JSON, JSON lines, Parquet, and text with a header."""
+"""Tables that name image files and hold their captions: csv, tsv, JSON, JSON lines and Parquet."""
 
 import os
 from collections.abc import Sequence
