@@ -65,24 +65,24 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
         captions=parse_caption_choice(inputs.caption),
         image_column=inputs.image_column,
         has_embeddings=experiment.image.embedding_channels is not None,
-        lists_keys=is_key_file(inputs.subset),
     )
     if not reads_captions(experiment):
         with suppress(ValueError):
-            return _open_samples_if_most_are_usable(inputs.data, request)
+            return _open_samples_if_most_are_usable(inputs, request)
         request = replace(request, needs_captions=False)
-    return _open_samples_if_most_are_usable(inputs.data, request)
+    return _open_samples_if_most_are_usable(inputs, request)
 
 
-def _open_samples_if_most_are_usable(data: str, request: SampleFieldsRequest) -> Samples:
-    """Open samples; ValueError if none or too few can be used."""
-    samples = open_source_samples(data, request)
+def _open_samples_if_most_are_usable(
+    inputs: SampleSettings, request: SampleFieldsRequest
+) -> Samples:
+    """Open samples; ValueError if none can be used, or too few of those that no file lists."""
+    samples = open_source_samples(inputs.data, request)
     lacking = sum(samples.skipped.values())
-    if not request.lists_keys and lacking > max_tolerated_unusable_samples(
-        samples.total_with_unusable
-    ):
+    tolerated = max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * samples.total_with_unusable)
+    if lacking > tolerated and not is_key_file(inputs.subset):
         raise ValueError(
-            f"{data}: {lacking:,} of {samples.total_with_unusable:,} samples cannot be used, more than "
+            f"{inputs.data}: {lacking:,} of {samples.total_with_unusable:,} samples cannot be used, more than "
             f"{MAX_UNUSABLE_FRACTION:.0%} ({format_counts(samples.skipped)}); repair the files, "
             "or list the keys to use: --set subset=FILE.csv"
         )
@@ -112,11 +112,6 @@ def open_source_samples(data: str, request: SampleFieldsRequest) -> Samples:
             raise missing_part_error(reason, data, tars)
         raise ValueError(reason)
     return samples
-
-
-def max_tolerated_unusable_samples(num_samples: int) -> float:
-    """Return the largest tolerated number of unusable samples."""
-    return max(float(MIN_TOLERATED), MAX_UNUSABLE_FRACTION * num_samples)
 
 
 def caption_files(inputs: SampleSettings) -> list[Path]:

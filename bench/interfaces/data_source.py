@@ -29,7 +29,6 @@ class SampleFieldsRequest:
     image_column: str | None = None
     has_embeddings: bool = False  # grids of embeddings in place of images
     needs_captions: bool = True  # a sample without a caption cannot be used
-    lists_keys: bool = False  # a file lists the samples to use, so that losing others is no error
 
 
 class Samples:

@@ -371,7 +371,6 @@ LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {
     "Parquet of img2dataset": write_image_rows,
     "Parquet": write_parquet,
     "Parquet of bytes": partial(write_parquet, is_struct=False),
-    "Parquet, zstd": partial(write_parquet, compression="zstd", use_dictionary=False),
     "saved dataset": write_saved_dataset,
     "metadata.csv": partial(write_table, name="metadata.csv"),
     "metadata.jsonl": partial(write_table, name="metadata.jsonl"),

@@ -156,21 +156,8 @@ def test_images_beside_captions_do_not_make_batches_small(tmp_path: Path) -> Non
     assert [len(batch) for batch in read_caption_batches(tmp_path / "c.parquet", None)] == [400]
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pa.string(),
-        pa.large_string(),
-        pa.binary(),
-        pa.dictionary(pa.int32(), pa.string()),
-        pa.string_view(),
-    ],
-)
-def test_texts_of_several_columns_are_those_of_each(kind: pa.DataType, tmp_path: Path) -> None:
-    columns = {
-        "caption": pa.array(["a dog", None, "é", ""]).cast(kind),
-        "alt": [["b", "c"], ["d"], [], None],
-    }
+def test_texts_of_several_columns_are_those_of_each(tmp_path: Path) -> None:
+    columns = {"caption": ["a dog", None, "é", ""], "alt": [["b", "c"], ["d"], [], None]}
     pq.write_table(pa.table(columns), tmp_path / "c.parquet")
     expected = ["a dog", "b", "c", "d", "é", ""]
     assert texts_of(tmp_path / "c.parquet", "caption;alt") == expected
