@@ -18,7 +18,6 @@ CAPTION_COLUMNS = (
     "title",
     "description",
     "conversations",
-    "comment",
     "prompt",
 )
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
