@@ -12,11 +12,13 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from bench.console.console import INCONCLUSIVE, OK, USAGE
+from bench.console.console import INCONCLUSIVE, OK, USAGE, StopRequest
 from bench.environment.circumstances import LOADED_EXTENSIONS
+from bench.experiment.config import change
 from bench.interfaces.extensions import ENTRY_POINT_GROUP, load_features_and_extensions
 from bench.measure.figures import summarize_extension_measurements
 from bench.records.record import (
@@ -30,9 +32,14 @@ from bench.records.record import (
 )
 from bench.records.record_kind import UnknownRecordContent
 from bench.tables.formats import format_rate
+from bench.train.checkpoint_manager import CheckpointManager
+from bench.train.checkpoints import CheckpointConfig, find_latest_valid_checkpoint
+from tests.chaos.short import train_in_process
 from tests.data.shards import CAPTIONS, encode_image, make_image
 from tests.processes import LONGEST_SECONDS, answer, answered, in_child
 from tests.reports.test_page import Document
+from tests.small import small
+from tests.train.test_elastic import StopsLater
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = (
@@ -63,14 +70,6 @@ class Mine:
         print("it runs")
         return 0
 
-"""
-
-# Tells the training to end when the process has loaded as many images as an environment variable says.
-STOP = """\
-        import os, signal
-        self.loaded = getattr(self, "loaded", 0) + 1
-        if str(self.loaded) == os.environ.get("STOP_AT"):
-            os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
@@ -119,6 +118,14 @@ def records_of(results: str | Path, kind: type = Speed) -> list[Record]:
     return [record for record in records if isinstance(record.measured, kind)]
 
 
+LOADS = """import sys
+from bench.environment.circumstances import LOADED_EXTENSIONS
+from bench.experiment.experiments import get_experiment
+from bench.interfaces.extensions import load_features_and_extensions
+load_features_and_extensions()
+assert get_experiment(sys.argv[1]).method == "rotation"
+print(LOADED_EXTENSIONS["rotation"])
+"""
 UNUSABLE = {  # the code of an extension, and the reason why it cannot be used
     "def": "SyntaxError: invalid syntax",
     f"{IMPORTS}EXTENSION = Extension([Clip()])": "this program has the method clip already",
@@ -329,31 +336,36 @@ def write_zipped_pairs(folder: Path, images: int = 40) -> Path:
     return folder
 
 
-@pytest.mark.minutes
+def train_with_a_stop(source: Path, data: Path, folder: Path) -> list[Training]:
+    """Return a training without loader workers, and one that was stopped and went on with loader workers."""
+    load_features_and_extensions([str(source)])
+    experiment = small("catlip", data=str(data), images=128)
+
+    def trained(out: str, stop: StopRequest, checkpoint: str = "", workers: int = 0) -> Training:
+        config = CheckpointConfig(
+            folder=str(folder / out), interval_minutes=1e6, resume_from=checkpoint
+        )
+        manager = CheckpointManager(config, "20260101T000000-train", stop)
+        with_workers = change(experiment, workers=workers)
+        return train_in_process(with_workers, folder, manager)
+
+    whole = trained("whole", StopRequest())
+    with patch("bench.train.loop.CHECK_INTERVAL", 1), pytest.raises(SystemExit):
+        trained("stopped", StopsLater())
+    checkpoint, saved = find_latest_valid_checkpoint(folder / "stopped")
+    assert 0 < saved.steps_taken < 128 // experiment.training.batch_size
+    return [whole, trained("stopped", StopRequest(), str(checkpoint), workers=2)]
+
+
 def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(
     folder: Path, tmp_path: Path
 ) -> None:
-    """The second training is stopped by a signal while it loads the third batch, and is resumed with loader workers."""
-    data, source = write_zipped_pairs(tmp_path / "data"), tmp_path / "zipped_pairs.py"
-    line = '        return self.archive.read(f"{self.key(row)}.jpg")\n'
-    code = (folder / "zipped_pairs.py").read_text()
-    assert line in code
-    source.write_text(code.replace(line, STOP + line))
-    options = "--count-vocabulary --set batch_size=16 --images 128 --no-score"
-    words = shlex.split(f"--extension {source} train catlip-tiny --data {data} {options}")
-    losses = {}
-    for out, stop_at in (("whole", ""), ("stopped", "33")):
-        given = (*words, "--out", str(tmp_path / out))
-        returned, text = run(tmp_path, *given, "--set", "workers=0", STOP_AT=stop_at)
-        assert returned == (143 if stop_at else OK), text
-        if stop_at:
-            returned, text = run(tmp_path, *given, "--set", "workers=2", "--resume")
-            assert returned == OK, text
-        (record,) = records_of(str(tmp_path / out), Training)
-        losses[out] = record.measured.trunk_losses, record.measured.cooldown_losses
-        assert set(record.measured.skipped) == {"no image", "not JPEG, PNG, WEBP, GIF"}
-        assert record.circumstances.extensions["zipped_pairs"].startswith("no version, sha256 ")
-    assert losses["whole"] == losses["stopped"]
+    data = write_zipped_pairs(tmp_path / "data")
+    whole, resumed = in_child(train_with_a_stop, folder / "zipped_pairs.py", data, tmp_path)
+    assert resumed.trunk_losses == whole.trunk_losses
+    assert resumed.cooldown_losses == whole.cooldown_losses
+    for training in (whole, resumed):
+        assert set(training.skipped) == {"no image", "not JPEG, PNG, WEBP, GIF"}
 
 
 @pytest.mark.minutes
@@ -423,29 +435,17 @@ def test_method_of_an_extension_is_used_as_one_of_ours(
     assert found == {"clip": {}, name: {"margin": 0.5} if settings else {}}
 
 
-@pytest.mark.minutes
 def test_installed_package_adds_its_methods_by_an_entry_point(folder: Path, tmp_path: Path) -> None:
-    source, wheels, site = tmp_path / "source", tmp_path / "wheels", tmp_path / "site"
-    (source / "of_others").mkdir(parents=True)
-    (source / "of_others" / "__init__.py").write_text("")
-    (source / "of_others" / "rotation.py").write_text((folder / "rotation.py").read_text())
-    (source / "pyproject.toml").write_text(
-        '[project]\nname = "of-others"\nversion = "1.2"\n[tool.setuptools]\npackages = ["of_others"]\n'
-        f'[project.entry-points.{ENTRY_POINT_GROUP}]\nrotation = "of_others.rotation"\n'
+    package, installed = tmp_path / "of_others", tmp_path / "of_others-1.2.dist-info"
+    package.mkdir()
+    installed.mkdir()
+    (package / "__init__.py").write_text("")
+    shutil.copy(folder / "rotation.py", package)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: of-others\nVersion: 1.2\n")
+    (installed / "entry_points.txt").write_text(
+        f"[{ENTRY_POINT_GROUP}]\nrotation = of_others.rotation\n"
     )
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    subprocess.run(
-        [*pip, "wheel", "--no-build-isolation", "--no-deps", "-w", wheels, source], check=True
-    )
-    (wheel,) = wheels.glob("*.whl")
-    subprocess.run(
-        [*pip, "install", "--no-index", "--no-deps", "--target", site, wheel], check=True
-    )
-    results = str(tmp_path / "results")
-    words = ("measure", "rotation-tiny", "--rounds", "1", *SMALL, "--results", results)
-    returned, text = run(tmp_path, *words, PYTHONPATH=str(site))
+    program = ("-c", LOADS)
+    returned, text = run(tmp_path, "rotation-tiny", program=program, PYTHONPATH=str(tmp_path))
     assert returned == OK, text
-    assert [
-        record.circumstances.extensions["rotation"].partition(",")[0]
-        for record in records_of(results)
-    ] == ["1.2"]
+    assert text.startswith("1.2,")

@@ -5,7 +5,6 @@ the sentences of the page are made again. `python -m tests.cli.test_quickstart` 
 """
 
 import io
-import os
 import re
 import runpy
 import shlex
@@ -47,8 +46,8 @@ SHORTER = {
     "in clip catlip;": "in catlip;",
 }
 KEPT_IMAGES = 8  # one of so many
-PROGRAMS = (
-    f'catlip-bench() {{ {sys.executable} -m bench "$@"; }}; python() {{ {sys.executable} "$@"; }}'
+PRINTS_ITS_COMMANDS = (
+    'catlip-bench() { echo catlip-bench "${@@Q}"; }; python() { echo python "${@@Q}"; }'
 )
 
 
@@ -76,9 +75,9 @@ def run_commands(script: str) -> str:
 
 
 def run_bash(script: str) -> None:
-    """Run a script in the current folder with this checkout's program."""
-    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "TQDM_DISABLE": "1"}
-    subprocess.run(["bash", "-ec", f"{PROGRAMS}\n{script}"], env=environment, check=True)
+    """Run the commands of a script, with its loops, in the current folder."""
+    words = ["bash", "-ec", f"{PRINTS_ITS_COMMANDS}\n{script}"]
+    run_commands(subprocess.run(words, capture_output=True, check=True, text=True).stdout)
 
 
 def print_from_records(script: str) -> str:

@@ -35,7 +35,7 @@ def targets_of(experiment: Experiment, *texts: str) -> Any:
 
 @pytest.mark.parametrize("method", [*METHODS])
 def test_counted_costs_equal_those_of_the_built_model(method: str) -> None:
-    experiment = small(method)
+    experiment = small(method, **TWO_BLOCKS)
     model = METHODS[method].build_model(build_untrained_tower(experiment), experiment)
     costs, step = (
         count_parameters_and_forward_flops(experiment),
@@ -48,7 +48,7 @@ def test_counted_costs_equal_those_of_the_built_model(method: str) -> None:
 
 def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss() -> None:
     """They are counted on the `meta` device, which has no autocast."""
-    experiment = small("clip")
+    experiment = small("clip", **TWO_BLOCKS)
     captions = targets_of(experiment)
     in_autocast = change(experiment, contrastive_precision="autocast")
     assert count_mean_step_flops(in_autocast, [captions]) == count_mean_step_flops(
@@ -58,7 +58,7 @@ def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss(
 
 def test_gathered_images_cost_two_more_products() -> None:
     """Of each process's rows with all of the other modality: six where captions alone need four."""
-    experiment = small("clip", simulated_global_batch=64)
+    experiment = small("clip", **TWO_BLOCKS, simulated_global_batch=64)
     captions = targets_of(experiment)
     alone, both = (
         count_mean_step_flops(change(experiment, gather=gathered), [captions]).step

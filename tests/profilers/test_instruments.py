@@ -39,7 +39,7 @@ from bench.profilers.core_waits import read_core_wait_seconds
 from bench.profilers.counters import TensorByteCounter
 from bench.profilers.device import make_device_gauges, sample_device_during_block
 from bench.profilers.nvml import DeviceGauges, make_rate_gauge
-from bench.records.record import PHASES
+from bench.records.record import PHASES, StepFlops
 from bench.train.build import (
     TrainRun,
     build_train_run,
@@ -52,6 +52,7 @@ from tests.small import TWO_BLOCKS, few_images, small
 MIB = 2**20
 CPU = torch.device("cpu")
 TICK = 0.01  # second: the grain of the kernel's counters of CPU time
+NO_FLOPS = StepFlops(image_forward=1, text_forward=1, forward=1, step=1)  # counting takes seconds
 ON_A_GPU = small("clip", precision="bf16", images=65_536, batch_size=16, steps_per_window=250)
 
 
@@ -245,14 +246,15 @@ def test_phase_that_no_step_runs_is_not_measured(
 
     monkeypatch.setattr(Clip, "text_module", "unused")
     monkeypatch.setattr(Clip, "build_model", build_with_unused_module)
-    speed = measure_speed(few_images("clip", **TWO_BLOCKS), CPU, results, 0)
+    experiment = few_images("clip", **TWO_BLOCKS, text_padding="max_length")
+    speed = measure_speed(experiment, CPU, results, 0)
     assert "text forward" not in speed.phase_seconds
     assert speed.not_measured["phase text forward"] == "a step did not call its module"
     assert speed.flops.text_forward == 0
 
 
 def test_a_speed_run_records_every_window_and_phase(results: Path) -> None:
-    experiment = few_images("clip", **TWO_BLOCKS)
+    experiment = few_images("clip", **TWO_BLOCKS, text_padding="max_length")
     speed = measure_speed(experiment, CPU, results, 3)
     assert speed.round == 3
     windows = TimedRun(experiment, speed).windows()
@@ -276,12 +278,12 @@ def test_windows_with_a_compilation_are_discarded_and_a_run_without_others_fails
     experiment = few_images("catlip", **TWO_BLOCKS)
     graphs = itertools.chain([0, 2], itertools.repeat(2))  # before and after each window
     monkeypatch.setattr("bench.measure.speed.count_compiled_graphs", lambda: next(graphs))
-    speed = measure_speed(experiment, CPU, results, 0)
+    speed = measure_speed(experiment, CPU, results, 0, NO_FLOPS)
     assert speed.not_measured == {"window 1": "2 graphs were compiled in it"}
     assert len(speed.window_seconds) >= 2
     graphs = itertools.count()
     with pytest.raises(RuntimeError, match=r"graphs were compiled in all.* more warmup_steps"):
-        measure_speed(experiment, CPU, results, 0)
+        measure_speed(experiment, CPU, results, 0, NO_FLOPS)
 
 
 def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
@@ -330,7 +332,8 @@ def test_cpu_memory_has_a_peak_and_no_cuda_counts(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is kept, too, if the uncompiled step does not fit."""
-    memory = measure_memory(few_images("catlip"), CPU, results)
+    experiment = few_images("catlip", **TWO_BLOCKS)
+    memory = measure_memory(experiment, CPU, results)
     assert memory.peak_rss_bytes is not None
     # This process has had more before; the kernel counts in steps.
     assert memory.peak_rss_bytes > -MIB
@@ -342,7 +345,7 @@ def test_cpu_memory_has_a_peak_and_no_cuda_counts(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("bench.measure.memory.take_step_and_count_peak_tensor_bytes", fails)
-    memory = measure_memory(few_images("catlip"), CPU, results)
+    memory = measure_memory(experiment, CPU, results)
     assert memory.peak_tensor_bytes is None
     assert memory.peak_rss_bytes is not None
 

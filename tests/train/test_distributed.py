@@ -25,13 +25,14 @@ from torch import Tensor
 import bench.train.distributed as distributed_module
 import bench.train.loop as train_module
 import bench.train.state as state_module
-from bench.__main__ import main
 from bench.console.console import FAILED_CASE, OK, TERMINATED, StopRequest
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.stream import Batch, PackStream
 from bench.environment.torchrun_ranks import TorchrunRanks
 from bench.interfaces.method import METHODS
 from bench.measure.timed_run import TimedRun
+from bench.orchestration.comparison import Comparison
+from bench.orchestration.runner import Runner
 from bench.records.record import Failure, Memory, Speed, Training, TransferScores, read_records
 from bench.train import checkpoint_manager
 from bench.train.build import TrainRun, build_train_run
@@ -422,12 +423,18 @@ def test_killed_command_line_ends_its_launcher_and_all_ranks(own_results: Path) 
     assert have_ended(descendants)
 
 
-def test_missing_launcher_is_a_recorded_failure(
-    own_results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [*MEASURE[2:], "--results", str(own_results), "--launch", "no-such-launcher --x"]
-    assert main(words) == FAILED_CASE
-    assert "--launch no-such-launcher: No such file or directory" in capsys.readouterr().err
+def test_missing_launcher_is_a_recorded_failure(tmp_path: Path) -> None:
+    runner = Runner(launch="no-such-launcher --x")
+    experiment = two_blocks("catlip")
+    comparison = Comparison("c", tmp_path, [experiment], cores=1, on_gpu=False, runner=runner)
+    function = "bench.measure.memory:measure_memory"
+    run = comparison.new_run(function, "memory", experiment, "memory", is_distributed=True)
+    runner.run([run], threads=1)
+    reason = "--launch no-such-launcher: No such file or directory"
+    assert runner.failures == [f"memory: {reason}"]
+    assert [record.measured for record in read_records(tmp_path)] == [
+        Failure(what="memory", reason=reason)
+    ]
 
 
 def run_ranks(folder: Path, *words: str) -> tuple[list[int | None], list[str]]:

@@ -10,11 +10,13 @@ def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(
     decoded: Path, tmp_path: Path
 ) -> None:
     rows = {}
+    settings = ("context_length=77", "subset=random:300")
+    options = [word for setting in settings for word in ("--set", setting)]
     for lengths in ("pack", "web"):
         out = tmp_path / f"{lengths}.json"
-        options = ["--set", f"caption_lengths={lengths}", "--set", "context_length=77"]
         words = ["plan", "clip-tiny", "catlip-tiny", "--device", "h100", *options]
-        assert main([*words, "--results", str(decoded), "--json", str(out)]) == 0
+        words += ["--set", f"caption_lengths={lengths}", "--results", str(decoded)]
+        assert main([*words, "--json", str(out)]) == 0
         rows[lengths] = tables(out)["Plan for 64 GPUs"]["rows"]
         (captions,) = [
             row for row in tables(out)["Assumptions"]["rows"] if row["assumption"] == "captions"

@@ -34,7 +34,7 @@ from tests.transfer.toys import toy_task
 from tests.transfer.trees import folders
 
 CPU = torch.device("cpu")
-SIMULATIONS = 400
+SIMULATIONS = 150
 
 
 def search_simulated(seed: int, num_trials: int) -> float:
