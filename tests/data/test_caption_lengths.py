@@ -30,14 +30,15 @@ def lengths_of(texts: tuple[str, ...]) -> list[int]:
     return [2 + count_tokens(text) for text in texts]  # with start and end
 
 
+@pytest.fixture(scope="module")
 def matched(images: PackImages) -> tuple[str, ...]:
     return rewrite_captions_to_web_lengths(images.captions, count_tokens, 0)
 
 
 def test_web_captions_have_a_median_of_15_and_a_95th_percentile_of_40_tokens(
-    images: PackImages,
+    images: PackImages, matched: tuple[str, ...]
 ) -> None:
-    lengths = lengths_of(matched(images))
+    lengths = lengths_of(matched)
     assert len(lengths) == len(images.captions)
     assert median(lengths) == 15
     assert quantiles(lengths, n=20)[-1] == pytest.approx(40, abs=0.5)
@@ -45,10 +46,10 @@ def test_web_captions_have_a_median_of_15_and_a_95th_percentile_of_40_tokens(
 
 
 def test_matched_caption_keeps_its_own_words_and_is_extended_by_words_of_the_pack(
-    images: PackImages,
+    images: PackImages, matched: tuple[str, ...]
 ) -> None:
     known = {word for caption in images.captions for word in caption.split()}
-    for own, caption in zip(images.captions, matched(images), strict=True):
+    for own, caption in zip(images.captions, matched, strict=True):
         assert {*caption.split()} <= known
         if count_tokens(own) <= count_tokens(caption):
             words = [word for word in own.split() if word.isprintable()]

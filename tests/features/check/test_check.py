@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch.multiprocessing as mp
 
 from bench.console.console import DISAGREEMENT, USAGE
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
+from bench.features.check import two_processes
 from bench.features.check.checks import (
     check_loss_is_equal_for_all_paddings,
     check_resumed_training_is_equal,
@@ -20,7 +22,7 @@ from bench.features.check.verb import SMALL_SETTINGS
 from bench.interfaces.extensions import load_features_and_extensions
 from bench.measure.method_checks import require_working_method, run_check
 from tests import remembering
-from tests.processes import answer, in_child
+from tests.processes import answer, forkserver, in_child
 from tests.test_extensions import write_examples
 
 BROKEN_METHODS = Path(__file__).parent / "broken_methods.py"
@@ -52,9 +54,16 @@ def small_experiment(method: str) -> Experiment:
     return change(EXPERIMENTS[f"{method}-tiny"], **SMALL_SETTINGS)
 
 
+def fork_spawned_processes() -> None:
+    """Let the two processes of this one fork from one that has imported everything."""
+    forkserver()
+    two_processes.spawn = partial(mp.start_processes, start_method="forkserver")
+
+
 def outcomes_of_broken_methods(results: Path) -> dict[str, str]:
     """Return the outcome of the check that each method fails."""
     load_features_and_extensions([str(BROKEN_METHODS), remembering.__file__])
+    fork_spawned_processes()
     outcomes = {
         name: run_check(partial(require_working_method, small_experiment(name))) for name in WORDS
     }
@@ -99,6 +108,7 @@ def test_a_failed_check_is_a_disagreement_and_ends_the_checks(
 def outcomes_of(path: Path, method: str, results: Path) -> dict[str, str]:
     """Return the outcomes of all checks of a method of an extension."""
     load_features_and_extensions([str(path)])
+    fork_spawned_processes()
     return run_method_checks(small_experiment(method), results)
 
 
