@@ -116,9 +116,9 @@ def test_left_out_windows_do_not_change_the_mix_of_image_sizes() -> None:
 def test_interval_covers_the_true_ratio(name: str) -> None:
     """docs/results/measuring.md has the shares of more comparisons on more machines."""
     machine = MACHINES[name]
-    result = summarize(machine, [compare(simulate(machine, seed)) for seed in range(20)])
+    result = summarize(machine, [compare(simulate(machine, seed)) for seed in range(40)])
     assert abs(result.bias) < 0.02
-    assert result.coverage >= 0.9  # of 60 ratios, where 95 % is expected
+    assert result.coverage >= 0.9  # of 120 ratios, where 95 % is expected
     assert result.answered == 1
 
 

@@ -7,6 +7,7 @@ import pytest
 from bench.__main__ import main
 from bench.records.record import read_record
 from tests.chaos.short import short_experiment, train_in_process
+from tests.transfer.trees import folders
 
 
 @pytest.mark.usefixtures("forked_runs")
@@ -16,7 +17,8 @@ def test_scoring_resumes_where_it_stopped(
     """What is scored stays to the last byte, and what is scored again gets the same scores."""
     tower = own_results / "tower.safetensors"
     train_in_process(short_experiment("catlip"), own_results)
-    tasks = ("--task", "Twemoji subgroup", "--protocol", "k-nn")
+    root = folders(own_results / "colours", {"train": 6, "test": 4})
+    tasks = ("--root", str(root), "--protocol", "k-nn")
     arguments = ["transfer", str(tower), *tasks, "--results", str(own_results)]
     assert main([*arguments, "--resume"]) == 2
     assert "comparison to resume" in capsys.readouterr().err
