@@ -8,13 +8,10 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
 from bench.__main__ import main
-from bench.data.manifest import user_cache_folder
-from bench.data.pack import load_pack_images
 from bench.measure.memory import is_out_of_memory_error
 from bench.profilers.memory import read_process_status_bytes
 from bench.records.record import Failure, Speed, read_records
@@ -68,13 +65,10 @@ def under(kind: int, limit: int, folder: Path, *words: str) -> tuple[int, str]:
 
 def with_full_disk(folder: Path, *words: str) -> tuple[int, str]:
     """Run a command line with a cache of its own, where a limit ends the writing as a full disk does."""
-    images = load_pack_images("pretrain", user_cache_folder())
     os.environ["XDG_CACHE_HOME"] = str(folder / "caches")
-    with patch("bench.data.pack._decode_pack_part", return_value=images):  # which takes seconds
-        return under(resource.RLIMIT_FSIZE, 2**20, folder, *words)
+    return under(resource.RLIMIT_FSIZE, 2**20, folder, *words)
 
 
-@pytest.mark.usefixtures("images")
 def test_disk_that_is_full_before_the_first_run_is_one_line(tmp_path: Path) -> None:
     """The decoded pack has 200 MB."""
     words = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(tmp_path / "results")]
