@@ -18,6 +18,7 @@ CAPTION_COLUMNS = (
     "title",
     "description",
     "conversations",
+    "comment",
     "prompt",
 )
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")

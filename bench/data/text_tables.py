@@ -94,16 +94,21 @@ def _iterate_lines(file: io.BufferedReader) -> Iterator[bytes]:
 def _read_csv_lines(lines: Iterator[bytes], suffix: str) -> Iterator[list[str]]:
     """Yield the header and the rows.
 
-    The delimiter is a tab if the header has one, as open_clip's default is, else a comma or a semicolon.
+    The delimiter is a tab if the header has one, as open_clip's default is, else a comma, a semicolon or a bar. Values
+    between bars have no quotation marks, as in Flickr30k's table.
     """
     texts = (line.decode("utf-8", "replace") + "\n" for line in lines)
     header = next(texts, "\n")
-    delimiter = max(",;", key=header.count)
+    delimiter = max(",;|", key=header.count)
     if suffix == ".tsv" or "\t" in header:
         delimiter = "\t"
+    lines_of_table = chain([header], texts)
+    if delimiter == "|":
+        return csv.reader(
+            lines_of_table, delimiter="|", quoting=csv.QUOTE_NONE, skipinitialspace=True
+        )
     # An additional empty line is an empty row, unless it is within quotation marks.
-    lines_of_table = chain([header], texts, ["\n"])
-    return _require_closed_quotes(csv.reader(lines_of_table, delimiter=delimiter))
+    return _require_closed_quotes(csv.reader(chain(lines_of_table, ["\n"]), delimiter=delimiter))
 
 
 def _require_closed_quotes(rows: Iterator[list[str]]) -> Iterator[list[str]]:

@@ -255,6 +255,11 @@ def _lines(header: str, line: str) -> Callable[[list[tuple[str, str]]], str]:
 # Name of the file, folder of the images, and the file's text from names and captions.
 TEXTS: dict[str, tuple[str, str, Callable[[list[tuple[str, str]]], str]]] = {
     "LLaVA": ("llava.json", "images", _llava),
+    "Flickr30k": (
+        "results.csv",
+        "flickr30k_images",
+        _lines("image_name| comment_number| comment\n", "{}| 0| {}"),
+    ),
     "open_clip": ("train.csv", "images", _lines("filepath\ttitle\n", "{}\t{}")),
 }
 
@@ -352,6 +357,7 @@ REFUSED: dict[str, tuple[Callable[[Path, Sequence[Sample]], object], str, str, s
         "the images of its column 'file_name'",
         "table",
     ),
+    "S3": (lambda *_: None, "s3://pets/train", "what a data source reads", None),
     "a pipe": (lambda *_: None, "pipe:touch x; cat 0.tar", "what a data source reads", None),
 }
 LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {

@@ -154,6 +154,10 @@ TABLES: dict[str, Case] = {
         text("a.csv", "image,caption\n0000.jpg,a dog\n/dev/zero,a cat\n"),
         1,
     ),
+    "a table between bars with an open quotation mark": (
+        text("a.csv", 'image| n| comment\n0000.jpg| 0| "a dog\n'),
+        1,
+    ),
     "a jsonl nested deep": (
         text("a.jsonl", '{"image": "0000.jpg", "caption": ' + DEEP + "\n"),
         "nested too deep",

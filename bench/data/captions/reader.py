@@ -178,8 +178,10 @@ def _extract_caption_texts(value: object) -> FieldTexts:
 
 
 def _assistant_text(turn: Mapping[str, object]) -> object:
-    """Return the text of a model's turn in a conversation of LLaVA's; None for other turns."""
-    return turn.get("value") if turn.get("from") == "gpt" else None
+    """Return the text of a model's turn in a conversation, as LLaVA and OpenAI write it; None for other turns."""
+    if turn.get("from", turn.get("role")) in ("gpt", "assistant"):
+        return turn.get("value", turn.get("content"))
+    return None
 
 
 def _iterate_named_texts(values: SampleValues) -> Iterator[tuple[str, FieldTexts]]:
