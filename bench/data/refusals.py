@@ -60,7 +60,7 @@ def _find_missing_part_and_command(data: str, paths: Sequence[Path]) -> tuple[st
                 return missing, _fill_command(command, path)
     tables = find_possible_image_tables(data)
     images = sorted(path for path in paths if path.suffix.lower() in IMAGE_ENDINGS)
-    if images and not tables:
+    if images and (not tables or tables[0].suffix == ".txt"):
         command = _fill_command("echo 'a dog' > {folder}/caption.txt", images[0])
         return "captions: a text beside each image, or one for a folder", command
     if tables:

@@ -8,6 +8,7 @@ UTF-8 become U+FFFD.
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from bench.data.columns import CAPTION_COLUMNS, require_distinct_columns
+from bench.data.columns import CAPTION_COLUMNS, PATH_COLUMNS, require_distinct_columns
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
 # Bytes; a longer line means another format or an unclosed quotation mark.
@@ -53,8 +54,9 @@ def open_text_table(path: Path) -> Iterator[TextTable]:
     """Open a file by its suffix; ValueError, OSError or csv.Error if it cannot be read, also while rows are read."""
     suffix = path.suffix.lower()
     with path.open("rb") as file:
+        is_plain = suffix == ".txt" and not _has_header_line(file)
         lines = _iterate_lines(file)
-        if suffix == ".txt":
+        if is_plain:
             columns = [CAPTION_COLUMNS[0]]
             texts = (line.decode("utf-8", "replace") for line in lines)
             rows: Iterator[Row] = ({columns[0]: text} for text in texts)
@@ -72,6 +74,14 @@ def open_text_table(path: Path) -> Iterator[TextTable]:
             columns = require_distinct_columns(next(values, []))
             rows = (_row_by_column(columns, row) for row in values if row)
         yield TextTable(columns, rows)
+
+
+def _has_header_line(file: io.BufferedReader) -> bool:
+    """Return whether a text begins with a header: column names known for paths of images and for captions."""
+    line = file.peek(1).removeprefix(UTF8_MARK).partition(b"\n")[0]
+    parts = re.split(r"[,;|\t]", line.decode("utf-8", "replace").lower())
+    names = {part.strip(' "\r') for part in parts}
+    return not (names.isdisjoint(PATH_COLUMNS) or names.isdisjoint(CAPTION_COLUMNS))
 
 
 def _row_by_column(columns: list[str], row: list[str]) -> Row:

@@ -260,6 +260,7 @@ TEXTS: dict[str, tuple[str, str, Callable[[list[tuple[str, str]]], str]]] = {
         "flickr30k_images",
         _lines("image_name| comment_number| comment\n", "{}| 0| {}"),
     ),
+    "Flickr8k of Kaggle": ("captions.txt", "Images", _lines("image,caption\n", '{},"{}"')),
     "open_clip": ("train.csv", "images", _lines("filepath\ttitle\n", "{}\t{}")),
 }
 

@@ -158,6 +158,10 @@ TABLES: dict[str, Case] = {
         text("a.csv", 'image| n| comment\n0000.jpg| 0| "a dog\n'),
         1,
     ),
+    "a text with a header and wrong rows": (
+        text("captions.txt", "image,caption\n" + "0000.jpg,a,b,c\n" * 9 + "0001.jpg,a dog\n"),
+        1,
+    ),
     "a jsonl nested deep": (
         text("a.jsonl", '{"image": "0000.jpg", "caption": ' + DEEP + "\n"),
         "nested too deep",

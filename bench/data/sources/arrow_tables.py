@@ -44,7 +44,8 @@ from bench.environment.files import (
 from bench.tables.formats import GIB
 
 STATE = "state.json"
-CONVERTED_FORMAT = 2  # raise it when the same Parquet file gives another Arrow file
+FILE_MAGIC = b"ARROW1"
+CONVERTED_FORMAT = 1  # raise it when the same Parquet file gives another Arrow file
 CONVERTED_ROWS = 64  # of a Parquet file in memory at once: each may be an image of some MiB
 SPLIT = re.compile(r"(.+)-\d{5}-of-\d{5}")  # names of the hub's files
 
@@ -134,11 +135,15 @@ def add_arrow_rows(path: Path, key_prefix: str, builder: IndexBuilder) -> None:
 
 
 def _memory_map_arrow_table(path: Path) -> pa.Table:
-    """Map an Arrow file of the streaming format, which `datasets` writes, into memory and return its rows.
+    """Map an Arrow file or stream into memory and return its rows.
 
     ValueError for damaged offsets, which would end the process, and for two columns of one name.
     """
-    table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    source = pa.memory_map(str(path))
+    is_file = source.read(len(FILE_MAGIC)) == FILE_MAGIC
+    source.seek(0)
+    reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+    table = reader.read_all()
     table.validate(full=True)
     require_distinct_columns(table.column_names)
     return table
@@ -204,7 +209,7 @@ def _convert_parquet_file(path: Path, target: Path) -> None:
         names = file.schema_arrow.names
         tables = join_small_batches(iterate_memory_bounded_batches(file, names, CONVERTED_ROWS))
         first = next(tables, file.schema_arrow.empty_table())
-        with pa.ipc.new_stream(temporary, first.schema) as writer:
+        with pa.ipc.new_file(temporary, first.schema) as writer:
             for table in chain([first], tables):
                 writer.write_table(table.combine_chunks())
                 num_bytes += table.nbytes

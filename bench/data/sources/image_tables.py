@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
 from heapq import nsmallest
-from itertools import chain, filterfalse
+from itertools import chain, filterfalse, islice
 from pathlib import Path
 
 from bench.data.columns import IMAGE_ENDINGS, KEY_COLUMNS, PATH_COLUMNS, find_first_known_column
@@ -16,8 +16,10 @@ from bench.data.tables import open_table, read_first_rows
 from bench.experiment.config import join_first_names_shortened, look_up
 from bench.interfaces.data_source import SampleFieldsRequest
 
-SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-CHECKED_FILES = 50  # the first ones of a folder, .json last: there may be one for each image
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+TEXT_SUFFIXES = (".json", ".txt")  # of tables, and of captions of single images
+CHECKED_TEXTS = 100  # the first ones of these by name
+CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,10 @@ def find_possible_image_tables(data: str) -> list[Path]:
     if Path(data).is_dir():
         folder = escape(str(Path(data).absolute()))
         patterns = [f"{folder}/*", f"{folder}/*/*"]
-    paths = chain.from_iterable(iterate_files(name, SUFFIXES) for name in patterns)
-    candidates = nsmallest(CHECKED_FILES, paths, key=lambda path: (path.suffix == ".json", path))
-    return list(filterfalse(_has_image_of_same_stem, candidates))
+    tables = chain.from_iterable(iterate_files(name, SUFFIXES) for name in patterns)
+    texts = chain.from_iterable(iterate_files(name, TEXT_SUFFIXES) for name in patterns)
+    paths = chain(sorted(tables), nsmallest(CHECKED_TEXTS, texts))
+    return list(islice(filterfalse(_has_image_of_same_stem, paths), CHECKED_TABLES))
 
 
 def _has_image_of_same_stem(path: Path) -> bool:

@@ -11,7 +11,7 @@ from bench.console.console import OK
 from bench.console.options import require_option_in_range
 from bench.console.tables import print_tables
 from bench.data.samples import get_source
-from bench.experiment.fields import SampleSettings
+from bench.experiment.fields import PACK_DATA, SampleSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class SummarizeData:
     def run(self) -> int:
         """Read the samples, print the tables, and write the page."""
         require_option_in_range("sample", self.sample, 1, 1e6)
-        get_source(self.data)  # refuses what no source reads, before PyTorch is imported
+        if self.data != PACK_DATA:
+            get_source(self.data)  # refuses what no source reads, before PyTorch is imported
         from bench.features.data_summary.summary import summarize_data
         from bench.features.data_summary.tables import summary_tables
 
