@@ -45,10 +45,12 @@ def open_json_table(path: Path) -> TextTable:
 
 @lru_cache(1)
 def _read_coco_caption_rows(path: Path, _modified_ns: int) -> list[Row]:
-    """Return the images of a file of COCO's with their captions."""
+    """Return the images of a file of COCO's with their captions; ValueError for two images with one id."""
     coco = decode_json(read_bytes_unless_larger(path), CocoCaptionFile)
     rows = dict[int | str, Row]()
     for image in coco.images:
+        if image.id in rows:
+            raise ValueError(f"two images have the id {image.id!r}: give each image its own")
         rows[image.id] = {"file_name": image.file_name, "caption": []}
     for caption in coco.annotations:
         if caption.image_id in rows:

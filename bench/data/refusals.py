@@ -16,6 +16,7 @@ from bench.environment.circumstances import CHECKOUT
 COUNTED_FILES = 10_000  # of data; the others are not looked at
 EXAMPLES = quote(str(CHECKOUT / "docs" / "extensions"))
 URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "link")
+# In commands {stem} is the file without its suffix.
 UNTAR = f"mkdir {{stem}} && tar -xf {{file}} -C {{stem}} && {PROGRAM} data {{stem}}"
 DOWNLOAD = (
     "img2dataset --url_list {file} --input_format {format} --url_col {url} --caption_col {caption} "

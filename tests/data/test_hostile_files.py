@@ -113,7 +113,7 @@ def coco(images: str, annotations: str) -> Callable[[Path], None]:
 
 ONE = '[{"id": 1, "file_name": "0000.jpg"}]'
 TABLES: dict[str, Case] = {
-    "COCO with equal ids": (coco(MANY, MANY_CAPTIONS), 1),
+    "COCO with equal ids": (coco(MANY, MANY_CAPTIONS), "two images have the id 1"),
     "COCO with many captions of one image": (coco(ONE, MANY_CAPTIONS), 1),
     "COCO without ids": (
         coco('[{"file_name": "0000.jpg"}]', MANY_CAPTIONS),
