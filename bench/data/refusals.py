@@ -18,10 +18,12 @@ EXAMPLES = quote(str(CHECKOUT / "docs" / "extensions"))
 URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "link")
 # In commands {stem} is the file without its suffix.
 UNTAR = f"mkdir {{stem}} && tar -xf {{file}} -C {{stem}} && {PROGRAM} data {{stem}}"
+SQLITE = f"{PROGRAM} --extension {EXAMPLES}/sqlite_rows.py data {{file}}"
 DOWNLOAD = (
     "img2dataset --url_list {file} --input_format {format} --url_col {url} --caption_col {caption} "
     "--output_format webdataset --output_folder shards"
 )
+READER = "an extension that reads them: change the queries of the example for SQLite"
 
 
 # What data lack by the endings of their files, and the command that helps: {stem} is a {file} without its {suffix}.
@@ -32,6 +34,10 @@ REMEDIES = {
     (".bmp", ".tif", ".tiff", ".avif", ".heic"): (
         "images in a format that is read (jpg, jpeg, png, webp, gif)",
         "magick mogrify -format png {folder}/*{suffix}",
+    ),
+    (".sqlite",): MissingPartRemedy("the example of an extension that reads SQLite", SQLITE),
+    (".mdb", ".h5", ".hdf5"): MissingPartRemedy(
+        READER, f"cp {EXAMPLES}/sqlite_rows.py my_source.py"
     ),
 }
 

@@ -5,8 +5,10 @@ import gzip
 import io
 import json
 import shutil
+import sqlite3
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -305,6 +307,13 @@ def write_other_images(folder: Path, samples: Sequence[Sample], suffix: str) -> 
         (folder / f"{number:04}.txt").write_text(one.caption)
 
 
+def write_sqlite(folder: Path, samples: Sequence[Sample]) -> None:
+    with closing(sqlite3.connect(folder / "pets.sqlite")) as database, database:
+        database.execute("CREATE TABLE pets (id INTEGER PRIMARY KEY, image BLOB, caption TEXT)")
+        rows = [(one.image, one.caption) for one in samples]
+        database.executemany("INSERT INTO pets (image, caption) VALUES (?, ?)", rows)
+
+
 def write_apart(folder: Path, samples: Sequence[Sample]) -> None:
     """Write a tar in which all images come before all captions."""
     images = {f"{n:04}.{one.suffix}": one.image for n, one in enumerate(samples)}
@@ -332,6 +341,7 @@ def write_lost_images(folder: Path, samples: Sequence[Sample]) -> None:
 REFUSED: dict[str, tuple[Callable[[Path, Sequence[Sample]], object], str, str, str | None]] = {
     "zip": (write_zip, "", "files outside of an archive", "pets"),
     "bmp": (partial(write_other_images, suffix="bmp"), "", "images in a format that is read", ""),
+    "SQLite": (write_sqlite, "", "the example of an extension that reads SQLite", "pets.sqlite"),
     "members apart": (
         write_apart,
         "",
@@ -357,6 +367,12 @@ REFUSED: dict[str, tuple[Callable[[Path, Sequence[Sample]], object], str, str, s
         "table",
         "the images of its column 'file_name'",
         "table",
+    ),
+    "HDF5": (
+        lambda folder, _: (folder / "pets.h5").write_bytes(b"\x89HDF\r\n"),
+        "",
+        "an extension that reads them",
+        None,
     ),
     "S3": (lambda *_: None, "s3://pets/train", "what a data source reads", None),
     "a pipe": (lambda *_: None, "pipe:touch x; cat 0.tar", "what a data source reads", None),

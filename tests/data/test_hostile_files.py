@@ -119,6 +119,7 @@ TABLES: dict[str, Case] = {
         coco('[{"file_name": "0000.jpg"}]', MANY_CAPTIONS),
         "missing required field `id`",
     ),
+    "COCO nested deep": (coco(DEEP, "[]"), "a table that can be read"),
     "a JSON list of a million numbers": (text("a.json", "[" + "1," * 10**6 + "1]"), "missing: "),
     "a JSON list of objects, one nested deep": (
         text("a.json", f'[{{"image": "0000.jpg", "caption": "a dog"}}, {{"caption": {DEEP}'),
@@ -142,6 +143,7 @@ TABLES: dict[str, Case] = {
         text("a.csv", "image,caption,caption\n0000.jpg,a,b\n"),
         "2 columns are named 'caption'",
     ),
+    "a csv with NUL": (text("a.csv", "image,caption\n0000.jpg,a\0dog\n0001.jpg\0,a cat\n"), None),
     "a csv with an open quotation mark": (
         text("a.csv", 'image,caption\n0000.jpg,"a dog\n'),
         "missing: ",
@@ -153,6 +155,10 @@ TABLES: dict[str, Case] = {
     "a csv that names a device": (
         text("a.csv", "image,caption\n0000.jpg,a dog\n/dev/zero,a cat\n"),
         1,
+    ),
+    "a csv in UTF-16": (
+        text("a.csv", "image,caption\n0000.jpg,a dog\n".encode("utf-16")),
+        "missing: ",
     ),
     "a table between bars with an open quotation mark": (
         text("a.csv", 'image| n| comment\n0000.jpg| 0| "a dog\n'),
