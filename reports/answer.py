@@ -16,12 +16,13 @@ from bench.interfaces.sections import (
     WarningBox,
 )
 from bench.interfaces.throughput import ExperimentThroughput
+from bench.labels.adjectives import format_adjective_warning
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import find_least_and_largest_mfu_if_twofold
 from bench.measure.tables import sample_flaw_table
 from bench.measure.throughput import describe_disturbed_windows, describe_reduced_threads
-from bench.records.record import Failure
+from bench.records.record import Failure, RunOnSamples
 from bench.statistics.ratios import SMALLEST_EFFECT, RateRatio
 from bench.tables.formats import (
     CONFIDENCE_TEXT,
@@ -129,6 +130,7 @@ def answer_blocks(
         _describe_untested_conditions(comparison),
         describe_out_of_domain_scoring(scores.tasks, data) if scores else "",
         SAMPLES if sample_flaw_table(comparison.records).all_rows else "",
+        _describe_adjective_labels(comparison),
     ]
     blocks: list[Block] = [Paragraph(sentence, "lead") for sentence in sentences]
     blocks += [Paragraph(note) for note in notes if note]
@@ -229,6 +231,15 @@ def _describe_untested_conditions(comparison: ComparisonView) -> str:
     if SCALES["vit-b16"].image.tower not in towers:
         text += OTHER_SIZE
     return text
+
+
+def _describe_adjective_labels(comparison: ComparisonView) -> str:
+    """Name the frequent labels whose words are mostly adjectives; empty if there are none."""
+    labels = dict[str, None]()
+    for record in comparison.records:
+        if isinstance(record.measured, RunOnSamples):
+            labels |= dict.fromkeys(record.measured.adjective_labels or ())
+    return format_adjective_warning(labels)
 
 
 def _build_warnings(comparison: ComparisonView) -> list[Markup]:

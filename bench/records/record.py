@@ -83,6 +83,8 @@ class RunOnSamples(RecordContent, frozen=True, kw_only=True):
     skipped: CountByName = {}  # number of samples that could not be used, by what is wrong with them
     # Number of processes that loaded shards; None: the experiment's `workers`.
     loader_workers: Count | None = None
+    # names and glosses of frequent labels whose words are mostly adjectives
+    adjective_labels: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import UNSET
 from torch import Tensor, nn
 
 from bench.console.console import log
@@ -24,6 +25,7 @@ from bench.experiment.auto_fields import resolve_precision_and_compile, with_res
 from bench.experiment.config import Experiment
 from bench.experiment.fields import PACK_DATA, ImageSettings, SampleSettings
 from bench.interfaces.method import Method, get_method
+from bench.labels.adjectives import frequent_adjective_labels_of_experiment
 from bench.labels.subwords import encode_caption_without_start_and_end
 from bench.profilers.clock import time_synchronized_block
 from bench.train.augmentation import get_method_with_augmentation
@@ -127,10 +129,11 @@ def log_loader_workers(stream: BatchStream[Any]) -> None:
 
 
 def make_sample_record_fields(stream: BatchStream[Any]) -> dict[str, Any]:
-    """Return the fields of `RunOnSamples` for a record: unusable samples and loader workers."""
+    """Return the fields of `RunOnSamples` for a record: unusable samples, loader workers and adjective labels."""
     return {
         "skipped": stream.skipped,
         "loader_workers": stream.num_workers,
+        "adjective_labels": frequent_adjective_labels_of_experiment(stream.experiment) or UNSET,
     }
 
 

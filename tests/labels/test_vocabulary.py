@@ -11,7 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.experiment.config import change
+from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import SampleSettings
+from bench.labels.adjectives import frequent_adjective_labels_of_experiment
 from bench.labels.counting import count_label_vocabulary
 from bench.labels.labeller import LabelTally, get_label_rule, make_vocabulary
 from bench.labels.vocabulary import (
@@ -151,3 +154,18 @@ def test_log_odds_are_of_the_captions_with_a_label_which_a_caption_may_repeat(
     assert counts == {"dog.n.01": (5, 3), "cat.n.01": (1, 1), "two.n.01": (1, 1)}
     odds = [3.5 / 1.5, 1.5 / 3.5, 1.5 / 3.5, 0.5 / 4.5]
     torch.testing.assert_close(compute_label_log_odds(vocabulary, 4), torch.tensor(odds).log())
+
+
+def test_frequent_labels_of_adjectives_are_named(tmp_path: Path) -> None:
+    texts = ["a large dress", "a small shirt", "a dress for women", "light and dog: mostly nouns"]
+    path = write_captions(tmp_path / "c.txt", texts)
+    counted = count_label_vocabulary(SampleSettings(data=str(path)), "corenet")
+    write_vocabulary(counted, tmp_path / "v.json")
+    experiment = EXPERIMENTS["catlip-tiny"]
+    large, small = frequent_adjective_labels_of_experiment(
+        change(experiment, synset_vocabulary=str(tmp_path / "v.json"))
+    )
+    assert large.startswith("large.n.01 (a garment size")
+    assert small.startswith("small.n.01 (the slender part of the back")
+    assert frequent_adjective_labels_of_experiment(experiment) == ()  # the pack's
+    assert frequent_adjective_labels_of_experiment(EXPERIMENTS["superclass-tiny"]) == ()

@@ -1,4 +1,4 @@
-"""Tables for the labels: five of WordNet 3.0's nouns, and Punkt's parameters for lower-case English.
+"""Tables for the labels: six of WordNet 3.0's nouns, and Punkt's parameters for lower-case English.
 
 The sources are WordNet's database (28 MB) and the tables of NLTK's model `punkt_tab`.
 """
@@ -6,10 +6,13 @@ The sources are WordNet's database (28 MB) and the tables of NLTK's model `punkt
 import json
 import lzma
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+NOUN = "1"  # types of synsets in sense keys (senseidx(5WN))
+ADJECTIVES = ("3", "5")  # heads and satellites
 HYPERNYM_POINTERS = ("@", "@i")  # pointers to the hypernyms of a class and of an instance
 # Bits of a word's orthographic context: seen with a capital, in any position.
 UPPER_CASE = 2 | 4 | 8
@@ -34,6 +37,8 @@ def write_wordnet_tables(folder: Path, out: Path) -> None:
     those offsets, ascending, with the synset's gloss without usage examples. Hypernyms: every noun synset's offset,
     ascending, the offsets of its direct hypernyms, and its name (canine.n.02) if the table of nouns does not imply it.
     Senses: the offset of the first synset of each lemma without an offset in the table of nouns, in its order.
+    Adjectives: the lemmas with an offset that WordNet's tagged texts use more often as adjectives than as nouns, with
+    both counts.
     """
     synsets = [parse_synset(line) for line in read_lines(folder / "data.noun")]
     word_of_offset = {synset.offset: synset.word for synset in synsets}
@@ -61,6 +66,13 @@ def write_wordnet_tables(folder: Path, out: Path) -> None:
             row += f"\t{synset.word}.n.{sense:02}"  # NLTK's name
         hypernyms.append(row)
 
+    uses = count_uses(folder / "cntlist.rev")
+    adjectives = []
+    for lemma, (as_adjective, as_noun) in sorted(uses.items()):
+        first = offsets_of_lemma.get(lemma, [0])[0]
+        if as_adjective > as_noun and word_of_offset.get(first) == lemma:
+            adjectives.append(f"{lemma}\t{as_adjective}\t{as_noun}")
+
     bases_of_form = {}
     for line in (folder / "noun.exc").read_text(encoding="utf-8").splitlines():
         form, *bases = line.split()
@@ -71,9 +83,24 @@ def write_wordnet_tables(folder: Path, out: Path) -> None:
         out / "wordnet30-noun-exc.tsv.gz",
         [f"{form}\t{bases}" for form, bases in sorted(bases_of_form.items())],
     )
+    write_gzip(out / "wordnet30-adjectives.tsv.gz", adjectives)
     write_xz(out / "wordnet30-glosses.tsv.xz", glosses)
     write_xz(out / "wordnet30-hypernyms.tsv.xz", hypernyms)
     write_xz(out / "wordnet30-senses.tsv.xz", senses)
+
+
+def count_uses(path: Path) -> dict[str, list[int]]:
+    """Return how often the tagged texts use each lemma as an adjective and as a noun (cntlist(5WN))."""
+    uses: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for line in path.read_text(encoding="utf-8").splitlines():
+        sense_key, _, count = line.split()
+        lemma, lexical_sense = sense_key.split("%")
+        part_of_speech = lexical_sense[0]
+        if part_of_speech in ADJECTIVES:
+            uses[lemma][0] += int(count)
+        elif part_of_speech == NOUN:
+            uses[lemma][1] += int(count)
+    return uses
 
 
 def parse_synset(line: str) -> Synset:

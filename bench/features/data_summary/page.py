@@ -18,7 +18,7 @@ SHOWN_NOTE = (
 
 
 def render_summary_html(summary: DataSummary) -> str:
-    """Return the HTML of the page: a sentence, warnings, the tables, and the sampled images with their captions."""
+    """Return the HTML of the page: a sentence, the tables, and the sampled images with their captions."""
     lead = LEAD.format(
         usable=summary.num_samples,
         total=format_count_with_noun(summary.total, "sample"),

@@ -24,7 +24,8 @@ from bench.data.subset import write_key_file
 from bench.experiment.fields import SampleSettings
 from bench.interfaces.data_source import SampleFieldsRequest, Samples
 from bench.interfaces.sections import EmbeddedPicture
-from bench.labels.labeller import get_label_rule
+from bench.labels.adjectives import format_adjective_warning, frequent_adjective_labels
+from bench.labels.labeller import get_label_rule, label_and_tally, make_vocabulary
 from bench.labels.subwords import encode_caption_without_start_and_end
 
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
@@ -58,6 +59,7 @@ class FieldCaptions:
     texts: Sequence[str]
     num_tokens: npt.NDArray[np.int64]  # of each caption, start and end token included
     num_nouns: npt.NDArray[np.int64]  # of each caption
+    adjectives: Sequence[str]  # frequent labels whose words are mostly adjectives
 
     @property
     def num_repeated(self) -> int:
@@ -95,6 +97,12 @@ class DataSummary:
     def flaw_counts(self) -> Counter[str]:
         """Number of images of the sample that cannot be decoded, by reason."""
         return Counter(image.flaw for image in self.images if image.flaw)
+
+    @property
+    def label_warnings(self) -> list[str]:
+        """Sentences on frequent labels whose words are mostly adjectives."""
+        warnings = [format_adjective_warning(captions.adjectives) for captions in self.captions]
+        return [warning for warning in warnings if warning]
 
 
 def summarize_data(
@@ -165,13 +173,16 @@ def count_tokens_and_nouns(field: str, texts_of_samples: Sequence[Sequence[str]]
         per_sample.append(len(captions))
         texts += captions
     tokens = [EDGE_TOKENS + len(encode_caption_without_start_and_end(text)) for text in texts]
-    nouns = get_label_rule(NOUN_RULE).label_ids(pa.array(texts, pa.string()))
+    rule = get_label_rule(NOUN_RULE)
+    labels, tally = label_and_tally(rule, pa.array(texts, pa.string()).cast(pa.binary()))
+    counted = make_vocabulary(rule, tally)
     return FieldCaptions(
         field,
         np.array(per_sample),
         texts,
         np.array(tokens, np.int64),
-        np.diff(nouns.offsets),
+        np.diff(labels.offsets),
+        frequent_adjective_labels(counted.labels),
     )
 
 

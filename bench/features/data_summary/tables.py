@@ -71,7 +71,7 @@ def image_size_quantile_table(summary: DataSummary) -> Table:
 def caption_statistics_table(summary: DataSummary) -> Table:
     """Return the captions of each field: one row per field."""
     sample = _describe_sample_size(len(summary.captions[0].per_sample), summary.num_samples)
-    note = f"Captions of {sample}. {CAPTIONS_NOTE}"
+    note = "\n".join([f"Captions of {sample}. {CAPTIONS_NOTE}", *summary.label_warnings])
     rows = [_caption_cells(captions) for captions in summary.captions]
     return _table_of_cells("Captions", rows, note)
 

@@ -4,6 +4,11 @@ from textwrap import shorten
 
 import pyarrow as pa
 
+from bench.labels.adjectives import (
+    MAX_FREQUENT_LABELS,
+    format_adjective_warning,
+    frequent_adjective_labels,
+)
 from bench.labels.label_rule import LabelRule
 from bench.labels.labeller import LabelTally
 from bench.labels.vocabulary import SUBWORD, Vocabulary
@@ -18,7 +23,6 @@ SUBWORDS_NOTE = (
     "labels of SuperClass."
 )
 GLOSS_CHARS = 60
-MAX_FREQUENT_LABELS = 10
 
 
 def caption_label_table(rule: LabelRule, caption: str) -> Table:
@@ -43,7 +47,7 @@ def caption_count_table(total: LabelTally) -> Table:
 
 
 def frequent_labels_table(vocabulary: Vocabulary) -> Table:
-    """Return a table of the first labels of a vocabulary, with what subwords are for."""
+    """Return a table of the first labels of a vocabulary, with what subwords are for and a warning of adjectives."""
     labels = vocabulary.labels
     rows = [
         {
@@ -54,7 +58,8 @@ def frequent_labels_table(vocabulary: Vocabulary) -> Table:
         }
         for label in labels[:MAX_FREQUENT_LABELS]
     ]
-    note = "Of the captions read in this run."
+    note = format_adjective_warning(frequent_adjective_labels(labels))
     if vocabulary.rule == SUBWORD:
-        note += f"\n{SUBWORDS_NOTE}"
+        note = SUBWORDS_NOTE
+    note = f"Of the captions read in this run.\n{note}".rstrip()
     return Table.from_dicts("Most frequent labels", rows, note)
