@@ -37,6 +37,8 @@ class ZeroShot(RunOnSamples, frozen=True, kw_only=True, tag="zero-shot"):
     pretraining_seconds: NonNegative | None
     # None: the text tower was trained with the image tower.
     second_phase: SecondPhase | None
+    total_seconds: NonNegative | None  # that both phases were to take; None: the images were given
+    price: NonNegative | None  # of one device-hour, in any currency
     scores: tuple[ZeroShotScore, ...]
 
     @property

@@ -37,6 +37,8 @@ def score_zero_shot(
     tasks: tuple[str, ...],
     root: str,
     retrieves_captions: bool,
+    total_seconds: float | None,
+    price: float | None,
 ) -> ZeroShot:
     """Score a tower by the text tower that was trained with it, else by one that learns on the experiment's data.
 
@@ -45,20 +47,25 @@ def score_zero_shot(
     loaded = load_tower(tower)
     loaded_tasks = [load_task(name, results, root) for name in tasks]
     prompts = [make_prompts(task, templates) for task in loaded_tasks]
+    pretraining_seconds = find_pretraining_seconds(Path(tower), circumstances)
     phase: SecondPhase | None = None
     skipped: dict[str, int] = {}
     texts = loaded.read_text_encoder()
     if texts is None:
         stream = open_batch_stream(experiment, device, results)
         features = load_or_compute_features(loaded, stream, results, circumstances)
+        seconds = None
+        if total_seconds is not None:
+            seconds = total_seconds - (pretraining_seconds or 0.0) - features.cost.seconds
         text_phase = TextPhase(
             experiment=experiment,
             device=device,
             results=results,
             comparison=comparison,
-            folder=results / f"text-{digest_json((features.digest, experiment))}",
+            folder=results / f"text-{digest_json((features.digest, experiment, total_seconds))}",
             features=features,
             num_devices=count_devices(circumstances),
+            seconds=seconds,
         )
         phase = text_phase.load_or_train(stop or StopRequest())
         skipped = features.cost.unusable
@@ -79,7 +86,9 @@ def score_zero_shot(
         skipped=skipped,
         tower=loaded.name,
         pretraining_images=loaded.provenance.images if loaded.provenance else None,
-        pretraining_seconds=find_pretraining_seconds(Path(tower), circumstances),
+        pretraining_seconds=pretraining_seconds,
         second_phase=phase,
+        total_seconds=total_seconds if phase else None,
+        price=price,
         scores=tuple(scores),
     )

@@ -18,6 +18,7 @@ from bench.tables.tables import Table
 from bench.transfer.subject_scores import estimate_mean
 
 UNKNOWN = "not known"
+SECONDS_PER_HOUR = 3600
 CLIP, _ = HEADLINE_METHODS
 NOTE = (
     "Device seconds are seconds times GPUs, or times the share of the CPU's cores in use. Those of the image tower are "
@@ -62,7 +63,7 @@ def _group_by_tower(records: Sequence[Record]) -> list[list[ZeroShot]]:
             record.circumstances.machine_and_gpu,
             experiment.name,
             result.pretraining_images,
-            result.second_images,
+            result.total_seconds or result.second_images,
             tuple((score.task, len(score.correct)) for score in result.scores),
         )
         groups[key][experiment.seed] = result
@@ -76,7 +77,8 @@ def _list_costs(results: Sequence[ZeroShot]) -> dict[str, Any]:
     phase = first.second_phase
     images = math.nan
     if first.pretraining_images is not None:
-        images = first.pretraining_images + first.second_images
+        second_images = fmean(result.second_images for result in results)
+        images = first.pretraining_images + round(second_images)
     before = fmean(_nan_if_none(result.pretraining_seconds) for result in results)
     second = fmean(result.second_seconds for result in results)
     costs = {
@@ -85,6 +87,8 @@ def _list_costs(results: Sequence[ZeroShot]) -> dict[str, Any]:
         "device seconds, second phase": second,
         "device seconds, both phases": before + second,
     }
+    if first.price is not None:
+        costs["price, both phases"] = first.price * (before + second) / SECONDS_PER_HOUR
     return {
         "tower": first.tower,
         "text tower": f"LiT, loss of {phase.loss}" if phase else "trained with it",

@@ -23,6 +23,7 @@ from bench.cli.transfer import (
     resolve_tower_arguments,
 )
 from bench.console.console import PROGRAM
+from bench.console.options import require_option_in_range
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS, LOCKED_IMAGE_LOSS, LockedImageLoss
 from bench.experiment.settings import renamed_with_settings
@@ -35,6 +36,9 @@ from bench.towers.provenance import has_text_tower, is_catlip_bench_tower, read_
 
 PLACE = "{}"  # of a class's name in a template
 LEARNING_RATE = 5e-4  # CLIP's at every scale
+# Range of seconds and prices.
+LEAST = 1e-6
+MOST = 1e12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,11 @@ class LockedImageTuning:
     loss: LockedImageLoss = LOCKED_IMAGE_LOSS  # method whose loss the second phase has
     # number of image-caption pairs in the second phase (80000, 80k or 12.8M); default: as many as the tower has seen
     images: Annotated[str | None, arg(metavar="N")] = None
+    # device seconds of both phases together, in place of --images: the second phase takes what the tower's training,
+    # if its cost is known, has left of them
+    total_seconds: Annotated[float | None, arg(metavar="S")] = None
+    # price of one device-hour, in any currency; the price of both phases is then shown
+    price: float | None = None
     # text with {} in place of a class's name; repeatable, and the features of all are averaged; default: CLIP's 80
     # templates for ImageNet
     templates: Annotated[Repeated, arg(name="template", metavar="TEXT")] = ()
@@ -64,7 +73,7 @@ class LockedImageTuning:
 
     def run(self) -> int:
         """Score the towers one after the other, and print the table."""
-        self._require_valid_templates()
+        self._require_valid_options()
         tasks, root = choose_single_label_tasks(self.tasks, self.root, "zero-shot")
         experiments = {tower: self._make_experiment(tower) for tower in self._find_towers()}
         for tower, experiment in experiments.items():
@@ -87,6 +96,8 @@ class LockedImageTuning:
                 tasks=tasks,
                 root=root,
                 retrieves_captions=not self.tasks and self.root is None,
+                total_seconds=self.total_seconds,
+                price=self.price,
             )
             for tower, experiment in experiments.items()
         ]
@@ -95,8 +106,12 @@ class LockedImageTuning:
             comparison, [make_zero_shot_table(comparison.records())], self.json
         )
 
-    def _require_valid_templates(self) -> None:
-        """Raise ValueError for a template without a place for the name."""
+    def _require_valid_options(self) -> None:
+        """Raise ValueError for a number out of range, two lengths, or a template without a place."""
+        require_option_in_range("total-seconds", self.total_seconds, LEAST, MOST)
+        require_option_in_range("price", self.price, LEAST, MOST)
+        if self.images and self.total_seconds is not None:
+            raise ValueError("--total-seconds decides how many images are seen: leave out --images")
         for template in self.templates:
             if PLACE not in template:
                 raise ValueError(f"--template {template!r} has no {PLACE} for the name of a class")

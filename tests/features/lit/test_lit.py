@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from bench.data.stream import Batch, BatchStream
 from bench.data.transforms import WHITE, normalise
 from bench.environment.circumstances import RunCircumstances
 from bench.experiment.config import Experiment, change
-from bench.features.lit import stored_features
+from bench.features.lit import stored_features, text_phase
 from bench.features.lit.costs import find_pretraining_seconds
 from bench.features.lit.records import SecondPhase, ZeroShot, ZeroShotScore
 from bench.features.lit.stored_features import (
@@ -34,6 +36,7 @@ from bench.features.lit.tables import make_zero_shot_table
 from bench.features.lit.text_phase import FeatureStream, TextPhase, build_run_on_features
 from bench.features.lit.zero_shot import make_prompts, score_classification, score_retrieval_at_1
 from bench.labels.subwords import SubwordEncoder
+from bench.profilers.clock import Elapsed
 from bench.records.record import CooledDownTower, Record, Training, read_records, write_record
 from bench.statistics.accuracies import estimate_mean_over_seeds
 from bench.towers import tower_from
@@ -112,6 +115,7 @@ def make_phase(folder: Path, experiment: Experiment, **changes: Any) -> TextPhas
         "folder": folder / "text",
         "features": StoredFeatures(values, NO_COST),
         "num_devices": 0.5,
+        "seconds": None,
     }
     return TextPhase(**fields | changes)
 
@@ -143,6 +147,26 @@ def test_phase_that_is_stopped_again_and_again_equals_an_unstopped_one(
     assert all(value.equal(whole_head[name]) for name, value in head.items())
     assert phase.load_or_train(StopRequest()) == resumed
     assert taken["batches"] == 6
+
+
+def test_phase_takes_as_many_steps_as_its_seconds_allow(
+    own_results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """30 steps take 3 s and the trial takes 4, of 19 device seconds at half a device: 34 s are left for 340 steps."""
+    phase = make_phase(own_results, few_images("clip"), seconds=19.0)
+    readings = iter((3.0, 4.0) * 2)
+
+    @contextmanager
+    def clock(_: torch.device) -> Iterator[Elapsed]:
+        elapsed = Elapsed()
+        yield elapsed
+        elapsed.seconds = next(readings)
+
+    monkeypatch.setattr(text_phase, "time_synchronized_block", clock)
+    monkeypatch.setattr(text_phase, "take_steps_at_full_learning_rate", lambda *_: None)
+    assert phase._count_images(19.0) == 340 * phase.experiment.training.batch_size
+    with pytest.raises(UserError, match=r"--total-seconds leaves 2\.0 device seconds"):
+        phase._count_images(2.0)
 
 
 def test_features_are_computed_once_for_a_tower_and_its_data(
@@ -327,6 +351,8 @@ def make_zero_shot_record(
         pretraining_images=512,
         pretraining_seconds=seconds,
         second_phase=phase if phase_seconds else None,
+        total_seconds=None,
+        price=2.0,
         scores=(ZeroShotScore(task="toy", correct=bits, num_candidates=2),),
     )
     experiment = small("clip", seed=seed, **changes)
@@ -349,6 +375,7 @@ def test_row_has_means_over_seeds_and_its_cost() -> None:
     assert clip["toy, of 2"] == (expected.value, expected.low, expected.high)
     assert near["toy, of 2"][0] == 1  # the newest
     assert near["device seconds, both phases"] == 3600
+    assert near["price, both phases"] == 2
     assert foreign["device seconds, image tower"] == "not known"
     assert foreign["device seconds, both phases"] == "not known"
 
@@ -367,6 +394,7 @@ def tower(own_results: Path) -> Path:
         (["TOWER", "--task", "unseen emoji retrieval"], "zero-shot needs one class per image"),
         (["TOWER", "--set", "data=pictures"], "no sample has a caption"),
         (["reference-tower"], "pip install catlip-bench[reference-tower]"),
+        (["TOWER", "--images", "64", "--total-seconds", "9"], "leave out --images"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(
