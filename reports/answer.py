@@ -36,6 +36,7 @@ from bench.tables.formats import (
     join_with_and,
 )
 from bench.tables.tables import Cell, Column, Table
+from bench.transfer.score_tables import describe_leaked_test_images
 from bench.transfer.subject_scores import (
     FullLabelScores,
     TowerOrReferenceAccuracy,
@@ -245,6 +246,9 @@ def _describe_adjective_labels(comparison: ComparisonView) -> str:
 def _build_warnings(comparison: ComparisonView) -> list[Markup]:
     """Return the warnings on ratios that are not shown, on MFUs that differ, and on failed runs."""
     warnings = []
+    seen = describe_leaked_test_images(comparison)
+    if seen:
+        warnings.append(escape(seen))
     if comparison.incomparable is not None:
         warnings.append(INCOMPARABLE.format(comparison.incomparable))
     gap = find_least_and_largest_mfu_if_twofold(comparison.throughputs)

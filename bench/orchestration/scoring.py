@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from bench.data.manifest import CACHE
 from bench.experiment.config import Experiment
 from bench.interfaces.catalog import (
     RANDOM_INIT,
@@ -86,7 +87,7 @@ def score_and_record_missing(
                 with append_error_of_block(errors, f"{subject.title}, {protocol} on {task}"):
                     circumstances = collect_circumstances(None, device)  # before the scoring
                     loaded = load_task(task, results, root)
-                    measured = score_task(extractor, loaded, protocol)
+                    measured = score_task(extractor, loaded, protocol, results / CACHE)
                     record = Record(
                         comparison=comparison,
                         experiment=extractor.experiment,

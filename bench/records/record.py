@@ -255,6 +255,8 @@ class TransferScores(RecordContent, frozen=True, kw_only=True, tag="transfer"):
     budgets: tuple[str, ...]
     scores: tuple[AccuracyScore, ...]
     metrics: tuple[MetricScore, ...] = ()
+    # Number of the task's test images that are in the training data, byte for byte; unset: not compared.
+    seen_images: Count | msgspec.UnsetType = msgspec.UNSET
 
 
 class FigureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

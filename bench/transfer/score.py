@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import torch
+from msgspec import UNSET, UnsetType
 
 from bench.experiment.config import Experiment
 from bench.interfaces.catalog import PROTOCOLS, RANDOM_INIT, REFERENCE_TOWER
@@ -20,6 +22,7 @@ from bench.transfer.feature_extractor import (
     FeatureExtractor,
     make_tower_embedder,
 )
+from bench.transfer.leaked_test_images import count_leaked_test_images
 from models.image_tower import ImageTower
 
 
@@ -63,16 +66,26 @@ def _make_caching_extractor(
     return FeatureExtractor(name=name, embed=embed, tower=tower, device=device, **fields)
 
 
-def score_task(extractor: FeatureExtractor, task: Any, protocol_name: str) -> TransferScores:
-    """Return the record of scoring a feature extractor on a loaded task by the protocol with this name."""
+def score_task(
+    extractor: FeatureExtractor, task: Any, protocol_name: str, cache_folder: Path
+) -> TransferScores:
+    """Return the record of scoring a feature extractor on a loaded task by the protocol with this name.
+
+    Data that the extractor was trained on are opened with their index in `cache_folder`.
+    """
     scores = PROTOCOLS[protocol_name].score(extractor, task)
     provenance = extractor.loaded.provenance if extractor.loaded else None
+    seen_images: int | UnsetType = UNSET
+    if provenance is not None:
+        test_images = getattr(task.test, "images", None)
+        seen_images = count_leaked_test_images(test_images, provenance.experiment, cache_folder)
     return TransferScores(
         subject=extractor.name,
         images=provenance.images if provenance else 0,
         budgets=provenance.budgets if provenance else (),
         scores=tuple(score for score in scores if isinstance(score, AccuracyScore)),
         metrics=tuple(score for score in scores if isinstance(score, MetricScore)),
+        seen_images=seen_images,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from bench.interfaces.catalog import RANDOM_INIT, REFERENCE_TOWER
 from bench.interfaces.sections import ComparisonView
 from bench.measure.comparison_records import UNTIMED
+from bench.records.record import TransferScores
 from bench.statistics.intervals import accuracy_with_wilson_interval
 from bench.tables.formats import (
     CONFIDENCE_TEXT,
@@ -13,6 +14,7 @@ from bench.tables.formats import (
     format_count,
     format_percent,
     format_signed_accuracy_difference,
+    join_with_and,
 )
 from bench.tables.groups import group_by
 from bench.tables.tables import Cell, Column, Table
@@ -191,6 +193,21 @@ def _protocol_cells(protocol: str, tower: TowerOrReferenceAccuracy | None) -> li
             text += " †"
         cells.append(Cell(text, value=scores[0].chosen))
     return cells
+
+
+def describe_leaked_test_images(comparison: ComparisonView) -> str:
+    """Return a sentence on the test images that towers saw in training; empty if there are none."""
+    leaked_by_task = dict[str, int]()
+    for _, transfer in comparison.records_and_contents_of(TransferScores):
+        tasks = [score.task for score in transfer.scores]
+        tasks += [metric.task for metric in transfer.metrics]
+        for task in tasks:
+            leaked = leaked_by_task.get(task, 0)
+            leaked_by_task[task] = max(transfer.seen_images or 0, leaked)
+    counts = [f"{count:,} of {task}" for task, count in leaked_by_task.items() if count]
+    if not counts:
+        return ""
+    return f"Test images that are in the training data, byte for byte: {join_with_and(counts)}. Scores are too high."
 
 
 def tower_or_reference_name_cell(comparison: ComparisonView, name: str) -> Cell:

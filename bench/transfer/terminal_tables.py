@@ -16,7 +16,7 @@ from bench.tables.groups import group_by
 from bench.tables.tables import Table
 from bench.transfer.label_curves import CURVES_NOTE, collect_label_curves, label_curve_tables
 from bench.transfer.metric_tables import METRICS_NOTE, non_accuracy_metric_tables
-from bench.transfer.score_tables import seed_accuracy_table
+from bench.transfer.score_tables import describe_leaked_test_images, seed_accuracy_table
 from bench.transfer.subject_scores import PROBE, collect_full_label_scores
 
 TOWER_NOTE = (
@@ -54,5 +54,6 @@ def make_transfer_tables(records: Sequence[Record]) -> list[Table]:
     notes = [tables[0].note, describe_default_tasks(tasks), describe_concept_overlap(tasks, data)]
     if tasks:
         notes.append(describe_out_of_domain_scoring(tasks, data))
+    notes.append(describe_leaked_test_images(comparison))
     note = "\n".join(line for line in notes if line)
     return [replace(tables[0], note=note), *tables[1:]]

@@ -92,7 +92,7 @@ def test_retrieval_is_the_share_of_nearest_images_that_show_the_query() -> None:
     )
     embed = lambda source: flat(source.pixels).numpy()  # noqa: E731
     subject = FeatureExtractor(name="pixels", embed=embed, tower=None, device=CPU, experiment=None)
-    (score,) = score_task(subject, task, "retrieval").scores
+    (score,) = score_task(subject, task, "retrieval", Path()).scores
     cosines = normalize(flat(queries)) @ normalize(flat(gallery)).T
     right = (cosines.argmax(1).numpy() == labels).tolist()
     assert 5 < sum(right) < 20
@@ -124,7 +124,7 @@ def test_features_that_are_not_finite_are_refused_with_their_number(
     save_weights(state, tmp_path / "x.safetensors", facts)
     subject = open_extractor(str(tmp_path / "x.safetensors"), experiment, CPU)
     with pytest.raises(ValueError, match=r"features of [0-9]+ images are not finite"):
-        score_task(subject, load_task("unseen subgroup", results, ""), "linear-probe")
+        score_task(subject, load_task("unseen subgroup", results, ""), "linear-probe", results)
 
 
 def saved(tmp_path: Path, experiment: Experiment, comparison: str) -> Path:
@@ -146,7 +146,7 @@ def test_saved_tower_scores_the_same(tmp_path: Path, results: Path) -> None:
         RANDOM_INIT, ["unseen subgroup"], default_protocol_names()
     ):
         was, now = (
-            score_task(subject, load_task("unseen subgroup", results, ""), protocol)
+            score_task(subject, load_task("unseen subgroup", results, ""), protocol, results)
             for subject in (untrained, trained)
         )
         assert (now.subject, now.images, now.budgets) == ("catlip-tiny", 512, ("equal images",))
