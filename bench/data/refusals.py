@@ -7,7 +7,12 @@ from pathlib import Path
 from shlex import quote
 
 from bench.console.console import PROGRAM, UserError, escape_unprintable
-from bench.data.columns import CAPTION_COLUMNS, IMAGE_ENDINGS, find_first_known_column
+from bench.data.columns import (
+    CAPTION_COLUMNS,
+    IMAGE_ENDINGS,
+    URL_COLUMNS,
+    find_first_known_column,
+)
 from bench.data.paths import UNREADABLE, iterate_files
 from bench.data.sources.image_tables import find_possible_image_tables, read_image_table_layout
 from bench.data.tables import FIRST_ROWS, open_table
@@ -15,7 +20,6 @@ from bench.environment.circumstances import CHECKOUT
 
 COUNTED_FILES = 10_000  # of data; the others are not looked at
 EXAMPLES = quote(str(CHECKOUT / "docs" / "extensions"))
-URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "link")
 # In commands {stem} is the file without its suffix.
 UNTAR = f"mkdir {{stem}} && tar -xf {{file}} -C {{stem}} && {PROGRAM} data {{stem}}"
 SQLITE = f"{PROGRAM} --extension {EXAMPLES}/sqlite_rows.py data {{file}}"
@@ -35,10 +39,8 @@ REMEDIES = {
         "images in a format that is read (jpg, jpeg, png, webp, gif)",
         "magick mogrify -format png {folder}/*{suffix}",
     ),
-    (".sqlite",): MissingPartRemedy("the example of an extension that reads SQLite", SQLITE),
-    (".mdb", ".h5", ".hdf5"): MissingPartRemedy(
-        READER, f"cp {EXAMPLES}/sqlite_rows.py my_source.py"
-    ),
+    (".sqlite",): ("the example of an extension that reads SQLite", SQLITE),
+    (".mdb", ".h5", ".hdf5"): (READER, f"cp {EXAMPLES}/sqlite_rows.py my_source.py"),
 }
 
 

@@ -264,6 +264,7 @@ TEXTS: dict[str, tuple[str, str, Callable[[list[tuple[str, str]]], str]]] = {
     ),
     "Flickr8k of Kaggle": ("captions.txt", "Images", _lines("image,caption\n", '{},"{}"')),
     "open_clip": ("train.csv", "images", _lines("filepath\ttitle\n", "{}\t{}")),
+    "columns of unknown names": ("pets.csv", "", _lines("foto;beschreibung\n", "{};{}")),
 }
 
 

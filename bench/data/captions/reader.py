@@ -10,6 +10,7 @@ from bench.data.columns import (
     CAPTION_COLUMNS,
     CAPTION_SUFFIXES,
     KEY_COLUMNS,
+    NO_CAPTION_COLUMNS,
     SampleValues,
     find_columns_of_caption_fields,
     find_first_known_column,
@@ -90,8 +91,8 @@ class CaptionReader:
     ) -> list[str]:
         """Return the columns of a table that `read` needs.
 
-        `column_names` are all columns, `text_columns` those that may hold captions. ValueError lists the columns if one
-        is missing.
+        `column_names` are all columns, `text_columns` those of texts. If no name is known, the only text that is no
+        key, path or URL is the caption. ValueError lists the columns if one is missing.
         """
         texts = [name for name in text_columns if name.lower() not in KEY_COLUMNS]
         self.counts.add_text_names_up_to_limit(texts)
@@ -99,6 +100,9 @@ class CaptionReader:
         fields = self.choice.field_names
         if fields == ("",):
             known = find_first_known_column(column_names, CAPTION_COLUMNS)
+            candidates = [name for name in texts if name.lower() not in NO_CAPTION_COLUMNS]
+            if known is None and len(candidates) == 1:
+                (known,) = candidates
             if known is None:
                 others = join_first_names_shortened(text_columns)
                 raise ValueError(
