@@ -12,7 +12,6 @@ from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import renamed_with_settings
 from bench.interfaces.catalog import (
-    EMOJI_TASKS,
     RANDOM_INIT,
     compatible_task_protocol_pairs,
     default_protocol_names,
@@ -54,22 +53,6 @@ def test_no_image_is_in_two_parts(tasks: list[SingleLabelTask]) -> None:
         parts = [images_of(part) for part in (task.train, task.validation, task.test)]
         assert not parts[0] & parts[2]
         assert not parts[1] & parts[2]
-
-
-def test_images_of_one_caption_stay_in_one_part(
-    results: Path, tasks: list[SingleLabelTask]
-) -> None:
-    emoji = load_pack_images("twemoji", results / "cache")
-    captions = dict(
-        zip(map(bytes_of, composite_on_white(emoji.pixels).pixels), emoji.captions, strict=True)
-    )
-    for task in tasks:
-        if task.name in EMOJI_TASKS:
-            parts = [
-                {captions[image] for image in images_of(part)}
-                for part in (task.train, task.validation, task.test)
-            ]
-            assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
 
 
 def test_retrieval_is_the_share_of_nearest_images_that_show_the_query() -> None:
