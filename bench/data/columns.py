@@ -49,9 +49,6 @@ PATH_COLUMNS = (  # of image files
     "path",
     "file",
 )
-URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "link")
-# Columns of texts that are no captions.
-NO_CAPTION_COLUMNS = {*KEY_COLUMNS, *IMAGE_COLUMNS, *PATH_COLUMNS, *URL_COLUMNS}
 CAPTION_SUFFIXES = ("txt", "json", *CAPTION_COLUMNS)
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif")
 IMAGE_ENDINGS = tuple(f".{suffix}" for suffix in IMAGE_SUFFIXES)

@@ -1,5 +1,7 @@
 """Rows of a JSON file: COCO's captions, or a list of objects."""
 
+import json
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -35,12 +37,22 @@ def open_json_table(path: Path) -> TextTable:
     """Read a JSON list of objects, or COCO's captions, as rows; ValueError for any other file."""
     content = read_bytes_unless_larger(path).removeprefix(UTF8_MARK).strip()
     if content.startswith(b"["):
-        items = msgspec.json.decode(content, type=list[msgspec.Raw])
-        rows = (decode_json_object(bytes(item)) or {} for item in items)
+        rows = _iterate_json_list_objects(content)
     else:
         rows = (row for row in _read_coco_caption_rows(path, path.stat().st_mtime_ns))
     first_row = next(rows, {})
     return TextTable(list(first_row), chain([first_row], rows))
+
+
+def _iterate_json_list_objects(content: bytes) -> Iterator[Row]:
+    """Yield the objects of a JSON list; other items become empty rows."""
+    items: Iterable[bytes]
+    try:
+        items = map(bytes, msgspec.json.decode(content, type=list[msgspec.Raw]))
+    except msgspec.DecodeError:  # NaN, or half of a surrogate pair, which Python's json reads
+        items = (json.dumps(item).encode() for item in json.loads(content))
+    for item in items:
+        yield decode_json_object(item) or {}
 
 
 @lru_cache(1)

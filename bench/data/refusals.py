@@ -7,17 +7,13 @@ from pathlib import Path
 from shlex import quote
 
 from bench.console.console import PROGRAM, UserError, escape_unprintable
-from bench.data.columns import (
-    CAPTION_COLUMNS,
-    IMAGE_ENDINGS,
-    URL_COLUMNS,
-    find_first_known_column,
-)
+from bench.data.columns import CAPTION_COLUMNS, IMAGE_ENDINGS, find_first_known_column
 from bench.data.paths import UNREADABLE, iterate_files
 from bench.data.sources.image_tables import find_possible_image_tables, read_image_table_layout
 from bench.data.tables import FIRST_ROWS, open_table
 from bench.environment.circumstances import CHECKOUT
 
+URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "link")
 COUNTED_FILES = 10_000  # of data; the others are not looked at
 EXAMPLES = quote(str(CHECKOUT / "docs" / "extensions"))
 # In commands {stem} is the file without its suffix.

@@ -4,7 +4,7 @@ All sources of files share it. It holds the usable samples with their texts and 
 the others by what they lack.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -72,12 +72,15 @@ class IndexBuilder:
         self._num_characters = 0  # of the texts of these rows
 
     def find_caption_columns(
-        self, column_names: Sequence[str], text_columns: Sequence[str]
+        self,
+        column_names: Sequence[str],
+        text_columns: Sequence[str],
+        first_rows: Iterable[SampleValues],
     ) -> list[str]:
         """Return the columns of a table that hold the captions, as `CaptionReader.find_needed_columns`."""
         if not self.needs_captions:
             return []
-        return self.reader.find_needed_columns(column_names, text_columns)
+        return self.reader.find_needed_columns(column_names, text_columns, first_rows)
 
     def add_sample(
         self,

@@ -21,7 +21,7 @@ def open_table(path: Path) -> Iterator[SequentialParquetReader | TextTable]:
         yield open_json_table(path)
     elif suffix == ".parquet":
         with open_parquet(path) as file:
-            yield SequentialParquetReader(file)
+            yield SequentialParquetReader(path, file)
     else:
         with open_text_table(path) as table:
             yield table

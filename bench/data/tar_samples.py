@@ -18,6 +18,7 @@ CHUNK_BYTES = 2**20
 TRUNCATED = "the archive is truncated; copy or download it again"
 EXTENSIONS = (*b"LKxgX",)  # types of headers that extend the next ones: long names, and pax records
 MAX_EXTENSION_BYTES = 2**16  # of one such header
+MAX_OFFSET = 2**62  # of a member in an archive, in bytes
 MAX_TEXT_BYTES = 4 * MAX_LINE_BYTES  # of all texts of a sample
 
 
@@ -105,13 +106,19 @@ def is_text(file_name: str, num_bytes: int, text_suffixes: Container[str]) -> bo
 
 
 class _SizeCheckedTarInfo(tarfile.TarInfo):
-    """A tarfile header whose size is checked first: tarfile reads what extends a header at once."""
+    """A tarfile header whose sizes are checked before they are used.
+
+    tarfile reads what extends a header at once, and follows sizes below zero backwards.
+    """
 
     def _proc_member(self, tar: Any) -> Any:
         """Read what follows a header, as tarfile does; ValueError for a wrong size."""
         if self.size < 0 or (self.type[0] in EXTENSIONS and self.size > MAX_EXTENSION_BYTES):
             raise ValueError(f"a header claims {self.size:,} bytes")
-        return super()._proc_member(tar)  # type: ignore[misc]
+        header = super()._proc_member(tar)  # type: ignore[misc]
+        if not header.offset < tar.offset < MAX_OFFSET:
+            raise ValueError(f"the headers of {header.name} are damaged")
+        return header
 
 
 def _iterate_members(

@@ -1,6 +1,5 @@
 """Inputs that would block, or take time or memory without end: what each is, and what is expected of its reader."""
 
-import gzip
 import io
 import json
 import os
@@ -108,10 +107,9 @@ def tars() -> dict[str, Case]:
     """Return tars whose headers lead backwards, extend each other, or claim much."""
     text, end = _header("a.txt", 5) + b"a dog".ljust(BLOCK, b"\0"), bytes(2 * BLOCK)
 
-    def tar(*parts: bytes, hole: int = 0, name: str = "a.tar") -> Case:
+    def tar(*parts: bytes, hole: int = 0) -> Case:
         def write(folder: Path) -> Path:
-            packed = gzip.compress(b"".join(parts), 1) if name.endswith("gz") else b"".join(parts)
-            path = write_file(folder / name, packed)
+            path = write_file(folder / "a.tar", b"".join(parts))
             if hole:
                 with path.open("r+b") as file:
                     file.truncate(hole)
@@ -130,6 +128,9 @@ def tars() -> dict[str, Case]:
             _header("x", 2**33, tarfile.GNUTYPE_LONGNAME), hole=2**33 + 2**20
         ),
         "a member of -1,024 bytes": tar(text, _header("b.txt", -1024), text, end),
+        "a member that leads backwards by pax": tar(
+            text, _pax({"size": "-2560"}), _header("b.txt", 5), text, end
+        ),
         "a member of 10**30 bytes by pax": tar(text, _pax({"size": "9" * 30}), text, end),
         "an image of 8 GiB": reading(
             large_image,

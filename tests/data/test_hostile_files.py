@@ -74,6 +74,12 @@ def table(columns: object, names: list[str]) -> Callable[[Path], None]:
     return write
 
 
+def state(text: str) -> Callable[[Path], object]:
+    return lambda folder: (write_saved_dataset(folder / "data", SAMPLES) / "state.json").write_text(
+        text
+    )
+
+
 IMAGES = pa.array([{"bytes": IMAGE, "path": None}] * 3, HF_IMAGE)
 TEXTS = pa.array(["a dog"] * 3)
 OUTSIDE = pa.DictionaryArray.from_arrays(pa.array([0, 99, 1], pa.int32()), TEXTS, safe=False)
@@ -90,6 +96,12 @@ ARROW: dict[str, Case] = {
         "arrow: ",
     ),
     "no rows": (table([IMAGES[:0], TEXTS[:0]], ["image", "caption"]), "no sample has a caption"),
+    "a state without names": (state('{"_data_files": [{}]}'), "state.json: "),
+    "a state nested deep": (state('{"_data_files": ' + DEEP), "state.json: "),
+    "a state of a file elsewhere": (
+        state('{"_data_files": [{"filename": "../../../etc/passwd"}]}'),
+        "passwd",
+    ),
 }
 
 
@@ -130,8 +142,12 @@ TABLES: dict[str, Case] = {
         "a table that can be read",
     ),
     "a JSON list with half a surrogate pair": (
-        text("a.json", '[{"image": "0000.jpg", "caption": "a \\ud83d dog"}]'),
-        "a table that can be read",
+        text("a.json", '[{"image": "0000.jpg", "caption": "a \\ud83d dog", "score": NaN}]'),
+        1,
+    ),
+    "a csv without a header": (
+        text("a.csv", "0000.jpg,a dog\n0001.jpg,a cat and a dog\n"),
+        "missing: ",
     ),
     "conversations that are an object": (
         text(

@@ -25,6 +25,7 @@ from tests.data.layouts import (
     write_images,
     write_pairs,
     write_parquet,
+    write_saved_dataset,
     write_table,
 )
 from tests.data.shards import write_shard
@@ -81,6 +82,30 @@ def test_refused_layout_is_read_after_the_command_that_the_refusal_names(
         captions = {samples.caption(row).strip() for row in range(len(samples))}
         expected = {one.caption for one in PHOTOS[: len(samples)]}
         assert captions == ({"a dog"} if layout == "images alone" else expected)
+
+
+def test_files_that_a_saved_dataset_does_not_list_are_not_read(tmp_path: Path) -> None:
+    saved = write_saved_dataset(tmp_path / "pets", PHOTOS)
+    listed = next(saved.glob("*.arrow"))
+    (saved / "cache-1234.arrow").write_bytes(listed.read_bytes())  # as `Dataset.map` leaves it
+    assert len(opened(saved, tmp_path / "cache")) == len(PHOTOS)
+
+
+def test_table_is_found_beside_a_text_for_each_image(tmp_path: Path) -> None:
+    rows = []
+    for number, photo in enumerate(PHOTOS):
+        (tmp_path / f"{number}.jpg").write_bytes(photo.image)
+        rows.append({"image": f"{number}.jpg", "caption": photo.caption})
+        for part in "ab":
+            (tmp_path / f"box-{number}{part}.txt").write_text("0 0.5 0.5 0.1 0.1")
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    assert len(opened(tmp_path, tmp_path / "cache")) == len(PHOTOS)
+
+
+def test_captions_that_are_not_utf8_have_replacement_characters(tmp_path: Path) -> None:
+    (tmp_path / "0.jpg").write_bytes(PHOTOS[0].image)
+    (tmp_path / "0.txt").write_bytes("ein M\xe4dchen".encode("latin-1"))
+    assert opened(tmp_path, tmp_path / "cache").caption(0) == "ein M\ufffddchen"
 
 
 @pytest.mark.parametrize("source", SOURCE_LAYOUTS)

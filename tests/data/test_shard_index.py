@@ -165,7 +165,7 @@ LAYOUTS = {
     "unread images": (twelve(image="tif"), r"\(no image: 12\)"),
     "unread captions": (
         twelve(caption="cls", text=b"7"),
-        "no sample has a caption and no other text",
+        "no sample has a caption and no other text with a known name",
     ),
     "lists of numbers": (
         twelve(caption="json", text=b'{"captions": [7]}'),

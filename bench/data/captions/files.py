@@ -13,7 +13,7 @@ from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.reader import CaptionFieldCounts, CaptionReader
 from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, SequentialParquetReader
 from bench.data.paths import UNREADABLE, iterate_files
-from bench.data.tables import open_table
+from bench.data.tables import open_table, read_first_rows
 from bench.data.tar_samples import decode_texts_and_json_objects, iterate_tar_samples
 from bench.data.text_tables import TEXT_SUFFIXES
 from bench.environment.files import prefix_errors
@@ -60,7 +60,8 @@ def _read_tar_captions(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryA
 
 def _read_table_captions(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
     with open_table(path) as table:
-        columns = reader.find_needed_columns(table.columns, table.text_columns)
+        first_rows = read_first_rows(path, table.text_columns)
+        columns = reader.find_needed_columns(table.columns, table.text_columns, first_rows)
         if (
             isinstance(table, SequentialParquetReader)
             and reader.column

@@ -1,5 +1,6 @@
 """Reads the texts of samples by a choice of captions, and counts which fields the samples have."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -10,7 +11,6 @@ from bench.data.columns import (
     CAPTION_COLUMNS,
     CAPTION_SUFFIXES,
     KEY_COLUMNS,
-    NO_CAPTION_COLUMNS,
     SampleValues,
     find_columns_of_caption_fields,
     find_first_known_column,
@@ -21,6 +21,7 @@ from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, join_firs
 MAX_CAPTION_BYTES = 4 * 2**20  # a longer caption is left out
 NO_CAPTION = "no caption"  # why a sample cannot be used
 NAMED_SAMPLES = 20  # samples whose names of texts are collected for messages
+SEVERAL_WORDS = re.compile(r"[^\W\d_] +[^\W\d_]|[^\W\d_A-z]{2}")  # or letters of another script
 REPLACED = "\ufffd"  # in a text that was not UTF-8
 
 
@@ -65,7 +66,7 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
         if missing or not self.samples:
             wanted = f" in {missing[0]!r}" if missing else ""
             names = join_first_names_shortened(sorted(self.names.keys() - missing))
-            others = " and no other text"
+            others = " and no other text with a known name: name a suffix or field with --caption"
             if names:
                 others = f" (there are {names}): name one with --caption"
             raise ValueError(f"no sample has a caption{wanted}{others}")
@@ -87,12 +88,15 @@ class CaptionReader:
         return {*CAPTION_SUFFIXES, *filter(None, named)}
 
     def find_needed_columns(
-        self, column_names: Sequence[str], text_columns: Sequence[str]
+        self,
+        column_names: Sequence[str],
+        text_columns: Sequence[str],
+        first_rows: Iterable[SampleValues],
     ) -> list[str]:
         """Return the columns of a table that `read` needs.
 
-        `column_names` are all columns, `text_columns` those of texts. If no name is known, the only text that is no
-        key, path or URL is the caption. ValueError lists the columns if one is missing.
+        `column_names` are all columns, `text_columns` those of texts. If no name is known, the caption is the only
+        text with several words in the first rows. ValueError lists the columns if one is missing.
         """
         texts = [name for name in text_columns if name.lower() not in KEY_COLUMNS]
         self.counts.add_text_names_up_to_limit(texts)
@@ -100,9 +104,8 @@ class CaptionReader:
         fields = self.choice.field_names
         if fields == ("",):
             known = find_first_known_column(column_names, CAPTION_COLUMNS)
-            candidates = [name for name in texts if name.lower() not in NO_CAPTION_COLUMNS]
-            if known is None and len(candidates) == 1:
-                (known,) = candidates
+            if known is None:
+                known = _find_only_multiword_text(texts, first_rows)
             if known is None:
                 others = join_first_names_shortened(text_columns)
                 raise ValueError(
@@ -156,6 +159,16 @@ def _find_caption_field_or_empty(values: SampleValues) -> str:
     if isinstance(fields, Mapping):
         name = find_first_known_column(fields, CAPTION_COLUMNS)
     return f"json.{name}" if name else ""
+
+
+def _find_only_multiword_text(names: Sequence[str], rows: Iterable[SampleValues]) -> str | None:
+    """Return the only text with several words in the rows; None if there are more, or none."""
+    multiword_names = set[str]()
+    for row in rows:
+        for name in names:
+            if SEVERAL_WORDS.search(str(row.get(name))):
+                multiword_names.add(name)
+    return multiword_names.pop() if len(multiword_names) == 1 else None
 
 
 def _value_at_dotted_path(values: object, dotted_path: str) -> object:

@@ -11,6 +11,7 @@ from functools import cache
 from itertools import chain, repeat
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -35,11 +36,14 @@ from bench.data.parquet_files import (
 )
 from bench.data.paths import UNREADABLE, digest_file_excerpts, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexingSource
+from bench.data.tables import FIRST_ROWS
 from bench.environment.files import (
     atomic_write,
+    decode_json,
     hold_file_lock,
     make_folders_unless_in_root,
     prefix_errors,
+    read_bytes_unless_larger,
 )
 from bench.tables.formats import GIB
 
@@ -48,6 +52,18 @@ FILE_MAGIC = b"ARROW1"
 CONVERTED_FORMAT = 1  # raise it when the same Parquet file gives another Arrow file
 CONVERTED_ROWS = 64  # of a Parquet file in memory at once: each may be an image of some MiB
 SPLIT = re.compile(r"(.+)-\d{5}-of-\d{5}")  # names of the hub's files
+
+
+class SavedArrowFile(msgspec.Struct, frozen=True):
+    """An Arrow file of a saved data set."""
+
+    filename: str
+
+
+class SavedDatasetState(msgspec.Struct, frozen=True):
+    """The state.json of a data set that `datasets` saved."""
+
+    data_files: list[SavedArrowFile] = msgspec.field(name="_data_files")
 
 
 class ArrowSamples(IndexedSamples):
@@ -70,7 +86,10 @@ class SavedHuggingFaceDatasets(IndexingSource):
         return (Path(data) / STATE).is_file()
 
     def files(self, data: str) -> list[Path]:
-        return sorted(Path(data).absolute().glob("*.arrow"))
+        folder = Path(data).absolute()
+        with prefix_errors(folder / STATE):
+            state = decode_json(read_bytes_unless_larger(folder / STATE), SavedDatasetState)
+            return [folder / Path(file.filename).name for file in state.data_files]
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         add_arrow_rows(path, path.stem, builder)
@@ -119,7 +138,9 @@ def add_arrow_rows(path: Path, key_prefix: str, builder: IndexBuilder) -> None:
     table = _memory_map_arrow_table(path)
     images = _find_image_column(table, builder.image_column)
     sizes = pc.binary_length(images).to_pylist()
-    columns = builder.find_caption_columns(table.column_names, text_columns(table.schema))
+    texts = text_columns(table.schema)
+    first_rows = iterate_rows_as_dicts(table.select(texts).slice(0, FIRST_ROWS))
+    columns = builder.find_caption_columns(table.column_names, texts, first_rows)
     key = find_first_known_column(table.column_names, KEY_COLUMNS)
     names = list(columns)
     if key is not None and key not in columns:
@@ -207,7 +228,9 @@ def _convert_parquet_file(path: Path, target: Path) -> None:
     num_bytes = 0
     with open_parquet(path) as file, atomic_write(target) as temporary:
         names = file.schema_arrow.names
-        tables = join_small_batches(iterate_memory_bounded_batches(file, names, CONVERTED_ROWS))
+        tables = join_small_batches(
+            iterate_memory_bounded_batches(path, file, names, CONVERTED_ROWS)
+        )
         first = next(tables, file.schema_arrow.empty_table())
         with pa.ipc.new_file(temporary, first.schema) as writer:
             for table in chain([first], tables):

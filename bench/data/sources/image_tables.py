@@ -60,7 +60,8 @@ class TablesOfImageFiles(IndexingSource):
         image_column = layout.image_column
         key_column = find_first_known_column(layout.columns, KEY_COLUMNS) or image_column
         text_columns = [name for name in layout.text_columns if name != image_column]
-        captions = builder.find_caption_columns(layout.columns, text_columns)
+        first_rows = read_first_rows(path, text_columns)
+        captions = builder.find_caption_columns(layout.columns, text_columns, first_rows)
         columns = list(dict.fromkeys([image_column, key_column, *captions]))
         with open_table(path) as table:
             for row in table.read_rows(columns):
@@ -68,8 +69,10 @@ class TablesOfImageFiles(IndexingSource):
                 key_value = row.get(key_column)
                 row_key = image_name if key_value is None else str(key_value)
                 image = find_image_file(layout.folder, image_name)
-                image_place = None if image is None else (os.fsencode(image),)
-                builder.add_sample(row_key, row, image_place)
+                if image is None:
+                    builder.add_sample(row_key, row, None)
+                else:
+                    builder.add_sample(row_key, row, (os.fsencode(image),), image.stat().st_size)
 
 
 def find_possible_image_tables(data: str) -> list[Path]:
@@ -80,7 +83,9 @@ def find_possible_image_tables(data: str) -> list[Path]:
         patterns = [f"{folder}/*", f"{folder}/*/*"]
     tables = chain.from_iterable(iterate_files(name, SUFFIXES) for name in patterns)
     texts = chain.from_iterable(iterate_files(name, TEXT_SUFFIXES) for name in patterns)
-    paths = chain(sorted(tables), nsmallest(CHECKED_TEXTS, texts))
+    # .json before .txt, of which there may be one for each image.
+    first_texts = nsmallest(CHECKED_TEXTS, texts, key=lambda path: (path.suffix, path))
+    paths = chain(sorted(tables), first_texts)
     return list(islice(filterfalse(_has_image_of_same_stem, paths), CHECKED_TABLES))
 
 
@@ -107,7 +112,9 @@ def read_image_table_layout(path: Path, image_column: str | None) -> ImageTableL
         columns = table.columns
         text_columns = table.text_columns
     known = find_first_known_column(columns, PATH_COLUMNS)
-    candidates = text_columns if known is None else [known, *text_columns]
+    candidates = text_columns
+    if known is not None:
+        candidates = list(dict.fromkeys([known, *text_columns]))
     if image_column is not None:
         look_up(image_column, dict.fromkeys(columns), "column")
         candidates = [image_column]
@@ -117,6 +124,8 @@ def read_image_table_layout(path: Path, image_column: str | None) -> ImageTableL
         values = [row.get(column) for row in rows]
         names = [str(value) for value in values if value]
         if column not in (image_column, known):
+            if column.lower().endswith(IMAGE_ENDINGS):
+                continue  # the first row, in place of a header
             names = [name for name in names if name.lower().endswith(IMAGE_ENDINGS)]
         folder = _find_image_folder(path, names)
         if folder is not None:
@@ -147,7 +156,10 @@ def _find_image_folder(table: Path, image_names: Sequence[str]) -> Path | None:
 
 
 def find_image_file(folder: Path, name: str) -> Path | None:
-    """Return the path of an image that a table names; None if there is no file, or none below the folder."""
+    """Return the path of an image that a table names; None if no such file exists, or if it leaves the folder.
+
+    Absolute paths may be anywhere.
+    """
     path = os.path.normpath(name)
     if path.startswith(os.pardir):
         return None

@@ -5,13 +5,13 @@ Source of the tars: `build_wds_dataset` and `convert_dataset` of LAION-AI/CLIP_b
 
 import hashlib
 import os
-import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bench.console.progress import iterate_with_progress_bar
+from bench.data.paths import UNREADABLE
 from bench.data.tar_samples import iterate_tar_samples
 from bench.environment.files import prefix_errors, read_bytes_unless_larger
 from bench.interfaces.catalog import DEFAULT_ROOT_TASK
@@ -111,7 +111,7 @@ def _locate_images_in_shards(shards: Sequence[Path], num_classes: int) -> Labell
     for shard in iterate_with_progress_bar(
         shards, len(shards), f"reading {shards[0].parent}", "shards"
     ):
-        with prefix_errors(shard, (ValueError, tarfile.TarError)), shard.open("rb") as file:
+        with prefix_errors(shard, UNREADABLE), shard.open("rb") as file:
             for key, members in iterate_tar_samples(file):
                 suffixes = [suffix for suffix in IMAGE_SUFFIXES if suffix[1:] in members]
                 if not suffixes or "cls" not in members:

@@ -91,7 +91,7 @@ def test_long_captions_end_a_batch_early(monkeypatch: pytest.MonkeyPatch, tmp_pa
     ],
 )
 def test_the_captions_column_is_known_by_its_name(names: list[str], column: str) -> None:
-    assert CaptionReader(CaptionChoice()).find_needed_columns(names, names) == [column]
+    assert CaptionReader(CaptionChoice()).find_needed_columns(names, names, []) == [column]
 
 
 @pytest.mark.parametrize(
