@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,13 +22,17 @@ case "$*" in *"$FAILS"*) exit 1;; esac
 
 
 def run(
-    results: Path, *steps: str, fails: str = "nothing", scale: str = ""
+    results: Path,
+    *steps: str,
+    fails: str = "nothing",
+    scale: str = "",
+    python_script: str = RECORDING_PYTHON,
 ) -> tuple[int, list[list[str]]]:
     """Run the script; return its exit code and the arguments of each call of Python."""
     results.mkdir(exist_ok=True)
     (results / "calls").write_text("")
     python = results / "python"
-    python.write_text(RECORDING_PYTHON)
+    python.write_text(python_script)
     python.chmod(0o755)
     settings = {"PYTHON": python, "RESULTS": results, "FAILS": fails, "SCALE": scale}
     environment = os.environ | {name: str(value) for name, value in settings.items()}
@@ -50,6 +55,17 @@ def test_step_that_fails_is_run_again_and_one_that_ended_well_is_not(tmp_path: P
 def test_failed_compilation_stops_the_other_steps(tmp_path: Path) -> None:
     code, calls = run(tmp_path, fails="torch.compile")
     assert (code, len(calls)) == (3, 2)
+
+
+def test_unknown_step_is_refused(tmp_path: Path) -> None:
+    assert run(tmp_path, "b16", "b61") == (2, [])
+
+
+def test_interrupt_ends_the_script_after_python_has_ended(tmp_path: Path) -> None:
+    interrupting = RECORDING_PYTHON.replace("exit 1", "kill -INT $(ps -o ppid= -p $PPID); exit 130")
+    code, calls = run(tmp_path, fails="l14", python_script=interrupting)
+    assert code == 130
+    assert calls[-1][2] == "measure"
 
 
 def test_step_with_records_is_resumed_and_its_page_is_drawn(tmp_path: Path) -> None:
@@ -75,7 +91,11 @@ def test_every_command_line_is_accepted(scale: str, tmp_path: Path) -> None:
 
 @pytest.mark.exhaustive
 def test_cheap_steps_run_on_a_cpu(tmp_path: Path) -> None:
-    environment = os.environ | {"SCALE": "tiny", "RESULTS": str(tmp_path)}
+    environment = os.environ | {
+        "SCALE": "tiny",
+        "RESULTS": str(tmp_path),
+        "PYTHON": sys.executable,
+    }
     steps = shlex.split("doctor compile b16 shards b16-shards")
     ended = subprocess.run(
         [SCRIPT, *steps], env=environment, capture_output=True, text=True, check=False

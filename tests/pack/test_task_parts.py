@@ -7,7 +7,7 @@ import pytest
 
 from bench.data.held_out import ALIKE, SHOWN
 from bench.data.pack import PackImages, load_pack_images
-from bench.interfaces.catalog import UNSEEN_TASKS
+from bench.interfaces.catalog import EMOJI_TASKS, UNSEEN_TASKS
 from bench.transfer.tasks.pack_tasks import PARTS_FILE, augment_by_key_hash
 from tests.pack.held_out_concepts import excluded_concepts
 from tests.pack.task_parts import VALIDATION_VENDOR, split_all
@@ -31,6 +31,17 @@ def test_rule_gives_the_shipped_parts(parts: Parts) -> None:
         rows = list(csv.DictReader(file))
     for task, part_by_key in parts.items():
         assert {row["key"]: row[task] for row in rows if row[task]} == part_by_key
+
+
+def test_images_of_one_caption_are_in_one_part(
+    images: PackImages, twemoji: PackImages, parts: Parts
+) -> None:
+    captions = dict(zip(images.keys, images.captions, strict=True))
+    captions |= dict(zip(twemoji.keys, twemoji.captions, strict=True))
+    for task in EMOJI_TASKS:
+        part_by_caption = dict[str, str]()
+        for key, part in parts[task].items():
+            assert part_by_caption.setdefault(captions[key], part) == part
 
 
 def test_unseen_tasks_test_held_out_concepts_that_their_training_does_not_show(

@@ -92,7 +92,10 @@ def compute_mean_average_precision(scores: Scores, part: LabelledImages) -> floa
     has_positives = torch.from_numpy(part.labels.any(axis=0))
     if not has_positives.any():
         raise ValueError("no image shows any class")
-    predicted = torch.from_numpy(scores).sigmoid()[:, has_positives]
+    # Ranks, because torchmetrics applies a sigmoid to scores outside [0, 1], which makes large scores equal.
+    _, ranks = np.unique(scores, return_inverse=True)
+    shares = ranks.reshape(scores.shape) / max(1, int(ranks.max()))
+    predicted = torch.from_numpy(shares)[:, has_positives]
     target = torch.from_numpy(part.labels)[:, has_positives].long()
     num_classes = int(has_positives.sum())
     return float(multilabel_average_precision(predicted, target, num_classes))

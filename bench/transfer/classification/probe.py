@@ -197,7 +197,12 @@ def score_retrieval_at_1(extractor: FeatureExtractor, task: SingleLabelTask) -> 
 
 
 def validate_linear_probe(extractor: FeatureExtractor, task: SingleLabelTask) -> float:
-    """Return a linear probe's accuracy on the validation part, at the best penalty; the test part is not read."""
+    """Return a linear probe's accuracy on the validation part, at the best penalty; the test part is not read.
+
+    Raises ValueError for a task without a validation part.
+    """
+    if not len(task.validation.labels):
+        raise ValueError(f"{task.name} has no validation part")
     embedded = embed_task(extractor, replace(task, test=task.validation))
     tuned = embedded.train.sample_to_fit_memory()
     best = _find_best_probe(LINEAR_PROBE, embedded, tuned, embedded.validation.features)

@@ -47,6 +47,17 @@ def test_mean_average_precision_equals_scikit_learns(seed: int) -> None:
     assert compute_mean_average_precision(scores, part) == pytest.approx(expected, abs=1e-6)
 
 
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(st.integers(0, 1000), st.floats(1e-3, 1e3), st.floats(-1e3, 1e3))
+def test_average_precision_depends_only_on_score_order(
+    seed: int, scale: float, shift: float
+) -> None:
+    """Large logits too, which a sigmoid would make equal."""
+    scores, part = drawn(seed)
+    expected = compute_mean_average_precision(scores, part)
+    assert compute_mean_average_precision(scores * scale + shift, part) == expected
+
+
 def test_loss_is_binary_cross_entropy_summed_over_classes() -> None:
     _, part = drawn(0)
     generator = torch.Generator().manual_seed(0)
