@@ -206,6 +206,13 @@ def test_unreadable_file_is_one_line_and_gives_no_partial_count(
     assert name in error
 
 
+def test_compressed_file_in_a_folder_is_not_left_out(tmp_path: Path, count: Count) -> None:
+    (tmp_path / "captions").mkdir()
+    write_captions(tmp_path / "captions" / "a.txt", DOGS)
+    (tmp_path / "captions" / "b.csv.gz").touch()
+    assert "b.csv.gz is compressed" in count(tmp_path / "captions", code=2)
+
+
 BROKEN = {
     "no UTF-8": (b"caf\xe9, a dog", 1, [REPAIRED]),
     "NUL": (b"a \x00 dog", 1, []),
