@@ -39,7 +39,7 @@ def open_json_table(path: Path) -> TextTable:
     if content.startswith(b"["):
         rows = _iterate_json_list_objects(content)
     else:
-        rows = (row for row in _read_coco_caption_rows(path, path.stat().st_mtime_ns))
+        rows = iter(_read_coco_caption_rows(path, path.stat().st_mtime_ns))
     first_row = next(rows, {})
     return TextTable(list(first_row), chain([first_row], rows))
 

@@ -21,13 +21,16 @@ done
 trap 'exit 130' INT  # Python ends an interrupted command by itself, after which bash would go on
 mkdir -p "$results" || exit 1
 
+# is_due NAME: whether a step is chosen and not done.
+is_due() {
+  [[ $chosen == "  " || $chosen == *" $1 "* ]] && [ ! -e "$results/$1.done" ]
+}
+
 # run NAME MINUTES ARGUMENTS: run Python, unless the step is done or others were chosen, and log its output.
 run() {
   local name=$1 minutes=$2
   shift 2
-  if [[ $chosen != "  " && $chosen != *" $name "* ]] || [ -e "$results/$name.done" ]; then
-    return
-  fi
+  is_due "$name" || return
   echo "$name, at most $minutes min: $python $*"
   if timeout --foreground --kill-after=60 "${minutes}m" "$python" "$@" >> "$results/$name.log" 2>&1; then
     touch "$results/$name.done"
@@ -41,9 +44,7 @@ run() {
 record() {
   local name=$1 minutes=$2 folder=$results/$1 resume=()
   shift 2
-  if [[ $chosen != "  " && $chosen != *" $name "* ]] || [ -e "$folder.done" ]; then
-    return
-  fi
+  is_due "$name" || return
   if compgen -G "$folder/*.json" > /dev/null; then
     resume=(--resume)
   fi
@@ -72,7 +73,9 @@ else
 fi
 
 run doctor 3 -m bench doctor --results "$results"
-cat "$results/doctor.log"
+if [ -e "$results/doctor.log" ]; then
+  cat "$results/doctor.log"
+fi
 run compile 3 -c "import torch
 values = torch.rand(1024, 1024, device='$device')
 kernel = lambda x: (x.sigmoid() * 2 - 1).relu().sum(1)

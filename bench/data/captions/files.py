@@ -86,10 +86,10 @@ def _read_caption_column(
 def find_caption_files(path_or_glob: str) -> list[Path]:
     """Return the files of a name, a glob or a folder, sorted; ValueError if there are none, or a compressed one."""
     suffixes = SUFFIXES if Path(path_or_glob).is_dir() else ("",)
-    compressed = next(iterate_files(path_or_glob, (".gz",)), None)
-    if compressed is not None:
-        raise ValueError(f"{compressed} is compressed: unpack it with gunzip")
-    paths = sorted(iterate_files(path_or_glob, suffixes))
+    paths = sorted(iterate_files(path_or_glob, (*suffixes, ".gz")))
+    for path in paths:
+        if path.suffix.lower() == ".gz":
+            raise ValueError(f"{path} is compressed: unpack it with gunzip")
     if not paths:
         raise ValueError(
             f"{path_or_glob}: no file of captions found (suffixes that are read: {', '.join(SUFFIXES)})"

@@ -1,6 +1,7 @@
-"""Tables that name image files and hold their captions: csv, tsv, JSON, JSON lines and Parquet."""
+"""Tables that name image files and hold their captions: csv, tsv, JSON, JSON lines, Parquet, and text with a header."""
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
@@ -18,7 +19,7 @@ from bench.interfaces.data_source import SampleFieldsRequest
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 TEXT_SUFFIXES = (".json", ".txt")  # of tables, and of captions of single images
-CHECKED_TEXTS = 100  # the first ones of these by name
+CHECKED_TEXTS = 100  # the first ones of these by suffix and name
 CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
 
 
@@ -68,11 +69,12 @@ class TablesOfImageFiles(IndexingSource):
                 image_name = str(row.get(image_column) or "")
                 key_value = row.get(key_column)
                 row_key = image_name if key_value is None else str(key_value)
-                image = find_image_file(layout.folder, image_name)
-                if image is None:
+                file = find_image_file(layout.folder, image_name)
+                if file is None:
                     builder.add_sample(row_key, row, None)
                 else:
-                    builder.add_sample(row_key, row, (os.fsencode(image),), image.stat().st_size)
+                    image_place = (os.fsencode(file.path),)
+                    builder.add_sample(row_key, row, image_place, file.num_bytes)
 
 
 def find_possible_image_tables(data: str) -> list[Path]:
@@ -155,16 +157,24 @@ def _find_image_folder(table: Path, image_names: Sequence[str]) -> Path | None:
     return best_folder
 
 
-def find_image_file(folder: Path, name: str) -> Path | None:
-    """Return the path of an image that a table names; None if no such file exists, or if it leaves the folder.
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image file that a table names."""
 
-    Absolute paths may be anywhere.
-    """
+    path: str
+    num_bytes: int
+
+
+def find_image_file(folder: Path, name: str) -> ImageFile | None:
+    """Return an image file that a table names; None unless it exists, or if a relative path leaves the folder."""
     path = os.path.normpath(name)
     if path.startswith(os.pardir):
         return None
     joined = folder / path
     try:
-        return joined if joined.is_file() else None
-    except OSError:  # a name that is too long
+        status = joined.stat()
+    except (OSError, ValueError):
         return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return ImageFile(str(joined), status.st_size)
