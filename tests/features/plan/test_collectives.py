@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from bench.data.pack import load_pack_images
 from bench.data.targets import CaptionsWithRows
+from bench.environment.circumstances import CHECKOUT
 from bench.experiment.config import Experiment
 from bench.experiment.fields import Sharding, TextPadding
 from bench.features.plan.collectives import (
@@ -26,14 +27,15 @@ from bench.features.plan.workload import (
     mean_tokens_per_caption,
     read_first_caption_batches,
 )
-from bench.interfaces.method import METHODS
+from bench.interfaces.extensions import load_features_and_extensions
+from bench.interfaces.method import METHODS, NoTarget
 from bench.measure.costs import (
     count_mean_step_flops,
 )
 from bench.train.build import build_train_run, build_untrained_tower, open_batch_stream
 from bench.train.distributed import ModelWithLoss, parallelize, world_group_or_none
 from losses import collectives
-from tests.processes import in_ranks
+from tests.processes import in_child, in_ranks
 from tests.small import small, two_blocks
 
 RANKS, BATCH = 2, 8
@@ -224,6 +226,20 @@ def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     work = count_forward_flops_per_pair(experiment, captions)
     products = 2 * batch * batch * weights.feature_width
     assert whole.forward == batch * (work.forward + work.teacher) + products
+
+
+def test_planned_flops_are_those_of_both_views() -> None:
+    in_child(compare_flops_of_both_views)
+
+
+def compare_flops_of_both_views() -> None:
+    load_features_and_extensions([str(CHECKOUT / "docs" / "extensions" / "simclr.py")])
+    experiment = small("simclr")
+    size = experiment.training.batch_size
+    similarity = 2 * (2 * size) ** 2 * 128
+    planned = count_forward_flops_per_pair(experiment, [])
+    counted = count_mean_step_flops(experiment, [NoTarget()])
+    assert counted.forward == size * planned.forward + similarity
 
 
 @pytest.mark.parametrize(
