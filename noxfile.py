@@ -29,7 +29,7 @@ SIDE_BY_SIDE = [
     "loadfile",
     "--no-loadscope-reorder",
 ]
-QUICK = ["-m", "not minutes and not exhaustive"]
+QUICK = ["-m", "not slow and not exhaustive"]
 # Seconds for a command to save its state.
 LEFT_TO_END = {
     "interrupt_timeout": 20,

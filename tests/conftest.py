@@ -44,7 +44,7 @@ if runs_tests():
         user_cache,
     )
 
-LONGEST_FILES = (  # those with tests that are marked `minutes` come first
+LONGEST_FILES = (  # those with tests that are marked `slow` come first
     "test_distributed.py",
     "test_slurm.py",
     "test_quickstart.py",

@@ -357,6 +357,7 @@ def train_with_a_stop(source: Path, data: Path, folder: Path) -> list[Training]:
     return [whole, trained("stopped", StopRequest(), str(checkpoint), workers=2)]
 
 
+@pytest.mark.slow
 def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -368,7 +369,7 @@ def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(
         assert set(training.skipped) == {"no image", "not JPEG, PNG, WEBP, GIF"}
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 def test_task_and_protocol_of_an_extension_are_in_tables_and_on_the_page(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from tests.test_extensions import SMALL
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("bench", "losses", "models", "reports")
 FOR_A_CHECKOUT = ("bench/suites/", "reports/screenshot.png")
-pytestmark = pytest.mark.minutes
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ TABLES: dict[str, tuple[Limits, Callable[[], Mapping[str, Case]]]] = {
 @pytest.mark.usefixtures("decoded")
 @pytest.mark.parametrize(
     "table",
-    [pytest.param(name, marks=pytest.mark.minutes if name in SLOW else ()) for name in TABLES],
+    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TABLES],
 )
 def test_input_is_answered_as_it_has_to_be_and_does_nothing_else(
     table: str, tmp_path: Path

@@ -125,7 +125,7 @@ def train_without_kill(out: Path, *more: str) -> Path:
     return out
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 def test_killing_a_rank_ends_the_other_ranks_and_a_restart_ends_the_same(
     tries: Tries, own_results: Path
 ) -> None:

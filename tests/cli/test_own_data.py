@@ -39,7 +39,7 @@ def own_data_commands() -> list[list[str]]:
     return commands
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_runs", "decoded")
 def test_readmes_commands_lead_from_own_data_to_a_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -131,6 +131,7 @@ def run_steps() -> Iterator[tuple[list[str], list[str], str]]:
         yield shown, fill(shown, printed), quotes
 
 
+@pytest.mark.slow
 def test_outputs_are_what_the_scripts_print(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +142,7 @@ def test_outputs_are_what_the_scripts_print(
             assert quotes in Document(Path("results/index.html").read_text("utf-8")).words()
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 @pytest.mark.usefixtures("decoded")
 def test_scripts_lead_to_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

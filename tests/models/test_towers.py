@@ -76,7 +76,7 @@ def test_padded_text_tower_equals_open_clips(name: str, monkeypatch: pytest.Monk
     assert longer == (1 if "coca" in name else 0)
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 def test_every_open_clip_text_tower_is_bucketed_padded_or_refused() -> None:
     """The three together are all, and none fails when it is built; many models share a text tower."""
     kinds: Counter[str] = Counter()

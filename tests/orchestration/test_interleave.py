@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.experiment.config import change
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner, TimeSlotPipes, grant_time_slots_in_turn
@@ -61,6 +63,7 @@ def test_run_ends_if_its_scheduler_is_gone(tmp_path: Path) -> None:
     assert run.wait(30) == 1
 
 
+@pytest.mark.slow
 def test_interleaved_runs_leave_a_record_and_the_reason_of_one_that_fails(
     results: Path,
 ) -> None:

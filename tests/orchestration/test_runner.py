@@ -188,7 +188,7 @@ def test_wrong_command_is_answered_with_what_is_missing_or_the_nearest_name(
 
 @pytest.mark.parametrize(
     ("sent", "code"),
-    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.minutes)],
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
 )
 def test_interrupt_keeps_finished_runs_and_prints_the_resume_hint(
     sent: signal.Signals, code: int, own_results: Path

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bench.environment.circumstances import CHECKOUT
 
 Make = dict[str, Callable[..., Any]]
@@ -16,6 +18,7 @@ CODE = (
 )
 
 
+@pytest.mark.slow
 def test_a_page_of_many_rounds_and_seeds_is_under_2_mb_and_drawn_without_torch_or_warnings(
     make: Make, tmp_path: Path
 ) -> None:

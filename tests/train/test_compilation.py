@@ -166,7 +166,7 @@ def test_compiled_step_has_the_losses_of_the_eager_one_and_few_graphs(
     require_graphs(found[group], GRAPHS_OF_CLIP[group])
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 @pytest.mark.parametrize("method", OTHERWISE)
 def test_steps_of_other_methods_and_settings_have_few_graphs_too(
     found_otherwise: Found, method: str
@@ -174,7 +174,7 @@ def test_steps_of_other_methods_and_settings_have_few_graphs_too(
     require_graphs(found_otherwise[method], OTHERWISE[method][0])
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 def test_blocks_of_two_towers_are_compiled_for_their_own_shapes(found_otherwise: Found) -> None:
     """The teacher's images have other numbers of tokens than the student's."""
     shapes = found_otherwise["shapes"]["distill"]

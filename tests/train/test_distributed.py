@@ -383,6 +383,7 @@ def memory_run_of_rank_1(parent: int) -> psutil.Process | None:
     return None
 
 
+@pytest.mark.slow
 def test_launched_measurement_records_windows_of_all_ranks_and_survives_a_killed_rank(
     own_results: Path,
 ) -> None:
@@ -411,7 +412,7 @@ def test_launched_measurement_records_windows_of_all_ranks_and_survives_a_killed
     )
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 def test_killed_command_line_ends_its_launcher_and_all_ranks(own_results: Path) -> None:
     words = [*LAUNCHED, "--results", str(own_results)]
     running = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -446,6 +447,7 @@ def run_ranks(folder: Path, *words: str) -> tuple[list[int | None], list[str]]:
     return [rank.exitcode for rank in ranks], printed
 
 
+@pytest.mark.slow
 def test_torchrun_trains_in_its_own_processes_and_rank_0_scores(own_results: Path) -> None:
     codes, printed = run_ranks(own_results, *TRAIN, "--out", str(own_results / "out"))
     assert codes == [OK, OK], printed
@@ -457,7 +459,7 @@ def test_torchrun_trains_in_its_own_processes_and_rank_0_scores(own_results: Pat
     assert processes == {Training: 2, TransferScores: 1}
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 def test_training_that_fails_on_the_ranks_is_a_recorded_failure_and_asks_for_no_requeue(
     own_results: Path,
 ) -> None:

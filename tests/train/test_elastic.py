@@ -85,6 +85,7 @@ def joint(_rank: int, ranks: int, data: Path, results: Path, folder: Path) -> Lo
     return losses
 
 
+@pytest.mark.slow
 def test_resume_with_more_or_fewer_processes_equals_an_unchanged_world_size(
     data: Path, results: Path, tmp_path: Path
 ) -> None:

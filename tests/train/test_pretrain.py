@@ -53,7 +53,7 @@ def started(out: Path, *more: str) -> tuple["subprocess.Popen[str]", psutil.Proc
     return parent, run_of(parent.pid, "training of catlip-tiny")[0]
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_runs")
 def test_stopped_and_killed_training_resumes_to_the_same_tower_and_scores(
     decoded: Path, capsys: pytest.CaptureFixture[str]

@@ -99,7 +99,7 @@ def test_job_that_fails_is_requeued_while_its_checkpoints_advance(
         (commands / "requeued").unlink(missing_ok=True)
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 @pytest.mark.usefixtures("decoded")
 def test_training_on_two_nodes_requeues_itself_and_then_ends(
     tmp_path: Path, commands: Path, slurm_environment: dict[str, str]
@@ -124,7 +124,7 @@ def test_training_on_two_nodes_requeues_itself_and_then_ends(
     assert find_latest_valid_checkpoint(out / "checkpoints")[1].processes == 2
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 def test_training_saves_when_slurm_signals_all_processes_of_the_job(
     tmp_path: Path, commands: Path, slurm_environment: dict[str, str]
 ) -> None:

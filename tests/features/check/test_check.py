@@ -72,7 +72,7 @@ def outcomes_of_broken_methods(results: Path) -> dict[str, str]:
     return outcomes
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 def test_every_broken_rule_is_named(decoded: Path) -> None:
     outcomes = in_child(outcomes_of_broken_methods, decoded)
     for name, words in [*WORDS.items(), *((name, words) for name, (_, words) in BROKEN.items())]:
@@ -115,8 +115,8 @@ def outcomes_of(path: Path, method: str, results: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     "method",
     [
-        pytest.param("rotation", marks=pytest.mark.minutes),
-        pytest.param("remembering", marks=pytest.mark.minutes),
+        pytest.param("rotation", marks=pytest.mark.slow),
+        pytest.param("remembering", marks=pytest.mark.slow),
         pytest.param("simclr", marks=pytest.mark.exhaustive),
     ],
 )

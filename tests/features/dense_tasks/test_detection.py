@@ -150,7 +150,7 @@ def few() -> DetectionTask:
     )
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 def test_detector_learns_its_training_images(few: DetectionTask) -> None:
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
     before = {name: value.clone() for name, value in tower.state_dict().items()}

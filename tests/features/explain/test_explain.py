@@ -38,7 +38,7 @@ def explain(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 def test_every_configuration_runs_and_an_injected_factor_is_attributed_to_itself(
     explain: Any, own_results: Path
 ) -> None:

@@ -136,6 +136,7 @@ def test_work_tree_is_removed_however_its_block_ends(repository: Path) -> None:
     assert nothing_is_left(repository)
 
 
+@pytest.mark.slow
 def test_slower_benchmark_and_changed_counter_are_named_and_others_are_not(
     repository: Path, tmp_path: Path
 ) -> None:

@@ -103,7 +103,7 @@ def test_stated_errors_are_those_on_published_trainings() -> None:
 @pytest.mark.parametrize(
     ("size", "gpus", "expected"),
     [
-        pytest.param("vit-b16", (256, 64), (1.004, 1.069), marks=pytest.mark.minutes),
+        pytest.param("vit-b16", (256, 64), (1.004, 1.069), marks=pytest.mark.slow),
         pytest.param("vit-h16", (512, 256), (1.001, 1.022), marks=pytest.mark.exhaustive),
     ],
 )

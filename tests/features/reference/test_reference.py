@@ -113,7 +113,7 @@ for side in OPEN_CLIP_SIDES:
 """
 
 
-@pytest.mark.minutes
+@pytest.mark.slow
 def test_step_is_compiled_on_all_sides_or_on_none(results: Path) -> None:
     """In a process whose shapes are not checked; dynamo hands its graphs to nobody."""
     experiment = two_blocks("clip", clip_norm=None, compile="on", text_padding="packed")

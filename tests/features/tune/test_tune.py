@@ -132,6 +132,7 @@ def test_trial_whose_loss_is_not_finite_has_no_accuracy(
     assert trial.device_seconds >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_runs")
 def test_tune_writes_settings_that_train_takes_and_resumes_what_is_missing(
     own_results: Path, capsys: pytest.CaptureFixture[str]
