@@ -19,7 +19,7 @@ import torch.multiprocessing as mp
 from bench.data import loader_workers
 from bench.environment.torchrun_ranks import TORCHRUN_VARIABLES, read_torchrun_ranks
 from bench.orchestration import preflight
-from bench.orchestration.runner import Runner, TimeSlotPipes
+from bench.orchestration.runner import Runner, TimeSlotSockets
 from bench.orchestration.runs import (
     FunctionRun,
     decode_run_from_json,
@@ -159,10 +159,10 @@ class InProcess(Runner):
     """Executes runs in this process: what a fresh one does, without its start, each whole in its first turn."""
 
     def _execute_and_return_failure_reason(
-        self, run: FunctionRun, _settings: dict[str, str], slot: TimeSlotPipes | None = None
+        self, run: FunctionRun, _settings: dict[str, str], slot: TimeSlotSockets | None = None
     ) -> str:
         if slot:
-            os.read(slot.grant_read, 1)
+            slot.run.recv(1)
         try:
             execute_run_and_write_record(decode_run_from_json(run.encode_as_json()))
         except Exception as error:  # noqa: BLE001 - as a worker answers it
@@ -174,7 +174,7 @@ class Parting(Runner):
     """Executes each run in a process of its own, without the seconds that a fresh one imports for."""
 
     def _execute_and_return_failure_reason(
-        self, run: FunctionRun, _settings: dict[str, str], _slot: TimeSlotPipes | None = None
+        self, run: FunctionRun, _settings: dict[str, str], _slot: TimeSlotSockets | None = None
     ) -> str:
         reasons = forkserver().SimpleQueue()
         process = started(_execute, run.encode_as_json(), reasons)

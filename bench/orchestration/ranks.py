@@ -12,7 +12,7 @@ from contextlib import suppress
 from bench.console.console import FAILED_CASE, OK, TERMINATED, Stopped, handle_stop_signals, log
 from bench.environment.child_processes import kill_multiprocessing_children
 from bench.environment.imports import imports_without_gc
-from bench.orchestration.runner import ENVIRONMENT, Runner, TimeSlotPipes
+from bench.orchestration.runner import ENVIRONMENT, Runner, TimeSlotSockets
 from bench.orchestration.runs import (
     FunctionRun,
     decode_run_from_json,
@@ -37,7 +37,7 @@ class Rank0Runner(Runner):
         super().run(others, max_parallel=max_parallel, threads=threads)
 
     def _execute_and_return_failure_reason(
-        self, run: FunctionRun, settings: dict[str, str], slot: TimeSlotPipes | None = None
+        self, run: FunctionRun, settings: dict[str, str], slot: TimeSlotSockets | None = None
     ) -> str:
         if not run.is_distributed:
             return super()._execute_and_return_failure_reason(run, settings, slot)

@@ -11,10 +11,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from socket import socket, socketpair
 from tempfile import TemporaryFile
+from typing import NamedTuple
 
 import msgspec
 
@@ -49,48 +51,32 @@ WORKER = "bench.orchestration.worker"
 LAUNCHER = "bench.orchestration.launcher"
 
 
-@dataclass(slots=True)
-class TimeSlotPipes:
-    """The file descriptors of two pipes, by which the scheduler gives slots of time to an interleaved run."""
+class TimeSlotSockets(NamedTuple):
+    """Two connected sockets, by which the scheduler gives slots of time to an interleaved run.
 
-    grant_read: int  # read by the run
-    grant_write: int
-    done_read: int
-    done_write: int  # written by the run
+    The scheduler notices the end of the run only if this process has closed the run's socket.
+    """
 
-    @classmethod
-    def create(cls) -> "TimeSlotPipes":
-        """Open both pipes."""
-        return cls(*os.pipe(), *os.pipe())
-
-    @property
-    def inherited_file_descriptors(self) -> tuple[int, int]:
-        """Return the ends that the run inherits."""
-        return self.grant_read, self.done_write
+    scheduler: socket
+    run: socket  # the run inherits it
 
     @property
     def environment_variable(self) -> dict[str, str]:
-        """Return the environment variable that names these ends."""
-        return {SLOT_VARIABLE: f"{self.grant_read} {self.done_write}"}
-
-    def close(self) -> None:
-        """Close the run's ends in this process: the scheduler then notices when the run ends."""
-        for end in self.inherited_file_descriptors:
-            os.close(end)
+        """The environment variable that names the run's socket."""
+        return {SLOT_VARIABLE: str(self.run.fileno())}
 
 
-def grant_time_slots_in_turn(slots: Iterable[TimeSlotPipes]) -> None:
+def grant_time_slots_in_turn(slots: Iterable[TimeSlotSockets]) -> None:
     """Give the runs slots in this order, repeatedly, until all have ended; a run ends its slot itself."""
     running = list(slots)
     while running:
         for slot in tuple(running):
-            with suppress(BrokenPipeError):
-                os.write(slot.grant_write, b"!")
-                if os.read(slot.done_read, 1):
+            with suppress(ConnectionError):
+                slot.scheduler.send(b"!")
+                if slot.scheduler.recv(1):
                     continue
             running.remove(slot)
-            os.close(slot.grant_write)
-            os.close(slot.done_read)
+            slot.scheduler.close()
 
 
 @dataclass(slots=True)
@@ -121,7 +107,7 @@ class Runner:
     def run_interleaved(self, runs: Sequence[FunctionRun], *, threads: int) -> None:
         """Execute the runs as `run` does, but interleaved and all in memory at once."""
         runs = [run for run in runs if not run.is_done]
-        slots = [TimeSlotPipes.create() for _ in runs]
+        slots = [TimeSlotSockets(*socketpair()) for _ in runs]
         settings = {"OMP_NUM_THREADS": str(threads)}
         tasks = [
             partial(self._run_and_record_failure, run, settings, slot)
@@ -159,10 +145,10 @@ class Runner:
             child.kill()
 
     def _run_and_record_failure(
-        self, run: FunctionRun, settings: dict[str, str], slot: TimeSlotPipes | None = None
+        self, run: FunctionRun, settings: dict[str, str], slot: TimeSlotSockets | None = None
     ) -> None:
         """Execute a run in a process of its own, and record its failure."""
-        with closing(slot) if slot else nullcontext():
+        with slot.run if slot else nullcontext():
             if self._stopping:
                 return
             self.progress.log_run_start(run.label)
@@ -178,7 +164,7 @@ class Runner:
             )
 
     def _execute_and_return_failure_reason(
-        self, run: FunctionRun, settings: dict[str, str], slot: TimeSlotPipes | None = None
+        self, run: FunctionRun, settings: dict[str, str], slot: TimeSlotSockets | None = None
     ) -> str:
         """Execute a run in a fresh process and wait for its end; return the reason of its failure, or ""."""
         content = run.encode_as_json()
@@ -198,7 +184,7 @@ class Runner:
                     stdin=subprocess.PIPE,
                     stdout=output,
                     env=make_child_environment(settings),
-                    pass_fds=slot.inherited_file_descriptors if slot else (),
+                    pass_fds=[slot.run.fileno()] if slot else [],
                     process_group=0,  # Ctrl-C reaches only the parent, which ends its children
                 )
                 self._children.add(child)

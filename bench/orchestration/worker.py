@@ -17,7 +17,7 @@ from bench.environment.child_processes import (
     kill_multiprocessing_children,
 )
 from bench.environment.imports import imports_without_gc
-from bench.environment.slots import stop_slot_pipe_inheritance, wait_for_slot
+from bench.environment.slots import stop_slot_inheritance, wait_for_slot
 from bench.interfaces.extensions import load_features_and_extensions
 from bench.orchestration.runs import (
     decode_run_from_json,
@@ -30,7 +30,7 @@ def read_and_execute_run() -> None:
     """Execute the run; print the error as JSON on standard output if it fails."""
     try:
         is_launched = len(sys.argv) > 2  # noqa: PLR2004 - the run is the second argument
-        stop_slot_pipe_inheritance()
+        stop_slot_inheritance()
         load_features_and_extensions()
         run = decode_run_from_json(sys.argv[2] if is_launched else sys.stdin.buffer.read())
         if not run.saves_checkpoints:  # a training saves first

@@ -4,19 +4,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from socket import socketpair
 
 import pytest
 
 from bench.experiment.config import change
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.runner import Runner, TimeSlotPipes, grant_time_slots_in_turn
+from bench.orchestration.runner import Runner, TimeSlotSockets, grant_time_slots_in_turn
 from bench.records.record import Speed, read_record
 from tests.small import few_images
 
 RUN = """
 import os, sys, time
-from bench.environment.slots import stop_slot_pipe_inheritance, wait_for_slot, yield_and_wait_for_slot
-stop_slot_pipe_inheritance()
+from bench.environment.slots import stop_slot_inheritance, wait_for_slot, yield_and_wait_for_slot
+stop_slot_inheritance()
 wait_for_slot()
 for turn in range(int(sys.argv[2])):
     with open("log", "a") as log:
@@ -31,24 +32,24 @@ for turn in range(int(sys.argv[2])):
 
 
 def start(
-    folder: Path, seat: TimeSlotPipes, name: str, turns: int, dies_in: int = -1
+    folder: Path, seat: TimeSlotSockets, name: str, turns: int, dies_in: int = -1
 ) -> subprocess.Popen[bytes]:
     """Start a run with a seat; here its ends are closed, as the runner closes them."""
     child = subprocess.Popen(
         [sys.executable, "-c", RUN, name, str(turns), str(dies_in)],
         cwd=folder,
         env=os.environ | seat.environment_variable | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        pass_fds=seat.inherited_file_descriptors,
+        pass_fds=[seat.run.fileno()],
         stderr=subprocess.DEVNULL,
     )
-    seat.close()
+    seat.run.close()
     return child
 
 
 def test_one_process_runs_at_a_time_in_order(tmp_path: Path) -> None:
-    seats = {name: TimeSlotPipes.create() for name in "abc"}
+    seats = {name: TimeSlotSockets(*socketpair()) for name in "abc"}
     runs = [start(tmp_path, seats["a"], "a", 3), start(tmp_path, seats["b"], "b", 4, dies_in=1)]
-    seats["c"].close()  # a run that was never started
+    seats["c"].run.close()  # a run that was never started
     grant_time_slots_in_turn(seats.values())
     assert [run.wait() for run in runs] == [0, 1]
     turns = ["a", "b", "a", "b", "a"]
@@ -57,9 +58,9 @@ def test_one_process_runs_at_a_time_in_order(tmp_path: Path) -> None:
 
 
 def test_run_ends_if_its_scheduler_is_gone(tmp_path: Path) -> None:
-    seat = TimeSlotPipes.create()
+    seat = TimeSlotSockets(*socketpair())
     run = start(tmp_path, seat, "a", 1)
-    os.close(seat.grant_write)
+    seat.scheduler.close()
     assert run.wait(30) == 1
 
 

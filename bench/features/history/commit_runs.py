@@ -5,9 +5,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from socket import socketpair
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -17,7 +18,7 @@ from bench.environment.child_processes import kill_child_tree_at_block_end
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import atomic_write
 from bench.measure.metric_values import FINGERPRINT
-from bench.orchestration.runner import TimeSlotPipes, grant_time_slots_in_turn
+from bench.orchestration.runner import TimeSlotSockets, grant_time_slots_in_turn
 
 PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
 PYTEST = [
@@ -106,7 +107,7 @@ def time_suites_once(
     """
     documents = {}
     with TemporaryDirectory() as folder, ExitStack() as stack:
-        slots = [TimeSlotPipes.create() for _ in work_trees]
+        slots = [TimeSlotSockets(*socketpair()) for _ in work_trees]
         children = {}
         for (name, work_tree), slot in zip(work_trees.items(), slots, strict=True):
             child = _start_suite(work_tree, suite, Path(folder) / name, slot, only)
@@ -126,7 +127,7 @@ def time_suites_once(
 
 
 def _start_suite(
-    work_tree: Path, suite: Path, folder: Path, slot: TimeSlotPipes, only: str | None
+    work_tree: Path, suite: Path, folder: Path, slot: TimeSlotSockets, only: str | None
 ) -> "subprocess.Popen[bytes]":
     """Start pytest on a work tree's suite, which waits for its first slot after it has collected its benchmarks.
 
@@ -142,12 +143,12 @@ def _start_suite(
         paths.append(os.environ["PYTHONPATH"])
     environment = os.environ | CHILD_ENV | slot.environment_variable
     environment["PYTHONPATH"] = os.pathsep.join(paths)
-    with (folder / "output").open("wb") as output, closing(slot):
+    with (folder / "output").open("wb") as output, slot.run:
         return subprocess.Popen(
             command,
             cwd=work_tree,
             env=environment,
-            pass_fds=slot.inherited_file_descriptors,
+            pass_fds=[slot.run.fileno()],
             stdout=output,
             stderr=output,
         )

@@ -22,6 +22,9 @@ FP32_BYTES = 4  # bytes of a weight, a gradient and a feature: CUDA's autocast n
 DDP_FIRST_BUCKET_BYTES = 1 << 20
 DDP_BUCKET_BYTES = 25 << 20
 PLANNED_SHARDINGS = ("ddp", "zero2", "fsdp2")
+# Latencies per ring step: NCCL's constants (src/graph/tuning.cc, hwLat, ring, LL128).
+LINK_LATENCY_SECONDS = 1.9e-6
+NETWORK_LATENCY_SECONDS = 4.0e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +129,15 @@ def collective_seconds(collective: StepCollective, num_gpus: int, links: Interco
     per_node = num_gpus / nodes
     call_bytes = collective.tensor_bytes / collective.num_calls
     within = ring_all_gather_seconds(
-        call_bytes, per_node, links.link_bytes_per_second, links.link_latency_seconds
+        call_bytes, per_node, links.link_bytes_per_second, LINK_LATENCY_SECONDS
     )
-    latency = links.network_latency_seconds
     between = ring_all_gather_seconds(
-        call_bytes / per_node, nodes, links.network_bytes_per_second, latency
+        call_bytes / per_node, nodes, links.network_bytes_per_second, NETWORK_LATENCY_SECONDS
     )
     if collective.kind != "all-reduce":
         return collective.num_calls * (within + between)
-    ring_latency = (nodes - 1) * latency
-    tree_latency = 2 * math.ceil(math.log2(nodes)) * latency
+    ring_latency = (nodes - 1) * NETWORK_LATENCY_SECONDS
+    tree_latency = 2 * math.ceil(math.log2(nodes)) * NETWORK_LATENCY_SECONDS
     return collective.num_calls * (2 * within + 2 * (between - ring_latency) + tree_latency)
 
 

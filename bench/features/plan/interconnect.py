@@ -7,20 +7,15 @@ from bench.tables.formats import GB
 
 # Share of a data sheet's bandwidth that is reached: nccl-tests reach 230 to 250 of 300 GB/s on 8 A100.
 LINK_SHARE = 0.8
-# Latencies per ring step: NCCL's constants (src/graph/tuning.cc, hwLat, ring, LL128).
-LINK_LATENCY_SECONDS = 1.9e-6
-NETWORK_LATENCY_SECONDS = 4.0e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Interconnect:
-    """Bandwidths per GPU and direction in bytes per second, and latencies per ring step in seconds."""
+    """Bandwidths per GPU and direction, in bytes per second."""
 
     gpus_per_node: int
     link_bytes_per_second: float  # within a node
-    link_latency_seconds: float
     network_bytes_per_second: float  # between nodes
-    network_latency_seconds: float
     source: str = ""
 
 
@@ -41,8 +36,6 @@ def interconnect_from_data_sheet(gpu: GpuSpec, network_gbs: float | None = None)
     return Interconnect(
         gpus_per_node=gpu.gpus_per_node,
         link_bytes_per_second=LINK_SHARE * gpu.link_bytes_per_second,
-        link_latency_seconds=LINK_LATENCY_SECONDS,
         network_bytes_per_second=network,
-        network_latency_seconds=NETWORK_LATENCY_SECONDS,
         source=source,
     )

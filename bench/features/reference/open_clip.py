@@ -7,7 +7,7 @@ Sources: open_clip_torch 3.3.0, and mlfoundations/open_clip 89fb801 (4.2.0.dev0)
 import copy
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from statistics import fmean
@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, cast
 
 import open_clip
 import torch
-from jaxtyping import Int
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
@@ -246,20 +245,12 @@ def choose_order_for_bucketing(stream: PackStream[CaptionTokens], num_steps: int
     warm_up = rows_of_shuffled_epochs(
         seed, len(lengths), start=len(pool), size=WARMUP_STEPS * batch_size
     )
-    rows = torch.cat([warm_up, shuffled]).view(num_steps, batch_size)
-    order = {field.name: getattr(stream.order, field.name) for field in fields(stream.order)}
-    return _FixedOrder(**order, rows=rows)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _FixedOrder(SampleOrder):
-    """An order with given samples for each step."""
-
-    rows: Int[Tensor, "steps batch"]
-
-    def batch_rows(self, k: int) -> Int[Tensor, " batch"]:
-        """Return the samples of batch k."""
-        return self.rows[k]
+    shown = torch.arange(len(lengths))
+    num_samples = num_steps * batch_size
+    shown[rows_of_shuffled_epochs(seed, len(lengths), start=0, size=num_samples)] = torch.cat(
+        [warm_up, shuffled]
+    )
+    return replace(stream.order, shown=shown)
 
 
 def _import_checkout_modules(checkout: Path) -> dict[str, Any]:

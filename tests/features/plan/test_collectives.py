@@ -16,6 +16,8 @@ from bench.experiment.config import Experiment
 from bench.experiment.fields import Sharding, TextPadding
 from bench.features.plan.collectives import (
     FP32_BYTES,
+    LINK_LATENCY_SECONDS,
+    NETWORK_LATENCY_SECONDS,
     StepCollective,
     collective_seconds,
     list_step_collectives,
@@ -61,15 +63,14 @@ def test_collective_takes_the_seconds_of_rings_within_and_between_nodes(
     nodes: int, per_node: int
 ) -> None:
     """An all-reduce is both ways; between nodes it has the ring's bytes in a tree's steps."""
-    size, links = 1e6, Interconnect(per_node, 3e8, 2e-6, 1e8, 5e-6)
-    ring = simulate_ring(per_node, size, 3e8, 2e-6) + simulate_ring(
-        nodes, size / per_node, 1e8, 5e-6
-    )
+    size, links = 1e6, Interconnect(per_node, 3e8, 1e8)
+    within = simulate_ring(per_node, size, 3e8, LINK_LATENCY_SECONDS)
+    ring = within + simulate_ring(nodes, size / per_node, 1e8, NETWORK_LATENCY_SECONDS)
     tree_steps = 2 * math.ceil(math.log2(nodes)) - 2 * (nodes - 1)
     expected = {
         "all-gather": ring,
         "reduce-scatter": ring,
-        "all-reduce": 2 * ring + tree_steps * 5e-6,
+        "all-reduce": 2 * ring + tree_steps * NETWORK_LATENCY_SECONDS,
     }
     for kind, seconds in expected.items():
         collective = StepCollective("x", kind, size)  # type: ignore[arg-type]
