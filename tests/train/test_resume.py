@@ -126,7 +126,12 @@ def require_equal(found: Training | int, folder: Path, whole: Training, whole_fo
 @pytest.mark.parametrize(
     ("method", "every", "changes"),
     [
-        ("superclass", 1, SHARE | {"ema_decay": 0.9, "augmentation": "range"}),
+        pytest.param(
+            "superclass",
+            1,
+            SHARE | {"ema_decay": 0.9, "augmentation": "range"},
+            marks=pytest.mark.slow,
+        ),
         ("catlip", 7, SHARE | {"optimizer": "muon", "ema_decay": 0.9}),
         ("clip", 4, {"schedule": "constant", "optimizer": "sgd", **TWO_BLOCKS}),
         ("clip", 4, {"schedule": "cosine", "ema_decay": 0.9, **TWO_BLOCKS}),

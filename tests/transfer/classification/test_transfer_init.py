@@ -119,6 +119,7 @@ def test_text_tower_has_a_head_of_prompts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     known = texts()
+    monkeypatch.setattr("bench.transfer.classification.transfer_init.STEPS", 2)
     monkeypatch.setattr(LoadedTower, "read_text_encoder", lambda _: known)
     width = known.pair.tower.width
     scores = score_transfer_init(subject("clip", lambda labels: np.eye(width)[labels]), task())
