@@ -140,12 +140,9 @@ def history(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Test on the CPU, offline, shapes checked, in three processes (`-- -n 0`: in one); then draw the kept records."""
+    """Test on the CPU, offline, shapes checked, in three processes (`-- -n 0`: in one)."""
     install(session, ".[tests]")
     run(session, "python", "-m", "pytest", *SIDE_BY_SIDE, *QUICK, *session.posargs, env=ONE_THREAD)
-    if not session.posargs:
-        report(session, "build", "tests/records", "--out", "results/records/index.html")
-        report(session, "history", "tests/records", "--out", "results/records/charts.html")
 
 
 @nox.session(name="tests-extras")
