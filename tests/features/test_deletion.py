@@ -72,7 +72,7 @@ def test_everything_else_works_without_features(names: list[str], tmp_path: Path
         "-p",
         "no:cacheprovider",
     )
-    run(copy, "-m", "pytest", *CORE_TESTS, "-q", "-m", "not minutes", "-p", "no:cacheprovider")
+    run(copy, "-m", "pytest", *CORE_TESTS, "-q", "-m", "not slow", "-p", "no:cacheprovider")
     if names == NAMES:
         run(copy, "-m", "bench", "--smoke", "--results", str(tmp_path / "results"))
         run(
