@@ -9,7 +9,6 @@ from markupsafe import Markup
 from bench.interfaces.sections import (
     Block,
     Heading,
-    IncomparableResults,
     PageContext,
     PageSection,
     Paragraph,
@@ -17,7 +16,6 @@ from bench.interfaces.sections import (
 from bench.measure.comparison_records import select_comparison_records
 from bench.measure.speed_tables import throughput_table
 from bench.measure.tables import failed_run_table
-from bench.tables.tables import Table
 from bench.transfer.score_tables import accuracy_overview_table
 from bench.transfer.subject_scores import collect_full_label_scores
 
@@ -35,7 +33,13 @@ def _build_incomparable_results_blocks(page: PageContext) -> Sequence[Block] | N
     for results in page.incomparable_results:
         names = ", ".join(results.comparisons)
         blocks += [Heading(names), Paragraph(results.reason)]
-        for table in _result_tables(results):
+        comparison = select_comparison_records("", results.records)
+        tables = (
+            throughput_table(comparison),
+            accuracy_overview_table(comparison, collect_full_label_scores(comparison)),
+            failed_run_table(results.records),
+        )
+        for table in tables:
             if table.all_rows:
                 blocks.append(replace(table, title=f"{table.title}, {names}", note=""))
     return blocks
@@ -44,14 +48,3 @@ def _build_incomparable_results_blocks(page: PageContext) -> Sequence[Block] | N
 SECTION = PageSection(
     "others", "Other results in this folder", "Other results", _build_incomparable_results_blocks
 )
-
-
-def _result_tables(results: IncomparableResults) -> list[Table]:
-    """Return the tables of speeds, of accuracies and of failed runs."""
-    comparison = select_comparison_records("", results.records)
-    scores = collect_full_label_scores(comparison)
-    return [
-        throughput_table(comparison),
-        accuracy_overview_table(comparison, scores),
-        failed_run_table(results.records),
-    ]

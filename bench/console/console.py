@@ -107,7 +107,6 @@ def run_and_flush_output(run: Callable[[], int]) -> int:
     sys.stderr = sys.stderr or os.fdopen(STDERR, "w")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    streams = ((STDOUT, sys.stdout), (STDERR, sys.stderr))
     code = OK
     try:
         code = run()
@@ -117,11 +116,10 @@ def run_and_flush_output(run: Callable[[], int]) -> int:
     except (OSError, ValueError) as error:  # standard output is full or was closed
         usage_code = log_usage_error_for_exit_code(error)
         code = code or usage_code
-    for number, stream in streams:
-        try:
-            stream.flush()  # as Python does at its end
-        except (OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    else:
+        return code
+    for number in (STDOUT, STDERR):  # Python flushes them again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return code
 
 

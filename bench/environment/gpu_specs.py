@@ -2,7 +2,7 @@
 
 Each row of the file is one GPU, by the data sheet of the card or of its system (GB300 NVL72, HGX B300, GB200 NVL72,
 DGX B200); GeForce and RTX PRO figures are from the architectures' white papers. Peaks are dense: sparse ones are
-twice as high. Power is the maximum of a card. Links are the bandwidth of one GPU in one direction, half of the figure
+twice as high. Links are the bandwidth of one GPU in one direction, half of the figure
 in data sheets: NVLink if all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The network
 assumes one network card per GPU, as in the vendor's own systems. The order of the rows matters, because the first that
 fits a device name is taken: "H100 NVL" must be tried before "H100".
@@ -28,7 +28,6 @@ class GpuSpec:
     bf16_flops_per_second: float  # dense products with fp32 accumulation, in bf16 and in fp16
     fp32_flops_per_second: float  # outside the tensor cores, torch's default for fp32
     memory_bytes: float
-    watts: float
     link_bytes_per_second: float  # to the GPUs of its node
     # To other nodes; None (null in the file): no node with a network is sold.
     network_bytes_per_second: float | None

@@ -130,14 +130,6 @@ class PictureRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ChartLegend:
-    """Labels with the marks that charts have for them."""
-
-    marks: Sequence[tuple[str, "Markup"]]
-    label: str = "Legend"  # for screen readers
-
-
-@dataclass(frozen=True, slots=True)
 class DefinitionList:
     """Terms with their values, or words with their meaning."""
 
@@ -194,7 +186,6 @@ Block = (
     | Table
     | Chart
     | PictureRow
-    | ChartLegend
     | DefinitionList
     | BlockGroup
     | FoldOutBlock

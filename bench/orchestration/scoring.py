@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.data.manifest import CACHE
 from bench.experiment.config import Experiment
 from bench.interfaces.catalog import (
-    RANDOM_INIT,
     TowerOrFeaturesToScore,
     compatible_task_protocol_pairs,
 )
@@ -48,7 +47,10 @@ def make_scoring_run(
     """
     planned_scores = []
     for subject in subjects:
-        names = _record_file_name_parts(subject, comparison, experiment.name, experiment.seed)
+        # Files of several folders may have one name, and random weights depend on the experiment.
+        whole_name = f"{subject.title} {experiment.name} {experiment.seed}"
+        digest = hashlib.sha256(whole_name.encode()).hexdigest()[:8]
+        names = (Path(subject.title).name, digest)
         for task, protocol in compatible_task_protocol_pairs(subject.name, tasks, protocols):
             path = record_path(results, comparison, "transfer", *names, task, protocol)
             planned_scores.append(PlannedScore(subject, task, protocol, path))
@@ -98,20 +100,3 @@ def score_and_record_missing(
                     write_record(record, path)
     if errors:
         raise RuntimeError("; ".join(errors))
-
-
-def _record_file_name_parts(
-    subject: TowerOrFeaturesToScore, comparison: str, experiment_name: str, seed: int
-) -> tuple[str, ...]:
-    """Return the parts of the file names of a subject's records; only random weights have experiment and seed."""
-    if subject.name == RANDOM_INIT:
-        return ("random-init", experiment_name, f"seed{seed}")
-    role = ("untrained",) if subject.is_untrained else ()
-    if not subject.name.endswith(".safetensors"):
-        return (*role, subject.name.replace(" ", "-"))
-    path = Path(subject.name)
-    prefix = f"{comparison}.tower."
-    names = path.stem.removeprefix(prefix).split(".")
-    if not path.name.startswith(prefix):  # files of several folders may have one name
-        names.append(hashlib.sha256(str(path).encode()).hexdigest()[:8])
-    return (*role, *names)

@@ -197,11 +197,6 @@ class ReleasedRun(RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
     # Percentage of readings that say that heat or its hardware slowed the GPU. None: not read.
     throttled_percent: NonNegative | None = None
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for windows without a number of images."""
-        if len(self.window_images) != len(self.window_seconds):
-            raise ValueError(f"window_images must be of all {len(self.window_seconds)} windows")
-
     @property
     def images_per_second(self) -> float:
         """The images per second of all processes over all windows, which have images of several sizes."""
@@ -237,18 +232,9 @@ class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
     # Number of the data set's samples that were used; None: not counted.
     num_samples: PositiveCount | None = None
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for a branch without losses, or losses without a branch."""
-        if len(self.branches) != len(self.cooldown_losses):
-            raise ValueError(
-                f"has {len(self.branches)} branches and losses of {len(self.cooldown_losses)} cool-downs"
-            )
-
 
 class TransferScores(RecordContent, frozen=True, kw_only=True, tag="transfer"):
     """The scores of one feature extractor on transfer tasks."""
-
-    needs_experiment = False
 
     subject: str  # an experiment's name, or "random init", "raw pixels", "HOG and colour"
     images: Count  # number seen in pre-training
@@ -281,18 +267,9 @@ class MeasuredFigures(RecordContent, frozen=True, kw_only=True, tag="figures"):
         LIMITED,
     ]
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for values of other figures."""
-        if {*self.values} != {figure.name for figure in self.figures}:
-            raise ValueError(
-                f"values must be of the figures {', '.join(figure.name for figure in self.figures)}"
-            )
-
 
 class Failure(RecordContent, frozen=True, kw_only=True, tag="failure"):
     """Which run failed and why: all that a failed run leaves."""
-
-    needs_experiment = False
 
     what: str  # which run failed, such as "speed"
     reason: str
@@ -336,16 +313,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     measured: AnyRecordContent
     # Of an extension; a method of this program has none.
     method: MethodDescription | msgspec.UnsetType = msgspec.UNSET
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a record without an experiment whose kind needs one."""
-        measured = self.measured
-        if (
-            self.experiment is None
-            and isinstance(measured, RecordContent)
-            and measured.needs_experiment
-        ):
-            raise ValueError(f"a {kind_tag(type(measured))} record has no experiment")
 
     @property
     def experiment_name(self) -> str:

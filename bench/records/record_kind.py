@@ -22,8 +22,6 @@ class RecordContent(
 ):
     """What a run of one kind left; each kind is a subclass, frozen, with keywords alone and a tag of its own."""
 
-    needs_experiment: ClassVar[bool] = True  # whether its record must have an experiment
-
 
 class UnknownRecordContent(dict[str, Any], AnyRecordContent):
     """The decoded JSON of a content; the extension that knows its kind is not loaded."""

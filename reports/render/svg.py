@@ -5,7 +5,6 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -143,16 +142,3 @@ def colour_and_marker(series: int) -> tuple[str, str]:
     num_rounds, colour = divmod(series, len(SERIES))
     marker = (series + num_rounds) % len(MARKERS)
     return SERIES[colour], MARKERS[marker]
-
-
-@cache
-def legend_marker(series: int) -> Markup:
-    """Return a small SVG with the marker of a series, counted from 0, for a legend."""
-    with open_figure(16, 16) as figure:
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        colour, marker = colour_and_marker(series)
-        axes.plot([0], [0], marker, color=colour, markersize=9)
-        drawn = figure_to_svg(figure, f"swatch-{series}", "")
-    text = str(drawn).replace('role="img" aria-label=""', 'class="swatch" aria-hidden="true"')
-    return Markup(text)  # noqa: S704 - what was drawn

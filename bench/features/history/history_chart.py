@@ -11,9 +11,9 @@ from bench.measure.metric_values import CommitOrWorkTree
 from bench.tables.formats import format_quantity, format_ratio
 from reports.render.svg import (
     INK,
+    PAPER,
     add_axes_with_margins,
     colour_and_marker,
-    draw_marks,
     figure_to_svg,
     fit_chart_label,
     open_figure,
@@ -41,8 +41,9 @@ def draw_series_chart(
     with open_figure(*SIZE) as figure:
         axes = add_axes_with_margins(figure, *MARGINS)
         for line in lines:
-            colour, marker = colour_and_marker(history.machines.index(line.machine))
-            _draw_series(axes, commits, line, colour, marker)
+            _draw_series(axes, commits, line, history.machines.index(line.machine))
+        if len(lines) > 1:
+            axes.legend(loc="lower left", frameon=False)
         for change in changes:
             _draw_jump(axes, commits, change)
         _set_limits_and_ticks(axes, commits, metric.unit)
@@ -62,16 +63,25 @@ def _set_limits_and_ticks(axes: Axes, commits: Sequence[CommitOrWorkTree], unit:
 
 
 def _draw_series(
-    axes: Axes, commits: Sequence[CommitOrWorkTree], line: MetricSeries, colour: str, marker: str
+    axes: Axes, commits: Sequence[CommitOrWorkTree], line: MetricSeries, machine: int
 ) -> None:
     """Draw the medians of commits as marks on a line, and the processes as small dots."""
+    colour, marker = colour_and_marker(machine)
     positions = [commits.index(point.commit) for point in line.points]
     medians = [point.median for point in line.points]
-    axes.plot(positions, medians, color=colour, linewidth=1.25)
     for position, point in zip(positions, line.points, strict=True):
         dots = [position] * len(point.runs)
         axes.plot(dots, point.runs, "o", color=colour, markersize=2.5, alpha=0.45)
-        draw_marks(axes, position, point.median, marker, colour, size=5.5)
+    axes.plot(
+        positions,
+        medians,
+        color=colour,
+        marker=marker,
+        markeredgecolor=PAPER,
+        markersize=5.5,
+        linewidth=1.25,
+        label=f"machine {machine + 1}",
+    )
 
 
 def _draw_jump(axes: Axes, commits: Sequence[CommitOrWorkTree], change: SeriesJump) -> None:

@@ -10,7 +10,7 @@ from bench.cli.options import Folder
 from bench.console.console import escape_unprintable, log_damaged_files_for_exit_code
 from bench.features.history.changes import SeriesJump, can_judge_newest_commit, find_series_jumps
 from bench.features.history.history_chart import draw_series_chart
-from bench.interfaces.sections import Block, BlockGroup, Chart, ChartLegend, Paragraph
+from bench.interfaces.sections import Block, BlockGroup, Chart, DefinitionList, Paragraph
 from bench.measure.metric_values import read_metric_values
 from bench.tables.formats import format_count_with_noun
 from bench.tables.groups import group_by
@@ -22,7 +22,6 @@ from reports.render.document import (
     render_page,
     write_file_and_print_path,
 )
-from reports.render.svg import legend_marker
 from reports.series import MetricHistory, build_history
 
 CHANGES_NOTE = (
@@ -68,10 +67,10 @@ def render_history_page(
     history: MetricHistory, changes: Sequence[SeriesJump], file_errors: Sequence[str] = ()
 ) -> str:
     """Return the HTML page of a history and its changes; `file_errors` are on files that are left out."""
-    machines = []
-    for index, machine in enumerate(history.machines):
-        machines.append((f"machine {index + 1}: {machine}", legend_marker(index)))
-    change_blocks: list[Block] = [ChartLegend(machines, "Machines")]
+    machines = {
+        f"machine {number}": machine for number, machine in enumerate(history.machines, start=1)
+    }
+    change_blocks: list[Block] = [DefinitionList(machines)]
     if changes:
         change_blocks += [_jump_table(history, changes), Paragraph(CHANGES_NOTE, "under")]
     else:

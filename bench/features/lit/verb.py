@@ -131,7 +131,15 @@ class LockedImageTuning:
     def _make_experiment(self, tower: str) -> Experiment:
         """Return the experiment of a tower's second phase; the tower's own if it has a text tower."""
         if tower == REFERENCE_TOWER_EXTRA:
-            trained = _make_reference_experiment()
+            from bench.towers.tower_from import load_reference_tower  # with torch
+
+            loaded = load_reference_tower()
+            trained = change(
+                EXPERIMENTS["clip-tiny"],
+                name=REFERENCE_TOWER_EXTRA,
+                tower=loaded.architecture,
+                image_size=loaded.tower.image_size,
+            )
             images = trained.training.images
         else:
             provenance = read_tower_provenance(Path(tower))
@@ -161,16 +169,3 @@ class LockedImageTuning:
         if explain_vocabulary_mismatch(experiment):
             return change(experiment, subword_vocabulary="all")
         return experiment
-
-
-def _make_reference_experiment() -> Experiment:
-    """Return CLIP's tiny experiment with the reference tower; ValueError where the tower is not installed."""
-    from bench.towers.tower_from import load_reference_tower  # with torch
-
-    loaded = load_reference_tower()
-    return change(
-        EXPERIMENTS["clip-tiny"],
-        name=REFERENCE_TOWER_EXTRA,
-        tower=loaded.architecture,
-        image_size=loaded.tower.image_size,
-    )

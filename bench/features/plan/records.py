@@ -1,4 +1,4 @@
-"""One device's step time, power and largest batch, from records. No torch here."""
+"""One device's step time and largest batch, from records. No torch here."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,7 +23,6 @@ FIELDS_WITHOUT_TIME = {
     *("sharding", "windows"),
 }
 FORWARD_PHASES = ("augmentation", "image forward", "text forward", "head and loss")
-POWER_READING = "power W, by the energy counter"
 
 
 class MatchingRun(NamedTuple, Generic[M]):
@@ -41,12 +40,6 @@ class TimedRunsOnOneDevice:
     experiment: Experiment  # as it was run
     circumstances: RunCircumstances
     runs: Sequence[Speed]
-
-    @property
-    def watts(self) -> float | None:
-        """Mean power of the device during the runs; None if it was not measured."""
-        readings = [run.utilisation for run in self.runs if POWER_READING in run.utilisation]
-        return fmean(reading[POWER_READING] for reading in readings) if readings else None
 
 
 def read_newest_timed_records(results: Path, experiments: Sequence[Experiment]) -> list[Record]:

@@ -20,7 +20,7 @@ MODEL_ASSUMPTIONS = {
     "communication of features": "not hidden: the loss waits for it",
     "loss with further captions": f"at {LOSS_SHARE:.0%} of the peak of its precision",
     "computation": "proportional to the number of images",
-    "not modelled": "waiting for slow GPUs and for data, stalls, restarts, scoring, power of hosts",
+    "not modelled": "waiting for slow GPUs and for data, stalls, restarts, scoring",
 }
 
 
@@ -33,7 +33,6 @@ class PlanResult:
     is_measured: bool  # else the step is counted, at an assumed utilisation
     tokens_per_caption: float | None  # computed, padding included; None: the method reads no text
     images: int  # of the training
-    watts: float | None  # of one GPU
     max_images_per_gpu: int | None  # largest batch in the memory of one GPU; None: unknown
 
 
@@ -65,7 +64,6 @@ def plan_table(plans: Sequence[PlanResult], price: float | None, note: str) -> T
             "hours": hours,
             "GPU-hours": gpu_hours,
             "price": None if price is None else price * gpu_hours,
-            "kWh of the GPUs": None if plan.watts is None else plan.watts * gpu_hours / 1000,
             "largest batch per GPU": plan.max_images_per_gpu,
         }
         rows.append(row)

@@ -176,12 +176,10 @@ class PredictScaling:
                 work, gpu, self.utilisation or UTILISATION, runtime.contrastive_precision
             )
             tokens = mean_tokens_per_caption(captions)
-            watts: float | None = gpu.watts
         else:
             loss_rate = assume_loss_flops_per_second(gpu, runtime.contrastive_precision)
             compute = compute_profile_from_runs(timed, loss_rate)
             tokens = timed.runs[0].tokens_per_caption
-            watts = timed.watts
             limit_bytes = USABLE * gpu.memory_bytes
             max_images_per_gpu = estimate_max_batch_per_gpu(
                 experiment, records, limit_bytes, parameter_counts, self.gpus
@@ -205,7 +203,6 @@ class PredictScaling:
             is_measured=timed is not None,
             tokens_per_caption=tokens,
             images=images,
-            watts=watts,
             max_images_per_gpu=max_images_per_gpu,
         )
 
@@ -218,7 +215,7 @@ class PredictScaling:
     def _describe_step_time_assumptions(
         self, timed_runs: Sequence[TimedRunsOnOneDevice], gpu: GpuSpec
     ) -> dict[str, str]:
-        """Return rows of the table of assumptions by name: the sources of step times, assumed utilisation and power."""
+        """Return rows of the table of assumptions by name: the sources of step times, and the assumed utilisation."""
         rows = {}
         for timed in timed_runs:
             circumstances = timed.circumstances
@@ -231,5 +228,4 @@ class PredictScaling:
             source = "given" if self.utilisation else "the mean of published CLIP trainings"
             peak = f"{gpu.bf16_flops_per_second / 1e12:g} TFLOP/s, bf16 ({gpu.source})"
             rows["utilisation"] = f"{utilisation:.3f} of {peak}: {source}"
-            rows["power of a GPU"] = f"{gpu.watts:g} W, constant ({gpu.source})"
         return rows

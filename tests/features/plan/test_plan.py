@@ -256,10 +256,8 @@ H100 = {"device": "cuda", "machine": "NVIDIA H100 80GB HBM3; Example", "precisio
 def test_a_plan_of_one_device_is_what_was_recorded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The power is what the energy counter measured, where it did."""
-    powered = speed(utilisation={"power W, by the energy counter": 500.0})
     slower = record(CATLIP, speed(window_seconds=(0.4, 0.4)), **H100)
-    folder = written(tmp_path, record(CLIP, powered, **H100), slower)
+    folder = written(tmp_path, record(CLIP, speed(), **H100), slower)
     out = tmp_path / "plan.out"
     words = ["plan", "clip-tiny", "catlip-tiny", "--records", str(folder), "--gpus", "1"]
     assert main([*words, "--price", "2.5", "--images", "0.36M", "--json", str(out)]) == 0
@@ -269,8 +267,6 @@ def test_a_plan_of_one_device_is_what_was_recorded(
     assert catlip["images/s, times clip-tiny's"] == pytest.approx(2)
     assert clip["GPU-hours"] == pytest.approx(100 / rate)
     assert clip["price"] == pytest.approx(2.5 * clip["GPU-hours"])
-    assert clip["kWh of the GPUs"] == pytest.approx(0.5 * clip["GPU-hours"])
-    assert catlip["kWh of the GPUs"] is None
     printed = capsys.readouterr().out
     assert "not a measurement" not in printed
     assert "measured" in printed
