@@ -97,19 +97,17 @@ def answer_sentences(page: PageContext, scores: FullLabelScores) -> list[Markup]
     if ratio is not None:
         sentences.append(ratio)
     else:
-        sentences += [_speed_sentence(comparison, row) for row in comparison.throughputs]
+        for row in comparison.throughputs:
+            sentence = SPEED.format(
+                lead=comparison.short_label(row.experiment),
+                rate=format_rate(row.images_per_second),
+                runs=format_count_with_noun(len(row.rounds), "run"),
+            )
+            sentences.append(sentence)
     accuracy = accuracy_sentence(page, scores)
     if accuracy is not None:
         sentences.append(accuracy)
     return sentences or [Markup("No speed was measured in this comparison.")]
-
-
-def _speed_sentence(comparison: ComparisonView, row: ExperimentThroughput) -> Markup:
-    return SPEED.format(
-        lead=comparison.short_label(row.experiment),
-        rate=format_rate(row.images_per_second),
-        runs=format_count_with_noun(len(row.rounds), "run"),
-    )
 
 
 def answer_blocks(

@@ -25,12 +25,12 @@ from reports.accuracy import accuracy_section, losses_section
 from reports.accuracy.ranking import judge_first_task_differences
 from reports.answer import answer_blocks, answer_sentences, speed_and_accuracy_table
 from reports.render.document import BuiltSection, render_blocks, render_page
-from reports.speed import figures_section, throughput_section
+from reports.speed import throughput_section
 
 # Sections in the order of the page. Sections of extensions are above the results, or between results and background.
 RESULTS = (
     throughput_section.SECTION,
-    figures_section.SECTION,
+    throughput_section.EXTENSION_MEASUREMENTS,
     accuracy_section.SECTION,
     losses_section.SECTION,
 )

@@ -98,12 +98,11 @@ class ListExperiments:
 
     def run(self) -> int:
         """Print the table."""
-        print_tables([self._table()], self.json)
-        return OK
-
-    def _table(self) -> Table:
         if self.fields:
-            return experiment_field_table()
-        if self.recipe is not None:
-            return released_recipe_table(self.recipe)
-        return experiment_table(EXPERIMENTS, has_costs=self.costs)
+            table = experiment_field_table()
+        elif self.recipe is not None:
+            table = released_recipe_table(self.recipe)
+        else:
+            table = experiment_table(EXPERIMENTS, has_costs=self.costs)
+        print_tables([table], self.json)
+        return OK

@@ -60,14 +60,8 @@ def kill_child_tree_at_block_end(child: "subprocess.Popen[bytes]") -> Iterator[N
         yield
     finally:
         if child.poll() is None:
-            _kill_process_tree(psutil.Process(child.pid))
+            process = psutil.Process(child.pid)
+            for running in [process, *process.children(recursive=True)]:
+                with suppress(psutil.Error):  # it has ended, or belongs to another user
+                    running.kill()
         child.wait()
-
-
-def _kill_process_tree(process: psutil.Process) -> None:
-    """Kill a process and its descendants; each is stopped first, so that it starts no other."""
-    process.suspend()
-    for child in process.children():
-        with suppress(psutil.Error):  # it has ended, or belongs to another user
-            _kill_process_tree(child)
-    process.kill()

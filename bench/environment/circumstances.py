@@ -18,10 +18,8 @@ from bench.tables.formats import format_count_with_noun
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = ("bench", "losses", "models")
 COMMAND = "CATLIP_BENCH_COMMAND"  # environment variable with the command line, for the processes that it starts
-MAX_ENTRIES = 1000  # of a mapping in a record
 # Version and digest of each loaded extension's source, by its name; filled by `bench.interfaces.extensions`.
 LOADED_EXTENSIONS: dict[str, str] = {}
-Texts = Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ENTRIES)]
 
 
 class RunCircumstances(
@@ -35,17 +33,17 @@ class RunCircumstances(
     threads: Annotated[int, msgspec.Meta(ge=1)]
     precision: str
     compiled: bool
-    packages: Texts
+    packages: dict[str, str]
     commit: str  # of this project at the start, as `describe_current_commit` returns it
     started_at: str  # UTC, ISO 8601, before the run
     # Number of processes among which each batch was divided; `threads` is per process.
     processes: Annotated[int, msgspec.Meta(ge=1)] = 1
     # Driver, power limit, ECC, MIG and clocks of the GPU (bench/environment/gpu_settings.py); None: NVML does not tell.
     # "TF32": what fp32 computes in it (bench/environment/tf32.py).
-    gpu: Annotated[GpuSettings, msgspec.Meta(max_length=MAX_ENTRIES)] = {}
+    gpu: GpuSettings = {}
     # UUID of rank 0's card: the speeds of two cards of one model differ by some percent.
     gpu_uuid: str = ""
-    extensions: Texts = {}  # version and digest of the source, by name
+    extensions: dict[str, str] = {}  # version and digest of the source, by name
     busy_processes: str = ""  # other processes that kept a core busy before the comparison, for which it left one free
     command: str = ""  # command line that started the run
 

@@ -51,7 +51,8 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
         field_metadata("Name of a method of `bench.methods`.", "tuned", "model"),
     ]
     seed: Annotated[
-        Annotated[int, Meta(ge=0, lt=2**62)],
+        int,
+        Meta(ge=0, lt=2**62),
         field_metadata(
             "Seed of the weights, the image order and the augmentation.",
             "tuned",

@@ -172,11 +172,13 @@ class TextSettings(SettingsGroup, frozen=True, kw_only=True):
         ),
     ] = "computed"
     decoder_layers: Annotated[
-        Annotated[int, Meta(ge=2, le=1024)],
+        int,
+        Meta(ge=2, le=1024),
         field_metadata("Number of blocks of cap's text decoder.", "tuned", "model"),
     ] = 6
     parallel_share: Annotated[
-        Annotated[float, Meta(ge=0, le=1)],
+        float,
+        Meta(ge=0, le=1),
         field_metadata(
             "Fraction of the captions whose tokens cap predicts from the image alone (0.75 for CapPa), in place of the "
             "image and the tokens before.",
@@ -348,7 +350,8 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
         ),
     ]
     warmup_images: Annotated[
-        Annotated[int, Meta(ge=0)],
+        int,
+        Meta(ge=0),
         field_metadata(
             "Number of these images in the warm-up of the learning rate.", "tuned", "budget"
         ),
@@ -362,7 +365,8 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
         ),
     ] = "wsd"
     cooldown_share: Annotated[
-        Annotated[float, Meta(gt=0, lt=1)],
+        float,
+        Meta(gt=0, lt=1),
         field_metadata('Fraction of the images in the cool-down of "wsd".'),
     ] = 0.2
     min_learning_rate: Annotated[

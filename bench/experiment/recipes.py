@@ -6,7 +6,8 @@ arXiv 2404.15653), appendix, table 6. Where they differ, the recipe follows the 
 in the yaml, 5e-4 in the paper.
 
 `batch_size` is per device; `images` and `warmup_images` are of all published devices, for the steps of their schedule.
-Windows are this project's: each draws every image size equally often.
+Image sizes are those that CoreNet's sampler makes of the yaml's range: 25 sizes from 128 to 320, rounded to multiples
+of 16, are 13. Windows are this project's: each draws every image size equally often.
 
 `catlip-bench list --recipe NAME` prints every released setting beside ours, from bench/cli/released_recipes.toml.
 """
@@ -48,7 +49,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         image=ImageSettings(
             tower="corenet-vit-base",
             image_size=224,
-            image_sizes=spaced_image_sizes(160, 320, num_sizes=5, multiple=32, base=224),
+            image_sizes=tuple(range(160, 321, 32)),
             pixel_normalisation="none",
         ),
         text=TextSettings(text_tower="ViT-B-16", context_length=77, text_padding="max_length"),
@@ -99,7 +100,7 @@ def catlip_vit_b16_datacomp() -> Experiment:
         name="catlip-vit-b16-datacomp",
         method="catlip",
         head_initialisation="trunc_normal",
-        image_sizes=spaced_image_sizes(128, 320, num_sizes=25, multiple=16, base=224),
+        image_sizes=tuple(range(128, 321, 16)),
         batch_size=1024,
         crop_scale=(0.08, 1.0),
         flip=True,
@@ -283,22 +284,3 @@ RECIPES = (
     clip_vit_b16_in_catlip_recipe,
     catlip_vit_b16_at_256_images_per_device,
 )
-
-
-def spaced_image_sizes(
-    smallest: int, largest: int, num_sizes: int, multiple: int, base: int
-) -> tuple[int, ...]:
-    """Return sides in pixels from `smallest` to `largest`, evenly spaced, and `base`, each rounded to a multiple.
-
-    Equal sides count once, as in the released code: 25 sizes from 128 to 320 in multiples of 16 are 13.
-    Source: apple/corenet, `corenet/data/sampler/utils.py`, and `make_divisible` of `corenet/utils/math_utils.py`.
-    """
-    step = (largest - smallest) / max(1, num_sizes - 1)
-    sides = [float(base), *(smallest + index * step for index in range(num_sizes))]
-    return tuple(sorted({_make_divisible(side, multiple) for side in sides}))
-
-
-def _make_divisible(side: float, multiple: int) -> int:
-    """Return the multiple nearest to a side, or the next larger one if that is more than a tenth smaller."""
-    rounded = max(multiple, int(side + multiple / 2) // multiple * multiple)
-    return rounded if rounded >= 0.9 * side else rounded + multiple

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from bench.environment.circumstances import MAX_ENTRIES, RunCircumstances, Texts
+from bench.environment.circumstances import RunCircumstances
 from bench.environment.files import (
     PLAIN,
     FormatNumber,
@@ -37,15 +37,14 @@ MAX_STEM_LENGTH = 190
 MAX_RECORD_BYTES = 2**27  # a training of a million steps has a record of 22 MB
 TOWER_KEY = "model.classification.vit.mode"  # of CoreNet's files: the size of the tower
 # What a field of a record can be; reading refuses anything else.
-LIMITED = msgspec.Meta(max_length=MAX_ENTRIES)  # of a dictionary
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
 Durations = Annotated[
     tuple[Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)], ...], msgspec.Meta(min_length=1)
 ]
-SecondsByPhase = Annotated[dict[str, Durations], LIMITED]
-ReadingByName = Annotated[dict[str, float], LIMITED]
-CountByName = Annotated[dict[str, Count], LIMITED]
+SecondsByPhase = dict[str, Durations]
+ReadingByName = dict[str, float]
+CountByName = dict[str, Count]
 BetterDirection = Literal["higher", "lower"]
 # Names in `ReadingByName`.
 OWN_BUSY = "process CPU busy percent"
@@ -126,7 +125,9 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     num_captions: Count
     # Means over the windows, by name with unit; without readings that were not measured.
     utilisation: ReadingByName
-    not_measured: Texts = {}  # why a reading is missing, or not of the whole time, by its name
+    not_measured: dict[
+        str, str
+    ] = {}  # why a reading is missing, or not of the whole time, by its name
     # Share of the windows' time that was spent waiting for batches; None: not measured.
     data_wait_share: Share | None = None
     # Names of the kernels that computed attention; empty: not recorded.
@@ -186,7 +187,7 @@ class ReleasedRun(RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
     file: str  # configuration file within the checkout
     file_sha256: str
     # Keys of the file whose values were changed, by dotted names: both values and the reason.
-    changed: Annotated[dict[str, str], LIMITED] = {}
+    changed: dict[str, str] = {}
     gpus: PositiveCount  # processes, one a device
     round: Count
     window_images: tuple[PositiveCount, ...]  # processed in each window by one process
@@ -262,10 +263,7 @@ class MeasuredFigures(RecordContent, frozen=True, kw_only=True, tag="figures"):
     title: str
     round: Count
     figures: tuple[FigureSpec, ...]
-    values: Annotated[
-        dict[str, Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]],
-        LIMITED,
-    ]
+    values: dict[str, Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]]
 
 
 class Failure(RecordContent, frozen=True, kw_only=True, tag="failure"):

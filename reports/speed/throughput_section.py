@@ -1,4 +1,4 @@
-"""The section on throughput: speeds, phases of a step, memory and sizes."""
+"""The sections on throughput (speeds, phases of a step, memory and sizes), and on measurements of extensions."""
 
 from collections.abc import Sequence
 
@@ -13,6 +13,7 @@ from bench.interfaces.sections import (
     PageSection,
     Paragraph,
 )
+from bench.measure.figures import extension_measurement_tables
 from bench.measure.speed_tables import (
     memory_utilisation_and_parameter_table,
     step_phase_table,
@@ -48,6 +49,17 @@ def _build_speed_blocks(page: PageContext) -> Sequence[Block]:
     return blocks
 
 
+def _build_extension_measurement_blocks(page: PageContext) -> Sequence[Block] | None:
+    comparison = page.comparison
+    blocks: list[Block] = []
+    for table in extension_measurement_tables(comparison.records, list(comparison.experiments)):
+        blocks += [Heading(table.title), table]
+    return blocks or None
+
+
+EXTENSION_MEASUREMENTS = PageSection(
+    "figures", "Figures of measurements", "Figures", _build_extension_measurement_blocks
+)
 SECTION = PageSection("throughput", "Throughput", "Throughput", _build_speed_blocks)
 
 

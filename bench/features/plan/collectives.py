@@ -69,7 +69,9 @@ def list_step_collectives(
     if sharding not in PLANNED_SHARDINGS:
         raise ValueError(f"a plan has sharding={', '.join(PLANNED_SHARDINGS)}, got {sharding}")
     if sharding == "ddp":
-        collectives = [_ddp_gradient_all_reduce(counts.trained)]
+        gradients = float(FP32_BYTES * counts.trained)
+        buckets = 1 + math.ceil(max(0, gradients - DDP_FIRST_BUCKET_BYTES) / DDP_BUCKET_BYTES)
+        collectives = [StepCollective("gradients", "all-reduce", gradients, buckets, "backward")]
     else:
         collectives = _list_fsdp2_collectives(counts, sharding, bytes_per_parameter)
     num_reduced_scalars = 1  # the mean of the loss
@@ -94,13 +96,6 @@ def list_step_collectives(
     size = float(FP32_BYTES * num_reduced_scalars)
     collectives.append(StepCollective("scalars", "all-reduce", size, num_reduced_scalars))
     return collectives
-
-
-def _ddp_gradient_all_reduce(num_trained: int) -> StepCollective:
-    """Return DDP's all-reduce of the gradients, one call for each bucket."""
-    gradients = float(FP32_BYTES * num_trained)
-    buckets = 1 + math.ceil(max(0, gradients - DDP_FIRST_BUCKET_BYTES) / DDP_BUCKET_BYTES)
-    return StepCollective("gradients", "all-reduce", gradients, buckets, "backward")
 
 
 def _list_fsdp2_collectives(

@@ -115,8 +115,11 @@ class PredictScaling:
         assumptions["captions"] = describe_captions_that_runs_read(
             experiment.input for experiment in experiments
         )
+        note = "" if self.device is None else ASSUMED_NOTE
+        if self.device is not None and self.utilisation is None:
+            note += f"\n{PUBLISHED_ERROR}"
         tables = [
-            plan_table(plans, self.price, self._step_time_note()),
+            plan_table(plans, self.price, note),
             communication_table(plans, links),
             assumption_table(assumptions | describe_interconnect(links) | MODEL_ASSUMPTIONS),
         ]
@@ -205,12 +208,6 @@ class PredictScaling:
             images=images,
             max_images_per_gpu=max_images_per_gpu,
         )
-
-    def _step_time_note(self) -> str:
-        """Return the note of the table on step times that are assumed; "" if they are measured."""
-        if self.device is None:
-            return ""
-        return ASSUMED_NOTE if self.utilisation else f"{ASSUMED_NOTE}\n{PUBLISHED_ERROR}"
 
     def _describe_step_time_assumptions(
         self, timed_runs: Sequence[TimedRunsOnOneDevice], gpu: GpuSpec
