@@ -82,7 +82,7 @@ HERE = RunCircumstances(
 )
 
 
-def record(measured: AnyRecordContent, experiment: Experiment | None) -> Record:
+def new_record(measured: AnyRecordContent, experiment: Experiment | None) -> Record:
     return Record(
         comparison=COMPARISON, experiment=experiment, circumstances=HERE, measured=measured
     )
@@ -119,7 +119,7 @@ def speed_record(name: str, number: int, *, slower: float = 1.0) -> Record:
             "other processes CPU busy percent": 0.8,
         },
     )
-    return record(speed, experiment)
+    return new_record(speed, experiment)
 
 
 def phases(
@@ -150,7 +150,7 @@ def memory_record(name: str) -> Record:
         peak_reserved_bytes=None,
         peak_tensor_bytes=peak - 40 * 2**20,
     )
-    return record(memory, get_experiment(name))
+    return new_record(memory, get_experiment(name))
 
 
 def training_record(name: str, seed: int) -> Record:
@@ -169,7 +169,7 @@ def training_record(name: str, seed: int) -> Record:
     training = Training(
         trunk_losses=tuple(trunk), cooldown_losses=(tuple(cool),), branches=(branch,), seconds=91.2
     )
-    return record(training, experiment)
+    return new_record(training, experiment)
 
 
 def answers(num_test: int, accuracy: float, key: str) -> str:
@@ -218,11 +218,11 @@ def transfer_records(seed: int) -> list[Record]:
                 budgets=budgets,
                 scores=scores(found, f"{name}{seed}{images}"),
             )
-            made.append(record(transfer, experiment))
+            made.append(new_record(transfer, experiment))
     random_init = {task: of[4] for task, of in TASKS.items()}
     first = change(get_experiment("clip-tiny"), seed=seed)
     made.append(
-        record(
+        new_record(
             TransferScores(
                 subject="random init", images=0, budgets=(), scores=scores(random_init, f"{seed}")
             ),
@@ -234,7 +234,7 @@ def transfer_records(seed: int) -> list[Record]:
 
 def reference_records() -> list[Record]:
     return [
-        record(
+        new_record(
             TransferScores(
                 subject=subject,
                 images=0,
@@ -250,7 +250,7 @@ def reference_records() -> list[Record]:
 def failure_record(
     name: str = "superclass-tiny", reason: str = "killed by SIGKILL (out of memory?)"
 ) -> Record:
-    return record(Failure(what="speed", reason=reason), get_experiment(name))
+    return new_record(Failure(what="speed", reason=reason), get_experiment(name))
 
 
 def whole_comparison(*, rounds: int = 6, seeds: int = 1) -> list[Record]:
@@ -263,7 +263,7 @@ def whole_comparison(*, rounds: int = 6, seeds: int = 1) -> list[Record]:
     ]
 
 
-def written(records: Iterable[Record], results: Path) -> Path:
+def write_records(records: Iterable[Record], results: Path) -> Path:
     """Write records as the harness does, one file a run."""
     results.mkdir(parents=True, exist_ok=True)
     for number, one in enumerate(records):
@@ -298,28 +298,7 @@ def whole_page(whole: list[Record]) -> str:
     return render_comparison_page("x", whole)
 
 
-@pytest.fixture(scope="session")
-def make() -> dict[str, Callable[..., object]]:
-    return {
-        "speed": speed_record,
-        "memory": memory_record,
-        "training": training_record,
-        "failure": failure_record,
-        "record": record,
-        "transfers": transfer_records,
-        "whole": whole_comparison,
-        "written": written,
-    }
-
-
-@pytest.fixture
-def words() -> Callable[[str], str]:
-    """What a page says: no markup, one blank between words."""
-
-    def read(text: str) -> str:
-        shown = re.sub(
-            r"<style>.*?</style>|<script>.*?</script>|<[^>]*>", " ", text, flags=re.DOTALL
-        )
-        return " ".join(html.unescape(shown).split())
-
-    return read
+def words(text: str) -> str:
+    """Return what a page says: no markup, one blank between words."""
+    shown = re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]*>", " ", text, flags=re.DOTALL)
+    return " ".join(html.unescape(shown).split())

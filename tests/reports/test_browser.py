@@ -31,7 +31,6 @@ from selenium.webdriver.chrome.options import Options  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 
-Make = dict[str, Callable[..., Any]]
 OF_FEATURES = [name for name in ("history", "data") if name in REPORT_VERBS or name in VERBS]
 PAGES = ("page", "explanation", *OF_FEATURES, "hostile")
 AXE = "CATLIP_BENCH_AXE"
@@ -69,12 +68,10 @@ def of_two_tasks(record: Record) -> Record:
 
 
 @pytest.fixture(scope="module")
-def pages(
-    make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
+def pages(whole: list[Record], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The address of each kind of page, built once."""
     folder = tmp_path_factory.mktemp("pages")
-    records = [*map(of_two_tasks, whole), *few_labels(make)]
+    records = [*map(of_two_tasks, whole), *few_labels()]
     texts = {
         "page": render_comparison_page(
             "one",
@@ -84,7 +81,7 @@ def pages(
         "explanation": render_comparison_page(
             "x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")
         ),
-        "hostile": hostile_page(make, whole),
+        "hostile": hostile_page(whole),
     }
     for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")

@@ -1,23 +1,20 @@
 """`report`: what it takes and what it answers."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from bench.interfaces.verb import REPORT_VERBS
 from tests.report_command import main
-
-Make = dict[str, Callable[..., Any]]
+from tests.reports.conftest import speed_record, write_records
 
 
 @pytest.fixture
-def results(tmp_path: Path, make: Make) -> Path:
-    records = [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
-    make["written"](records, tmp_path)
-    make["written"]([replace(one, comparison="2026-11-20-tiny") for one in records], tmp_path)
+def results(tmp_path: Path) -> Path:
+    records = [speed_record(name, 0) for name in ("clip-tiny", "catlip-tiny")]
+    write_records(records, tmp_path)
+    write_records([replace(one, comparison="2026-11-20-tiny") for one in records], tmp_path)
     return tmp_path
 
 

@@ -4,9 +4,8 @@ import csv
 import dataclasses
 import io
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -15,8 +14,7 @@ from bench.experiment.settings import renamed_with_settings
 from bench.measure.metric_values import MetricValue, read_metric_values
 from reports.export import encode_metric_values_as_csv
 from tests.documents import document, written
-
-Make = dict[str, Callable[..., Any]]
+from tests.reports.conftest import speed_record, training_record, write_records
 
 
 @pytest.fixture
@@ -49,24 +47,22 @@ def test_every_figure_of_every_commit_is_a_row(results: Path) -> None:
     assert sorted(float(row["value"]) for row in rows) == sorted(fig.value for fig in figures)
 
 
-def test_csv_names_experiments_with_their_settings_and_seeds(tmp_path: Path, make: Make) -> None:
-    speed = make["speed"]("clip-tiny", 0)
+def test_csv_names_experiments_with_their_settings_and_seeds(tmp_path: Path) -> None:
+    speed = speed_record("clip-tiny", 0)
     own = replace(
         speed, experiment=renamed_with_settings(speed.experiment, ["data=shards", "seed=3"])
     )
-    rows = exported(read_metric_values([make["written"]([speed, own], tmp_path)], []))
+    rows = exported(read_metric_values([write_records([speed, own], tmp_path)], []))
     experiments = {(row["experiment"], row["seed"]) for row in rows}
     assert experiments == {("clip-tiny", "0"), ("clip-tiny[data=shards]", "3")}
 
 
-def test_export_reads_the_records_of_the_page_and_all_documents_below(
-    make: Make, results: Path
-) -> None:
-    speeds = [make["speed"]("clip-tiny", 0), make["training"]("clip-tiny", 0)]
+def test_export_reads_the_records_of_the_page_and_all_documents_below(results: Path) -> None:
+    speeds = [speed_record("clip-tiny", 0), training_record("clip-tiny", 0)]
     training = [replace(record, comparison="2-train") for record in speeds]
-    make["written"](speeds[:1], results)
-    make["written"](training, results / "train-clip")
-    make["written"](speeds[:1], results / "train-clip" / "older")
+    write_records(speeds[:1], results)
+    write_records(training, results / "train-clip")
+    write_records(speeds[:1], results / "train-clip" / "older")
     (results / "000.json").rename(results / "train-clip" / "older" / "000.json")
     rows = exported(read_metric_values([results], []))
     assert sum(row["measure"] == "images per second" for row in rows) == 2

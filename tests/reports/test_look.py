@@ -3,11 +3,9 @@
 import base64
 import hashlib
 import re
-from collections.abc import Callable
 
 import pytest
 
-from bench.records.record import Record
 from reports.page import render_comparison_page
 from reports.render.document import TEMPLATES
 from reports.render.svg import (
@@ -17,6 +15,7 @@ from reports.render.svg import (
     figure_to_svg,
     open_figure,
 )
+from tests.reports.conftest import speed_record
 
 ON_PAPER = ("ink", "muted", "link", *(f"series-{number}" for number in range(1, len(SERIES) + 1)))
 
@@ -73,10 +72,8 @@ def test_charts_take_colours_and_fonts_from_the_style_sheet() -> None:
     assert 'style="font-family' not in drawn
 
 
-def test_the_policy_allows_the_one_script_and_nothing_else(
-    make: dict[str, Callable[..., Record]],
-) -> None:
-    text = render_comparison_page("one", [make["speed"]("clip-tiny", 0)])
+def test_the_policy_allows_the_one_script_and_nothing_else() -> None:
+    text = render_comparison_page("one", [speed_record("clip-tiny", 0)])
     script = text.split("<script>")[1].split("</script>", maxsplit=1)[0]
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert (

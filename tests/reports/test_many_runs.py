@@ -2,15 +2,13 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.environment.circumstances import CHECKOUT
+from tests.reports.conftest import whole_comparison, write_records
 
-Make = dict[str, Callable[..., Any]]
 LARGEST = 2_000_000  # bytes
 CODE = (
     "import sys; from bench.__main__ import main; assert main(['report', 'build', sys.argv[1]]) == 0; "
@@ -20,12 +18,12 @@ CODE = (
 
 @pytest.mark.slow
 def test_a_page_of_many_rounds_and_seeds_is_under_2_mb_and_drawn_without_torch_or_warnings(
-    make: Make, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     """Four experiments: 60 rounds, 13 seeds."""
-    records = make["whole"](rounds=60, seeds=13)
+    records = whole_comparison(rounds=60, seeds=13)
     assert len(records) >= 498
-    results = make["written"](records, tmp_path)
+    results = write_records(records, tmp_path)
     command = [sys.executable, "-W", "error", "-c", CODE, str(results)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
     assert done.stderr == "\n"  # no frameworks

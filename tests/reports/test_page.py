@@ -4,7 +4,6 @@ import base64
 import bz2
 import json
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
 from itertools import chain
 from statistics import median
@@ -26,9 +25,14 @@ from bench.statistics.intervals import accuracy_with_wilson_interval, mean_with_
 from bench.statistics.ratios import compare_rate_pairs, compare_rates
 from bench.tables.formats import format_p_value
 from reports.page import render_comparison_page
-from tests.reports.conftest import short
+from tests.reports.conftest import (
+    failure_record,
+    memory_record,
+    short,
+    speed_record,
+    transfer_records,
+)
 
-Make = dict[str, Callable[..., Any]]
 DASH = "\N{EN DASH}"
 
 # Text that would break a page that did not escape it.
@@ -198,8 +202,8 @@ def test_downloads_hold_the_records(whole: list[Record], text: str) -> None:
 @pytest.mark.parametrize(
     "change", [{"machine": "another"}, {"gpu": {"power limit": "500 W", "ECC": None}}]
 )
-def test_runs_of_two_machines_are_not_compared(make: Make, change: dict[str, Any]) -> None:
-    one, other = make["speed"]("clip-tiny", 0), make["speed"]("catlip-tiny", 0)
+def test_runs_of_two_machines_are_not_compared(change: dict[str, Any]) -> None:
+    one, other = speed_record("clip-tiny", 0), speed_record("catlip-tiny", 0)
     one = replace(
         one, circumstances=replace(one.circumstances, gpu={"power limit": "700 W", "ECC": "on"})
     )
@@ -216,8 +220,8 @@ def test_runs_of_two_machines_are_not_compared(make: Make, change: dict[str, Any
         ]
 
 
-def test_twofold_mfu_gap_is_reported_as_engineering(make: Make) -> None:
-    one, other = make["speed"]("clip-tiny", 0, slower=2.5), make["speed"]("catlip-tiny", 0)
+def test_twofold_mfu_gap_is_reported_as_engineering() -> None:
+    one, other = speed_record("clip-tiny", 0, slower=2.5), speed_record("catlip-tiny", 0)
     one = replace(one, measured=replace(one.measured, peak_flops_per_second=2.1e11))
     assert (
         "Engineering is being compared, not methods."
@@ -225,8 +229,8 @@ def test_twofold_mfu_gap_is_reported_as_engineering(make: Make) -> None:
     )
 
 
-def test_five_seeds_allow_a_ranking_and_fewer_do_not(make: Make) -> None:
-    correct_by_seed = [[short(one) for one in make["transfers"](seed)] for seed in range(5)]
+def test_five_seeds_allow_a_ranking_and_fewer_do_not() -> None:
+    correct_by_seed = [[short(one) for one in transfer_records(seed)] for seed in range(5)]
     few, many = (
         Document(render_comparison_page("x", [*chain(*correct_by_seed[:count])]))
         for count in (4, 5)
@@ -261,8 +265,8 @@ def test_headline_table_equals_the_other_tables(text: str) -> None:
         assert (accuracy, taken) == next((row[3], row[2]) for row in rows if row[1] == "80,000")
 
 
-def test_unmeasured_figures_are_listed_with_their_reason(make: Make) -> None:
-    one = make["speed"]("clip-tiny", 0)
+def test_unmeasured_figures_are_listed_with_their_reason() -> None:
+    one = speed_record("clip-tiny", 0)
     measured = replace(
         one.measured,
         peak_flops_per_second=None,
@@ -271,7 +275,7 @@ def test_unmeasured_figures_are_listed_with_their_reason(make: Make) -> None:
     )
     document = Document(
         render_comparison_page(
-            "x", [replace(one, measured=measured), make["speed"]("siglip-tiny", 0)]
+            "x", [replace(one, measured=measured), speed_record("siglip-tiny", 0)]
         )
     )
     listed = {tuple(row) for row in document.tables["Not measured, and why"][1:]}
@@ -279,11 +283,11 @@ def test_unmeasured_figures_are_listed_with_their_reason(make: Make) -> None:
     assert ("memory", "all", "this comparison has no run of this kind") in listed
 
 
-def test_every_dash_has_a_reason(make: Make) -> None:
+def test_every_dash_has_a_reason() -> None:
     records = [
-        make["speed"]("clip-tiny", 0),
-        make["memory"]("catlip-tiny"),
-        make["failure"]("superclass-tiny"),
+        speed_record("clip-tiny", 0),
+        memory_record("catlip-tiny"),
+        failure_record("superclass-tiny"),
     ]
     document = Document(render_comparison_page("x", records))
     text = "not measured: "

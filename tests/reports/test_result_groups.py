@@ -16,10 +16,15 @@ from bench.transfer.subject_scores import collect_full_label_scores
 from reports.page import render_comparison_page
 from reports.result_groups import REPEATED, choose_page_results
 from tests.report_command import main
-from tests.reports.conftest import first_screen, written
+from tests.reports.conftest import (
+    first_screen,
+    speed_record,
+    training_record,
+    transfer_records,
+    write_records,
+)
 from tests.reports.test_page import Document
 
-Make = dict[str, Callable[..., Any]]
 MEASURE, TRAIN, SCORE, LATER = (
     "20260101T000000-measure",
     "20260102T000000-train",
@@ -103,9 +108,9 @@ def test_towers_of_another_name_and_vocabulary_stand_in_the_rows_of_their_speeds
     assert all("–" not in row[1] for row in rows[1:])
 
 
-def test_timed_runs_are_those_of_one_comparison_and_a_smaller_try_is_below(make: Make) -> None:
+def test_timed_runs_are_those_of_one_comparison_and_a_smaller_try_is_below() -> None:
     names = ("clip-tiny", "catlip-tiny")
-    five = [make["speed"](name, number) for name in names for number in range(5)]
+    five = [speed_record(name, number) for name in names for number in range(5)]
     joined, others = choose_page_results({MEASURE: five, LATER: five[:2]})
     assert joined.records == five
     assert [(*other.comparisons, other.reason) for other in others] == [(LATER, REPEATED)]
@@ -113,11 +118,9 @@ def test_timed_runs_are_those_of_one_comparison_and_a_smaller_try_is_below(make:
     assert joined.comparisons == [LATER]
 
 
-def test_results_apart_are_shown_with_speeds_ratios_and_accuracies(
-    whole: list[Record], make: Make
-) -> None:
+def test_results_apart_are_shown_with_speeds_ratios_and_accuracies(whole: list[Record]) -> None:
     other = [changed(record, data="mine") if record.experiment else record for record in whole]
-    speeds = [make["speed"]("clip-tiny", number) for number in range(60)]
+    speeds = [speed_record("clip-tiny", number) for number in range(60)]
     joined, others = choose_page_results({MEASURE: speeds, f"{LATER}-default": other})
     assert joined.records == other
     (apart,) = others
@@ -130,9 +133,9 @@ def test_results_apart_are_shown_with_speeds_ratios_and_accuracies(
 
 
 @pytest.mark.parametrize("purpose", ["smoke", "explain"])
-def test_smoke_tests_and_explanations_stand_alone(make: Make, purpose: str) -> None:
-    records = [make["training"]("clip-tiny", 0), make["speed"]("catlip-tiny", 0)]
-    measured = make["speed"]("clip-tiny", 0)
+def test_smoke_tests_and_explanations_stand_alone(purpose: str) -> None:
+    records = [training_record("clip-tiny", 0), speed_record("catlip-tiny", 0)]
+    measured = speed_record("clip-tiny", 0)
     name = f"20260105T000000-{purpose}"
     comparisons = {
         MEASURE: [replace(measured, comparison=MEASURE)],
@@ -143,10 +146,10 @@ def test_smoke_tests_and_explanations_stand_alone(make: Make, purpose: str) -> N
     assert reasons(comparisons) == {apart: reason}
 
 
-def test_random_init_baselines_of_two_poolings_stand_apart_and_each_tower_gains_over_its_own(
-    make: Make,
-) -> None:
-    records = make["transfers"](0)
+def test_random_init_baselines_of_two_poolings_stand_apart_and_each_tower_gains_over_its_own() -> (
+    None
+):
+    records = transfer_records(0)
     (baseline,) = [one for one in records if one.measured.subject == "random init"]
     worse = tuple(replace(one, correct="0" * len(one.correct)) for one in baseline.measured.scores)
     pooled = replace(
@@ -178,22 +181,22 @@ def test_random_init_baselines_of_two_poolings_stand_apart_and_each_tower_gains_
         ({"batch_size": 64}, "batch_size: 128 / 64"),
     ],
 )
-def test_other_settings_are_not_joined(fields: dict[str, Any], difference: str, make: Make) -> None:
-    older = changed(make["training"]("catlip-tiny", 0), **fields)
+def test_other_settings_are_not_joined(fields: dict[str, Any], difference: str) -> None:
+    older = changed(training_record("catlip-tiny", 0), **fields)
     reason = f"They differ from those above in {difference}."
-    assert reasons({TRAIN: [older], LATER: [make["speed"]("clip-tiny", 0)]}) == {TRAIN: reason}
+    assert reasons({TRAIN: [older], LATER: [speed_record("clip-tiny", 0)]}) == {TRAIN: reason}
 
 
-def test_towers_stand_in_columns_of_the_images_that_they_have_seen(make: Make) -> None:
+def test_towers_stand_in_columns_of_the_images_that_they_have_seen() -> None:
     def trained(name: str, images: int) -> list[Record]:
         """A training, and the scores of its tower at equal images: of its own comparison, which has no other."""
         (tower,) = [
             record
-            for record in make["transfers"](0)
+            for record in transfer_records(0)
             if record.measured.subject == name and record.measured.images == 40_000
         ]
         transfer = replace(tower.measured, images=images, budgets=("equal images",))
-        records = [make["training"](name, 0), replace(tower, measured=transfer)]
+        records = [training_record(name, 0), replace(tower, measured=transfer)]
         return [changed(record, images=images, warmup_images=0) for record in records]
 
     towers = {"clip-tiny": 29_952, "siglip-tiny": 29_952, "catlip-tiny": 6_016}
@@ -214,10 +217,10 @@ def test_towers_stand_in_columns_of_the_images_that_they_have_seen(make: Make) -
     assert choose_page_results(older | comparisons)[0].comparisons[-1] == f"{TRAIN}0"
 
 
-def test_equal_device_seconds_are_those_of_one_comparison(make: Make) -> None:
+def test_equal_device_seconds_are_those_of_one_comparison() -> None:
     (slowest,) = [
         record
-        for record in make["transfers"](0)
+        for record in transfer_records(0)
         if record.measured.subject == "clip-tiny" and len(record.measured.budgets) > 1
     ]
     other = changed(slowest, name="siglip-tiny", method="siglip")
@@ -235,9 +238,9 @@ def test_equal_device_seconds_are_those_of_one_comparison(make: Make) -> None:
     ]
 
 
-def test_a_task_of_the_same_name_with_other_images_is_not_joined(make: Make) -> None:
+def test_a_task_of_the_same_name_with_other_images_is_not_joined() -> None:
     first, second = (
-        [one for one in make["transfers"](seed) if one.measured.subject == "clip-tiny"]
+        [one for one in transfer_records(seed) if one.measured.subject == "clip-tiny"]
         for seed in (0, 1)
     )
 
@@ -257,9 +260,9 @@ def test_page_of_a_folder_joins_the_folders_of_its_trainings(
 ) -> None:
     for name, records in split(whole).items():
         folder = tmp_path / "training" if name.endswith("-train") else tmp_path
-        written([replace(one, comparison=name) for one in records], folder)
+        write_records([replace(one, comparison=name) for one in records], folder)
     (tmp_path / "history").mkdir()
-    written([replace(whole[0], comparison="20260104T000000-history")], tmp_path / "history")
+    write_records([replace(whole[0], comparison="20260104T000000-history")], tmp_path / "history")
     assert main(["build", str(tmp_path)]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "index.html")
     document = Document((tmp_path / "index.html").read_text(encoding="utf-8"))
@@ -277,13 +280,13 @@ def test_page_of_a_folder_joins_the_folders_of_its_trainings(
 
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_damaged_records_of_any_comparison_are_named_and_the_exit_code_is_3(
-    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: int
 ) -> None:
     """One damaged record of an older training that is not joined, or all of its records."""
-    written([make["speed"]("clip-tiny", 0)], tmp_path)
-    trainings = [make["training"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
+    write_records([speed_record("clip-tiny", 0)], tmp_path)
+    trainings = [training_record(name, 0) for name in ("clip-tiny", "catlip-tiny")]
     older = [replace(changed(record, data="mine"), comparison=TRAIN) for record in trainings]
-    written(older, tmp_path / "training")
+    write_records(older, tmp_path / "training")
     files = sorted((tmp_path / "training").iterdir())
     for file in files[:damaged]:
         file.write_text("{")

@@ -1,7 +1,6 @@
 """MetricSeries over commits: which figures are joined, and in which order commits are."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,23 @@ from bench.experiment.config import change
 from bench.measure.metric_values import SECONDS, metric_values_of_record, read_metric_values
 from reports.series import build_history
 from tests.documents import commits, written
-
-Make = dict[str, Callable[..., Any]]
+from tests.reports.conftest import speed_record
 
 
 def history(folder: Path, *documents: dict[str, Any]) -> Any:
     return build_history(read_metric_values([written(folder, *documents)], []))
 
 
-def test_machines_and_settings_are_never_joined(tmp_path: Path, make: Make) -> None:
+def test_machines_and_settings_are_never_joined(tmp_path: Path) -> None:
     found = history(tmp_path, *commits(1, 1), *commits(5, 5, machine="there"))
     times = [one for one in found.series if one.metric == SECONDS]
     assert {one.machine: len(one.points) for one in times} == {"here": 2, "there": 2}
-    one = make["speed"]("clip-tiny", 0)
+    one = speed_record("clip-tiny", 0)
     other = replace(
         one, experiment=change(one.experiment, batch_size=64, images=64, warmup_images=0)
     )
     joined = build_history(
-        [*metric_values_of_record(one), *metric_values_of_record(make["speed"]("clip-tiny", 1))]
+        [*metric_values_of_record(one), *metric_values_of_record(speed_record("clip-tiny", 1))]
     )
     apart = build_history([*metric_values_of_record(one), *metric_values_of_record(other)])
     assert 2 * len(joined.series) == len(apart.series)

@@ -15,8 +15,7 @@ from bench.measure.metric_values import BenchmarkId, CommitOrWorkTree, Metric, r
 from reports.series import CommitValues, MetricSeries, build_history
 from tests.documents import commits, document, written
 from tests.report_command import main
-from tests.reports.conftest import speed_record
-from tests.reports.conftest import written as write_records
+from tests.reports.conftest import speed_record, write_records
 from tests.reports.test_page import HOSTILE, Document, require_self_contained
 
 TIME = Metric("time", "s", "less", is_counter=False)

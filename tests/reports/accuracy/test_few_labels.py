@@ -1,7 +1,7 @@
 """Few labels, other tasks, other heads: what the page shows is the statistics of the records."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -17,10 +17,9 @@ from bench.records.scores import AccuracyScore, MetricScore
 from bench.statistics.accuracies import MeanEstimate, estimate_mean_over_draws
 from bench.statistics.intervals import mean_with_interval
 from reports.page import render_comparison_page
+from tests.reports.conftest import new_record, words
 from tests.reports.test_page import Document
 
-Make = dict[str, Callable[..., Any]]
-Words = Callable[[str], str]
 DRAWS, ITEMS = 10, 400
 PLACES: tuple[dict[str, Any], ...] = (
     {"per_class": 1},
@@ -60,7 +59,7 @@ def answers(subject: str, seed: int, place: dict[str, Any]) -> dict[int, Any]:
     }
 
 
-def curve_record(make: Make, subject: str, seed: int, tasks: Sequence[str] = ("emoji",)) -> Record:
+def curve_record(subject: str, seed: int, tasks: Sequence[str] = ("emoji",)) -> Record:
     """What one tower, or kind of features, scores with few labels."""
     found = [
         score(task, "few-shot" if "per_class" in place else "label fractions", share, draw, **place)
@@ -74,14 +73,13 @@ def curve_record(make: Make, subject: str, seed: int, tasks: Sequence[str] = ("e
     transfer = TransferScores(
         subject=subject, images=80_000 if trained else 0, budgets=budgets, scores=tuple(found)
     )
-    record: Record = make["record"](
+    record: Record = new_record(
         transfer, experiment if trained or subject == "random init" else None
     )
     return record
 
 
 def head_record(
-    make: Make,
     subject: str,
     gains: dict[int, float],
     metrics: Iterable[MetricScore] = (),
@@ -102,12 +100,12 @@ def head_record(
     transfer = TransferScores(
         subject=subject, images=images, budgets=(), scores=tuple(found), metrics=tuple(metrics)
     )
-    record: Record = make["record"](transfer, get_experiment("catlip-tiny"))
+    record: Record = new_record(transfer, get_experiment("catlip-tiny"))
     return record
 
 
 def metric_record(
-    make: Make, subject: str, values: dict[str, float], baselines: dict[str, float | None]
+    subject: str, values: dict[str, float], baselines: dict[str, float | None]
 ) -> Record:
     common: dict[str, Any] = {
         "task": "scenes",
@@ -120,7 +118,7 @@ def metric_record(
         for name, value in values.items()
     )
     transfer = TransferScores(subject=subject, images=80_000, budgets=(), scores=(), metrics=found)
-    record: Record = make["record"](transfer, get_experiment(subject))
+    record: Record = new_record(transfer, get_experiment(subject))
     return record
 
 
@@ -147,13 +145,10 @@ FEW = "emoji: accuracy by few-shot against the labelled images per class"
 SHARES = "emoji: accuracy by label fractions against the share of the labelled images"
 
 
-def test_with_one_seed_intervals_are_over_draws(make: Make, words: Words) -> None:
+def test_with_one_seed_intervals_are_over_draws() -> None:
     text = render_comparison_page(
         "x",
-        [
-            curve_record(make, name, 0)
-            for name in ("clip-tiny", "catlip-tiny", "random init", "HOG")
-        ],
+        [curve_record(name, 0) for name in ("clip-tiny", "catlip-tiny", "random init", "HOG")],
     )
     for name, label in (
         ("clip-tiny", "CLIP"),
@@ -169,8 +164,8 @@ def test_with_one_seed_intervals_are_over_draws(make: Make, words: Words) -> Non
     assert "do not cover another training" in words(text)
 
 
-def test_with_three_seeds_intervals_are_over_seeds(make: Make) -> None:
-    text = render_comparison_page("x", [curve_record(make, "clip-tiny", seed) for seed in range(3)])
+def test_with_three_seeds_intervals_are_over_seeds() -> None:
+    text = render_comparison_page("x", [curve_record("clip-tiny", seed) for seed in range(3)])
     found = estimate_mean_over_draws(
         {seed: answers("clip-tiny", seed, PLACES[0]) for seed in range(3)}
     )
@@ -190,13 +185,13 @@ def test_a_mean_over_seeds_weighs_each_training_once(runs: list[list[float]]) ->
     assert estimate_mean_over_draws(more).low == pytest.approx(found.low)
 
 
-def test_metrics_of_other_tasks_are_shown_with_their_baseline(make: Make, words: Words) -> None:
+def test_metrics_of_other_tasks_are_shown_with_their_baseline() -> None:
     baselines = {"macro mAP": 0.227, "box AP": None}
     text = render_comparison_page(
         "x",
         [
-            metric_record(make, "clip-tiny", {"macro mAP": 0.336, "box AP": 0.041}, baselines),
-            metric_record(make, "catlip-tiny", {"macro mAP": 0.344}, baselines),
+            metric_record("clip-tiny", {"macro mAP": 0.336, "box AP": 0.041}, baselines),
+            metric_record("catlip-tiny", {"macro mAP": 0.344}, baselines),
         ],
     )
     table = "scenes by multi-label"
@@ -206,13 +201,13 @@ def test_metrics_of_other_tasks_are_shown_with_their_baseline(make: Make, words:
     assert "1,000 test images; 900 for training and validation." in words(text)
 
 
-def test_gains_of_a_head_are_paired_by_draw(make: Make) -> None:
+def test_gains_of_a_head_are_paired_by_draw() -> None:
     records = [
-        head_record(make, "catlip-tiny", {0: 0.2, 1: 0.1, 20: -0.05}),
-        head_record(make, "random init", {1: 0}),
-        head_record(make, "catlip-tiny", {0: -0.1, 20: 0.3}, task="birds"),
-        head_record(make, "elsewhere", {1: 0.1}),
-        head_record(make, "random init of elsewhere", {1: 0}),
+        head_record("catlip-tiny", {0: 0.2, 1: 0.1, 20: -0.05}),
+        head_record("random init", {1: 0}),
+        head_record("catlip-tiny", {0: -0.1, 20: 0.3}, task="birds"),
+        head_record("elsewhere", {1: 0.1}),
+        head_record("random init of elsewhere", {1: 0}),
     ]
     text = render_comparison_page("x", records)
     found: dict[tuple[str, int | None], list[float]] = {}

@@ -1,20 +1,16 @@
 """The charts of training losses."""
 
-from collections.abc import Callable
-from typing import Any
-
 from msgspec.structs import replace
 
 from bench.measure.comparison_records import select_comparison_records
 from reports.page import render_comparison_page
 from reports.render.loss_curves import TRUNK, collect_loss_curves
+from tests.reports.conftest import training_record
 
-Make = dict[str, Callable[..., Any]]
 
-
-def test_training_without_a_trunk_has_a_chart_of_at_most_120_points(make: Make) -> None:
+def test_training_without_a_trunk_has_a_chart_of_at_most_120_points() -> None:
     """As with a cosine schedule, where each budget is a run from the start."""
-    record = make["training"]("clip-tiny", 0)
+    record = training_record("clip-tiny", 0)
     measured = replace(record.measured, trunk_losses=(), cooldown_losses=((1.5,) * 600,))
     records = [replace(record, measured=measured)]
     (curve,) = collect_loss_curves(select_comparison_records("x", records), "clip-tiny")
@@ -25,9 +21,9 @@ def test_training_without_a_trunk_has_a_chart_of_at_most_120_points(make: Make) 
     assert "The cool-down to 80,000 images begins at 1.5 and ends at 1.5." in text
 
 
-def test_cooldown_branches_off_the_trunk_of_its_own_training(make: Make) -> None:
+def test_cooldown_branches_off_the_trunk_of_its_own_training() -> None:
     """Trainings of one seed and of several lengths are on one page."""
-    long = make["training"]("clip-tiny", 0)
+    long = training_record("clip-tiny", 0)
     short = replace(long, measured=replace(long.measured, trunk_losses=(9.0,) * 500))
     for records in ([long, short], [short, long]):
         curves = collect_loss_curves(select_comparison_records("x", records), "clip-tiny")

@@ -16,10 +16,10 @@ from bench.transfer.pareto import (
     pareto_front,
 )
 from bench.transfer.subject_scores import TowerOrReferenceAccuracy, collect_full_label_scores
+from tests.reports.conftest import words
 from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]
-Words = Callable[[str], str]
 DEVICE = TowerCostAxis(
     name="seconds",
     title="",
@@ -69,7 +69,7 @@ def test_pareto_front_is_not_dominated(drawn: list[tuple[str, int, int]]) -> Non
     assert sorted(map(id, pareto_front(found[::-1], DEVICE))) == sorted(map(id, front))
 
 
-def test_the_page_marks_the_front(whole: list[Record], whole_page: str, words: Words) -> None:
+def test_the_page_marks_the_front(whole: list[Record], whole_page: str) -> None:
     comparison = select_comparison_records("x", whole)
     device, energy = make_time_and_energy_cost_axes(comparison)
     found = collect_full_label_scores(comparison).main_accuracies("unseen subgroup")

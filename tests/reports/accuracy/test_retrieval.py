@@ -1,8 +1,5 @@
 """A task without a linear probe is shown by its own protocol, without a setting that was chosen or a majority class."""
 
-from collections.abc import Callable
-from typing import Any
-
 from msgspec.structs import replace
 
 from bench.interfaces.catalog import UNSEEN_TASKS
@@ -11,15 +8,15 @@ from bench.records.record import Record
 from bench.transfer.pareto import make_time_and_energy_cost_axes
 from bench.transfer.subject_scores import collect_full_label_scores
 from reports.accuracy.charts import CHANCE, accuracy_chart
+from tests.reports.conftest import speed_record, transfer_records
 
-Make = dict[str, Callable[..., Any]]
 QUERIES, GALLERY = 40, 60
 
 
-def with_retrieval(make: Make) -> list[Record]:
+def with_retrieval() -> list[Record]:
     """The towers of one seed and their speeds, each also with a retrieval of 40 queries."""
-    made = [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
-    for index, one in enumerate(make["transfers"](0)):
+    made = [speed_record(name, 0) for name in ("clip-tiny", "catlip-tiny")]
+    for index, one in enumerate(transfer_records(0)):
         if one.measured.subject in ("clip-tiny", "catlip-tiny", "random init"):
             right = "1" * (5 + index) + "0" * (QUERIES - 5 - index)
             score = replace(
@@ -38,8 +35,8 @@ def with_retrieval(make: Make) -> list[Record]:
     return made
 
 
-def test_chart_of_a_retrieval_has_no_majority_class(make: Make) -> None:
-    comparison = select_comparison_records("x", with_retrieval(make))
+def test_chart_of_a_retrieval_has_no_majority_class() -> None:
+    comparison = select_comparison_records("x", with_retrieval())
     scores, (device, _) = (
         collect_full_label_scores(comparison),
         make_time_and_energy_cost_axes(comparison),

@@ -1,8 +1,5 @@
 """The page says what would tell two towers apart, and that towers like untrained ones rank nothing."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 from msgspec.structs import replace
@@ -12,9 +9,7 @@ from bench.records.record import Record
 from bench.statistics.accuracies import MIN_SEEDS_FOR_RANKING, paired_differences_needed
 from bench.transfer.subject_scores import collect_full_label_scores
 from reports.accuracy.undecided_tasks import describe_undecided_tasks
-from tests.reports.conftest import short
-
-Make = dict[str, Callable[..., Any]]
+from tests.reports.conftest import short, training_record, transfer_records
 
 
 def needs(records: list[Record], name: str = "1-default") -> list[str]:
@@ -23,12 +18,12 @@ def needs(records: list[Record], name: str = "1-default") -> list[str]:
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_needs_follow_from_the_spread_over_seeds_and_test_images(make: Make, seeds: int) -> None:
-    records = [make["training"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
+def test_needs_follow_from_the_spread_over_seeds_and_test_images(seeds: int) -> None:
+    records = [training_record(name, 0) for name in ("clip-tiny", "catlip-tiny")]
     differences = []
     for seed in range(seeds):
         answers = {}
-        for record in map(short, make["transfers"](seed)):
+        for record in map(short, transfer_records(seed)):
             if "equal device seconds" in record.measured.budgets:
                 correct = [float(digit) for digit in record.measured.scores[0].correct]
                 answers[record.measured.subject] = np.array(correct)
@@ -51,8 +46,8 @@ def test_needs_follow_from_the_spread_over_seeds_and_test_images(make: Make, see
     assert not needs(records, "1-smoke")
 
 
-def test_towers_like_untrained_ones_rank_nothing(make: Make) -> None:
-    records = [short(record) for record in make["transfers"](0)]
+def test_towers_like_untrained_ones_rank_nothing() -> None:
+    records = [short(record) for record in transfer_records(0)]
     untrained = records[-1].measured.scores
     same = [replace(one, measured=replace(one.measured, scores=untrained)) for one in records]
     (sentence,) = needs(same)
