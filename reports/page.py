@@ -53,12 +53,9 @@ def list_page_sections() -> SectionsWithOrigins:
     """
     results = [(section, "") for section in RESULTS]
     background = [(section, "") for section in BACKGROUND]
-    above = SectionsWithOrigins()
-    below = SectionsWithOrigins()
-    built_in_names = {section.name for section, _ in results + background}
-    for section, origin in list_extension_sections(built_in_names):
-        group = above if section.place == "above" else below
-        group.append((section, origin))
+    added = list_extension_sections({section.name for section, _ in results + background})
+    above = [(section, origin) for section, origin in added if section.place == "above"]
+    below = [(section, origin) for section, origin in added if section.place != "above"]
     return above + results + below + background
 
 
@@ -89,8 +86,7 @@ def render_comparison_page(
         results=results,
     )
     figures = speed_and_accuracy_table(comparison, scores)
-    _, added = build_sections(context, in_answer=True)
-    sections, built = build_sections(replace(context, built=[figures]))
+    sections, in_answer, built = build_sections(replace(context, built=[figures]))
     questions = [block.text for block in built if isinstance(block, PageQuestion)]
     sentences = [*questions[:1], *answer_sentences(context, scores)]
     shown_figures = None if questions else figures
@@ -100,22 +96,21 @@ def render_comparison_page(
         title,
         sentences[0],
         eyebrow=JOINED.format(title) if len(joined_comparisons) > 1 else title,
-        answer=answer_blocks(context, scores, sentences[1:], shown_figures, added, file_errors),
+        answer=answer_blocks(context, scores, sentences[1:], shown_figures, in_answer, file_errors),
         sections=sections,
     )
 
 
 def build_sections(
-    context: PageContext, *, in_answer: bool = False
-) -> tuple[list[BuiltSection], list[Block]]:
-    """Return the sections below the answer, or those in it, as they are drawn, and the blocks of the page with theirs.
+    context: PageContext,
+) -> tuple[list[BuiltSection], list[Block], Sequence[Block]]:
+    """Return the sections below the answer as they are drawn, the blocks of those in it, and all blocks of the page.
 
     ValueError names a section of an extension that fails.
     """
     sections = list[BuiltSection]()
+    in_answer = list[Block]()
     for section, origin in list_page_sections():
-        if (section.place == "answer") != in_answer:
-            continue
         try:
             built = section.build_blocks(context)
             if built is None:
@@ -127,9 +122,12 @@ def build_sections(
                 raise
             reason = format_error_on_one_line(f"{type(error).__name__}: {error}")
             raise ValueError(f"section {section.name} of {origin} failed: {reason}") from error
-        sections.append(BuiltSection(section.name, section.title, section.label, content))
         context = replace(context, built=[*context.built, *blocks])
-    return sections, list(context.built)
+        if section.place == "answer":
+            in_answer += blocks
+        else:
+            sections.append(BuiltSection(section.name, section.title, section.label, content))
+    return sections, in_answer, context.built
 
 
 def _require_sequence_of_blocks(built: Sequence[Block]) -> list[Block]:

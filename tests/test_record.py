@@ -131,12 +131,8 @@ def test_another_format_is_refused_by_number_with_a_remedy_whatever_else_it_hold
 IMPOSSIBLE = {
     "a window of 0 s": ("measured", "window_seconds", [0.5, 0.0]),
     "a phase of no step": ("measured", "phase_seconds", {"data": []}),
-    "phases of other steps": ("measured", "phase_seconds", {"data": [0.5], "backward": [0.5] * 2}),
-    "images of some windows": ("measured", "window_images", [8] * 5),
-    "a rank that lacks a window": ("measured", "rank_window_seconds", [[0.5], [0.5] * 5]),
     "more steps than there can be": ("experiment", "steps_per_window", 10**30),
     "0 processes": ("circumstances", "processes", 0),
-    "a date that is none": ("circumstances", "started_at", "2026-13-45T00:00:00"),
 }
 
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 from contextlib import suppress
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
@@ -46,10 +45,6 @@ class RunCircumstances(
     extensions: dict[str, str] = {}  # version and digest of the source, by name
     busy_processes: str = ""  # other processes that kept a core busy before the comparison, for which it left one free
     command: str = ""  # command line that started the run
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a start that is no date."""
-        datetime.fromisoformat(self.started_at)
 
     @property
     def machine_and_gpu(self) -> str:

@@ -1,7 +1,6 @@
 """The driver and the settings of a GPU that its speed depends on, from NVML. No torch here."""
 
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pynvml
@@ -24,23 +23,20 @@ def get_nvml_handle(cuda_uuid: str) -> Any:
 
 def read_gpu_settings(handle: Any) -> GpuSettings:
     """Return driver, power limit, ECC, MIG and clocks of a GPU."""
+    get_clock = pynvml.nvmlDeviceGetApplicationsClock
     queries: dict[str, Callable[[], str]] = {
         "driver": pynvml.nvmlSystemGetDriverVersion,
         "power limit": lambda: f"{pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000:g} W",
         "ECC": lambda: SWITCH[pynvml.nvmlDeviceGetEccMode(handle)[0]],
         "MIG": lambda: SWITCH[pynvml.nvmlDeviceGetMigMode(handle)[0]],
-        "application SM clock": partial(_read_application_clock, handle, pynvml.NVML_CLOCK_SM),
-        "application memory clock": partial(_read_application_clock, handle, pynvml.NVML_CLOCK_MEM),
+        "application SM clock": lambda: f"{get_clock(handle, pynvml.NVML_CLOCK_SM)} MHz",
+        "application memory clock": lambda: f"{get_clock(handle, pynvml.NVML_CLOCK_MEM)} MHz",
     }
     settings = GpuSettings.fromkeys(queries)
     for name, query in queries.items():
         with suppress(pynvml.NVMLError):
             settings[name] = query()
     return settings
-
-
-def _read_application_clock(handle: Any, clock: int) -> str:
-    return f"{pynvml.nvmlDeviceGetApplicationsClock(handle, clock)} MHz"
 
 
 def format_gpu_settings(settings: GpuSettings) -> str:

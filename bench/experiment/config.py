@@ -57,7 +57,6 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
             "Seed of the weights, the image order and the augmentation.",
             "tuned",
             "replicate",
-            "as needed",
         ),
     ] = 0
 

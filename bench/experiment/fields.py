@@ -36,8 +36,6 @@ Role = Literal[
     "replicate",  # differs between the trainings of one experiment: the seed, and the file of a vocabulary
     "pace",  # how much a run times
     "budget",  # how long a training is
-    "as needed",  # a run of a published recipe sets it as it needs
-    "same values",  # changes how the same losses and gradients are computed
     "model",  # of the model and its targets, which libraries and files may refuse
 ]
 
@@ -195,7 +193,6 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
         LabelFormat,
         field_metadata(
             'CatLIP\'s targets: indices, or "dense" rows of int64 as in its released code.',
-            "same values",
         ),
     ] = "sparse"
     synset_vocabulary: Annotated[
@@ -205,7 +202,6 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
             'on the shipped ones. "datacomp-synsets" has the 24,320 synsets of CatLIP\'s release, which are '
             "not shipped: nothing trains on them.",
             "replicate",
-            "as needed",
             "model",
         ),
     ] = "pack-synsets"
@@ -223,7 +219,6 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             "Number of rows of the classification head; None: one per label.",
             "tuned",
-            "as needed",
             "model",
         ),
     ] = None
@@ -252,7 +247,6 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         NonEmptyStr,
         field_metadata(
             "Training data: the shipped pack, or a folder, file or glob of captioned images (docs/data.md).",
-            "as needed",
         ),
     ] = PACK_DATA
     caption_lengths: Annotated[
@@ -260,7 +254,6 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             'Lengths of the pack\'s captions in tokens: "pack" (their own) or "web". With other data "pack" alone, '
             "which leaves the captions as they are.",
-            "as needed",
         ),
     ] = "pack"
     caption: Annotated[
@@ -268,7 +261,6 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             'Column or field that holds the captions; of several ("txt:0.5;json.llava:0.5"), one is drawn for each '
             "image and epoch with the given probability. None: found by its name.",
-            "as needed",
         ),
     ] = None
     image_column: Annotated[
@@ -276,7 +268,6 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             "Column of a table that holds the images or their paths; in tars and folders the suffix of images. "
             "None: found by its name or content.",
-            "as needed",
         ),
     ] = None
     subset: Annotated[
@@ -291,7 +282,6 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             "Number of processes that load shards for each training process; 0: the training process itself. "
             '"auto": on a GPU all cores but one for each training process, on a CPU 0.',
-            "as needed",
         ),
     ] = "auto"
     jpeg_decoding: Annotated[
@@ -332,7 +322,6 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             "Number of images per step on one device, at `image_size`.",
             "by batch",
-            "same values",
         ),
     ]
     accumulation: Annotated[
@@ -406,7 +395,6 @@ class OptimizerSettings(SettingsGroup, frozen=True, kw_only=True):
         OptimizerKernel,
         field_metadata(
             'Kernel of AdamW: "fused", "foreach" (torch\'s default on a GPU) or "for_loop", one parameter at a time.',
-            "same values",
         ),
     ] = "fused"
     clip_norm: Annotated[
@@ -418,7 +406,6 @@ class OptimizerSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             "Whether each step computes the gradient's norm again, parameter by parameter, and reads it on "
             "the host, to log it.",
-            "same values",
         ),
     ] = False
     ema_decay: Annotated[
@@ -431,7 +418,6 @@ class OptimizerSettings(SettingsGroup, frozen=True, kw_only=True):
         EmaKernel,
         field_metadata(
             'Update of the weights\' average: of all weights at once, or "for_loop" one by one.',
-            "same values",
         ),
     ] = "foreach"
 
@@ -454,7 +440,6 @@ class RuntimeSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             'Compilation by torch; "auto" is on on a GPU and off on a CPU. "max-autotune" also times several '
             "kernels for each matrix product and keeps the fastest.",
-            "same values",
         ),
     ] = "auto"
     attention: Annotated[
@@ -462,14 +447,12 @@ class RuntimeSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             'Attention kernel: torch\'s fused one; "plain" for product, softmax, product; or "fp32_softmax", '
             "the same with a softmax in fp32, as in CoreNet.",
-            "same values",
         ),
     ] = "fused"
     activation_checkpointing: Annotated[
         bool,
         field_metadata(
             "Whether each block's forward is computed again in the backward, to save memory.",
-            "same values",
             "model",
         ),
     ] = False
@@ -479,7 +462,6 @@ class RuntimeSettings(SettingsGroup, frozen=True, kw_only=True):
             'Over several processes, "ddp" replicates the weights, "fsdp2" shards them, "zero2" does so and '
             "keeps the gathered blocks from the forward to the backward (`reshard_after_forward=False`), and "
             '"hsdp" shards them within a node and replicates them over nodes.',
-            "same values",
         ),
     ] = "ddp"
     gather: Annotated[
@@ -488,7 +470,6 @@ class RuntimeSettings(SettingsGroup, frozen=True, kw_only=True):
             'Features that CLIP\'s loss gathers from all processes: those of "captions" (4 products of '
             'matrices a step), or "both" images and captions (6 products), as in open_clip and CoreNet. Loss '
             "and gradients are equal.",
-            "same values",
         ),
     ] = "captions"
     simulated_global_batch: Annotated[

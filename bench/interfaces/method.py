@@ -35,8 +35,6 @@ class LossCommunication:
     # Matrix products of batch x captions x width in a step, its backward included.
     loss_products: int = 0
     normaliser_all_reduces: int = 0  # all-reduces of one pair of fp32 numbers per caption in a step
-    # Whether the authors' loss gathers images too; ours gathers captions.
-    gathers_images_as_released: bool = False
 
 
 @dataclass(frozen=True, slots=True)

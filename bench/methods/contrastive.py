@@ -36,9 +36,7 @@ class SoftmaxContrastiveMethod(ContrastiveMethod):
     """A method whose loss is CLIP's, alone or as a part."""
 
     # The products are the logits twice, and two gradients.
-    communication = LossCommunication(
-        loss_products=4, normaliser_all_reduces=2, gathers_images_as_released=True
-    )
+    communication = LossCommunication(loss_products=4, normaliser_all_reduces=2)
 
     def after_update(self, model: "ProjectedImageTower") -> None:
         from bench.method_parts.captions import clamp_logit_scale

@@ -135,22 +135,6 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     # The window_seconds of each rank, whose windows begin together; empty: there is one process.
     rank_window_seconds: tuple[Durations, ...] = ()
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for a figure that some windows or steps lack."""
-        of_windows = (
-            self.window_images,
-            self.window_core_waits,
-            self.window_throttled_percent,
-            *self.rank_window_seconds,
-        )
-        if set(map(len, of_windows)) - {0, len(self.window_seconds)}:
-            raise ValueError("each figure of windows must be of all windows")
-        of_steps = (*self.phase_seconds.values(), self.phase_images, self.phase_core_waits)
-        if len(set(map(len, of_steps)) - {0}) > 1:
-            raise ValueError(
-                "phase_seconds, phase_images and phase_core_waits must be of equal steps"
-            )
-
     @property
     def processes(self) -> int:
         """How many processes the run had."""

@@ -93,13 +93,11 @@ def format_signed_accuracy_difference(difference: Number) -> str:
     return sign + format_accuracy(difference)
 
 
-def format_interval(
-    figure: HasInterval | None, format_value: FormatNumber, prefix: str = ""
-) -> str:
-    """Write the ends of an interval after `prefix`; empty where there is no interval."""
+def format_interval(figure: HasInterval | None, format_value: FormatNumber) -> str:
+    """Write the ends of an interval; empty where there is no interval."""
     if figure is None or figure.low is None or figure.high is None:
         return ""
-    return f"{prefix}{format_value(figure.low)} to {format_value(figure.high)}"
+    return f"{format_value(figure.low)} to {format_value(figure.high)}"
 
 
 def format_p_value(p: Number) -> str:
@@ -119,11 +117,9 @@ def format_quantity(value: Number, unit: str) -> str:
     return f"{number} {sizes[size]}"
 
 
-def format_count_with_noun(number: int, singular: str, plural: str = "") -> str:
+def format_count_with_noun(number: int, singular: str) -> str:
     """Write a number with its noun: 1 run, 6 runs."""
-    noun = singular
-    if number != 1:
-        noun = plural or f"{singular}s"
+    noun = singular if number == 1 else f"{singular}s"
     return f"{number:,} {noun}"
 
 

@@ -167,11 +167,10 @@ class Table:
         title: str,
         columns: Sequence[Column],
         groups: Mapping[str, Sequence[Row]],
-        note: str = "",
     ) -> "Table":
         """Return a table of groups of rows by their headings; groups without rows are left out."""
         filled_groups = {heading: rows for heading, rows in groups.items() if rows}
-        return Table(title, columns, filled_groups, note)
+        return Table(title, columns, filled_groups)
 
     @staticmethod
     def from_dicts(

@@ -46,7 +46,7 @@ def with_released_loss(case: PlanInputs) -> PlanInputs:
     corenet/loss_fn/multi_modal_img_text/contrastive_loss_clip.py (1aa3acd).
     """
     communication = get_method(case.parameter_counts.method).communication
-    if communication is None or not communication.gathers_images_as_released:
+    if communication is None or not communication.normaliser_all_reduces:
         return case
     weights = replace(case.parameter_counts, feature_width=2 * case.parameter_counts.feature_width)
     loss_flops = case.compute.loss_flops_per_second * 2 * communication.loss_products / 6
