@@ -1,11 +1,11 @@
 """GPU specifications from data sheets, read from gpu_specs.csv. No torch here.
 
 Each row of the file is one GPU, by the data sheet of the card or of its system (GB300 NVL72, HGX B300, GB200 NVL72,
-DGX B200); GeForce and RTX PRO figures are from the architectures' white papers. Peaks are dense: sparse ones are
-twice as high. Links are the bandwidth of one GPU in one direction, half of the figure
-in data sheets: NVLink if all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The network
-assumes one network card per GPU, as in the vendor's own systems. The order of the rows matters, because the first that
-fits a device name is taken: "H100 NVL" must be tried before "H100".
+DGX B200); GeForce and RTX PRO figures are from the architectures' white papers. Peaks are dense: sparse ones are twice
+as high. Links are the bandwidth of one GPU in one direction, half of the figure in data sheets: NVLink if all GPUs of a
+node have it, else PCIe (NVLink bridges join two or four cards). The network assumes one network card per GPU, as in the
+vendor's own systems. The order of the rows matters, because the first that fits a device name is taken: "H100 NVL" must
+be tried before "H100".
 """
 
 import csv

@@ -125,9 +125,8 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     num_captions: Count
     # Means over the windows, by name with unit; without readings that were not measured.
     utilisation: ReadingByName
-    not_measured: dict[
-        str, str
-    ] = {}  # why a reading is missing, or not of the whole time, by its name
+    # Why a reading is missing, or not of the whole time, by its name.
+    not_measured: dict[str, str] = {}
     # Share of the windows' time that was spent waiting for batches; None: not measured.
     data_wait_share: Share | None = None
     # Names of the kernels that computed attention; empty: not recorded.
