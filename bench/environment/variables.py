@@ -1,4 +1,4 @@
-"""Environment variables that hold whole numbers, or a commit; all are checked when a command starts. No torch here."""
+"""Environment variables that hold whole numbers, which are checked when a command starts, or a commit. No torch here."""
 
 import os
 import re
@@ -35,10 +35,5 @@ def read_integer_environment_variable(name: str) -> int | None:
 
 def require_valid_environment_variables() -> None:
     """Raise ValueError that names a variable without a valid value."""
-    commit = os.environ.get(COMMIT, "")
-    if not re.fullmatch("([0-9a-f]{40}(-dirty)?)?", commit):
-        raise ValueError(
-            f"{COMMIT} must be a commit of 40 hexadecimal digits, got {commit!r}: correct it, or unset it"
-        )
     for name in SMALLEST:
         read_integer_environment_variable(name)

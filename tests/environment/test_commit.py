@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
 from bench.environment import circumstances
 from bench.environment.circumstances import describe_current_commit
 
@@ -35,17 +34,6 @@ def test_copy_without_git_has_the_commit_of_its_variable_or_a_digest_of_its_sour
     monkeypatch.setenv("CATLIP_BENCH_COMMIT", COMMIT)
     assert describe_current_commit() == COMMIT
     assert describe_current_commit(copied.parent) == "unknown"  # another checkout
-
-
-def test_variable_that_holds_no_commit_is_refused_at_the_start(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("CATLIP_BENCH_COMMIT", "main")
-    assert main(["list"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(
-        "error: CATLIP_BENCH_COMMIT must be a commit of 40 hexadecimal digits, got 'main'"
-    )
 
 
 def test_commit_says_whether_files_differ_and_a_folder_within_a_repository_has_none(
