@@ -1,4 +1,4 @@
-"""Environment variables that hold whole numbers, which are checked when a command starts, or a commit. No torch here."""
+"""Environment variables: whole numbers, which are checked when a command starts, and a commit. No torch here."""
 
 import os
 import re
