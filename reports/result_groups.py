@@ -21,6 +21,7 @@ from bench.experiment.config import (
 from bench.interfaces.catalog import RANDOM_INIT, REFERENCES
 from bench.interfaces.sections import IncomparableResults
 from bench.records.record import (
+    EQUAL_IMAGES,
     EQUAL_SECONDS,
     Failure,
     MeasuredFigures,
@@ -57,9 +58,8 @@ class ComparableResults:
     records: list[Record] = field(default_factory=list)
     # Of experiments, by `settings_of_page_row`.
     _names: dict[Key, str] = field(default_factory=dict)
-    _has_equal_seconds: bool = (
-        False  # whether a comparison that was added has towers at equal device seconds
-    )
+    # As of `_rows_that_set_equal_seconds`, of the first comparison that has such rows.
+    _rows_that_set_equal_seconds: set[Key] = field(default_factory=set)
 
     def add_missing(self, comparison: str, records: Sequence[Record]) -> bool:
         """Add the records whose runs are missing here, and return True; False if none of them is a result."""
@@ -69,14 +69,18 @@ class ComparableResults:
         added = [record for record in records if known.isdisjoint(_repetition_keys(record))]
         if self.records and not any(map(_is_result, added)):
             return False
-        self.comparisons.append(comparison)
-        self.records += map(self._with_page_name_and_budgets, added)
-        self._has_equal_seconds = self._has_equal_seconds or any(
-            EQUAL_SECONDS in getattr(record.measured, "budgets", ()) for record in added
+        slowest_rows = _rows_that_set_equal_seconds(added)
+        if not self._rows_that_set_equal_seconds:
+            self._rows_that_set_equal_seconds = slowest_rows
+        has_other_seconds = bool(slowest_rows) and self._rows_that_set_equal_seconds.isdisjoint(
+            slowest_rows
         )
+        self.comparisons.append(comparison)
+        for record in added:
+            self.records.append(self._with_page_name_and_budgets(record, has_other_seconds))
         return True
 
-    def _with_page_name_and_budgets(self, record: Record) -> Record:
+    def _with_page_name_and_budgets(self, record: Record, has_other_seconds: bool) -> Record:
         """Return a record under the name that its experiment has here, without budgets of other device seconds."""
         experiment = record.experiment
         if experiment is None:
@@ -85,7 +89,7 @@ class ComparableResults:
         measured = record.measured
         if isinstance(measured, TransferScores) and measured.subject == experiment.name:
             measured = replace(measured, subject=name)
-            if self._has_equal_seconds:
+            if has_other_seconds:
                 measured = replace(measured, budgets=())
         return replace(record, experiment=change(experiment, name=name), measured=measured)
 
@@ -197,6 +201,21 @@ def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str
         if shown_test_sets.get(task, test_set) != test_set:
             return f"Their task {task} has other test images."
     return ""
+
+
+def _rows_that_set_equal_seconds(records: Iterable[Record]) -> set[Key]:
+    """Return the rows, and the numbers of images, of the slowest experiments, whose time sets the equal seconds.
+
+    Their towers at equal images are those at equal device seconds.
+    """
+    rows = set[Key]()
+    for record in records:
+        experiment = record.experiment
+        budgets = getattr(record.measured, "budgets", ())
+        is_slowest = EQUAL_IMAGES in budgets and EQUAL_SECONDS in budgets
+        if is_slowest and experiment is not None:
+            rows.add((settings_of_page_row(experiment), experiment.training.images))
+    return rows
 
 
 def _distinct_experiments(records: Iterable[Record]) -> list[Experiment]:
