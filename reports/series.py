@@ -26,10 +26,6 @@ class CommitValues:
         """The median over processes."""
         return median(self.runs)
 
-    def values_with_turns(self) -> Iterable[tuple[float, str]]:
-        """Return (value, turn) of each process."""
-        return zip(self.runs, self.turns, strict=True)
-
 
 @dataclass(frozen=True, slots=True)
 class MetricSeries:
@@ -52,7 +48,7 @@ class MetricSeries:
         for point in self.points:
             values = []
             alone = []
-            for value, turn in point.values_with_turns():
+            for value, turn in zip(point.runs, point.turns, strict=True):
                 if turn in factors:
                     values.append(value / factors[turn])
                 else:
@@ -84,7 +80,7 @@ def _common_factor_by_turn(points: Sequence[CommitValues]) -> dict[str, float]:
     """
     ratios: dict[str, list[float]] = defaultdict(list)
     for point in points:
-        for value, turn in point.values_with_turns():
+        for value, turn in zip(point.runs, point.turns, strict=True):
             if turn:
                 ratios[turn].append(value / point.median)
     factors = {}

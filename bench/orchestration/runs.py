@@ -52,7 +52,7 @@ class FunctionRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def encode_as_json(self) -> str:
         """Return the run as JSON."""
-        return msgspec.json.encode(self, enc_hook=str).decode()
+        return msgspec.json.encode(self).decode()
 
 
 def decode_run_from_json(content: bytes | str) -> FunctionRun:
@@ -134,7 +134,7 @@ def call_function(
     parameters = inspect.signature(function).parameters
     given = {name: value for name, value in optional_arguments.items() if name in parameters}
     for name, value in arguments.items():
-        given[name] = msgspec.convert(value, parameters[name].annotation, dec_hook=_decode_path)
+        given[name] = msgspec.convert(value, parameters[name].annotation)
     content: AnyRecordContent | None = function(**given)
     return content
 
@@ -152,10 +152,3 @@ def log_and_describe_failure(error: Exception) -> str:
     if ranks.world_size > 1:
         reason = f"rank {ranks.rank}: {reason}"
     return format_error_on_one_line(reason)
-
-
-def _decode_path(kind: type[Any], value: Any) -> Any:
-    """Decode an argument of a type that JSON has not: only paths."""
-    if kind is not Path:
-        raise NotImplementedError
-    return Path(value)

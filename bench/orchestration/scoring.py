@@ -28,7 +28,7 @@ class PlannedScore(NamedTuple):
     subject: TowerOrFeaturesToScore
     task: str
     protocol: str
-    path: Path  # of the record
+    file: str  # path of the record
 
 
 def make_scoring_run(
@@ -53,14 +53,14 @@ def make_scoring_run(
         names = (Path(subject.title).name, digest)
         for task, protocol in compatible_task_protocol_pairs(subject.name, tasks, protocols):
             path = record_path(results, comparison, "transfer", *names, task, protocol)
-            planned_scores.append(PlannedScore(subject, task, protocol, path))
+            planned_scores.append(PlannedScore(subject, task, protocol, str(path)))
     return FunctionRun(
         function=FUNCTION,
         label=f"scoring of {len(subjects)} towers",
         results=str(results),
         comparison=comparison,
         experiment=experiment,
-        files=tuple(str(scoring.path) for scoring in planned_scores),
+        files=tuple(scoring.file for scoring in planned_scores),
         arguments={"planned_scores": planned_scores, "root": root},
     )
 
@@ -79,13 +79,13 @@ def score_and_record_missing(
     from bench.transfer.score import append_error_of_block, open_extractor, score_task
 
     errors = list[str]()
-    missing = [scoring for scoring in planned_scores if not scoring.path.is_file()]
+    missing = [scoring for scoring in planned_scores if not Path(scoring.file).is_file()]
     for subject, planned_of_subject in group_by(missing, lambda scoring: scoring.subject).items():
         with append_error_of_block(errors, subject.title):
             extractor = open_extractor(
                 subject.name, experiment, device, is_untrained=subject.is_untrained
             )
-            for _, task, protocol, path in planned_of_subject:
+            for _, task, protocol, file in planned_of_subject:
                 with append_error_of_block(errors, f"{subject.title}, {protocol} on {task}"):
                     circumstances = collect_circumstances(None, device)  # before the scoring
                     loaded = load_task(task, results, root)
@@ -97,6 +97,6 @@ def score_and_record_missing(
                         measured=measured,
                         method=method_text_if_from_extension(extractor.experiment),
                     )
-                    write_record(record, path)
+                    write_record(record, Path(file))
     if errors:
         raise RuntimeError("; ".join(errors))

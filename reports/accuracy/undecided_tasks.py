@@ -11,7 +11,6 @@ from bench.records.record import Training
 from bench.statistics.accuracies import (
     MIN_SEEDS_FOR_RANKING,
     POWER,
-    MeanEstimate,
     list_paired_differences,
     paired_differences_needed,
 )
@@ -49,7 +48,11 @@ def describe_undecided_tasks(comparison: ComparisonView, scores: FullLabelScores
     budget = choose_answer_budget(comparison, scores) or scores.budgets[0]
     for task in scores.tasks[:MAX_TASKS]:
         towers = select_towers_at_budget(scores.main_accuracies(task), budget)
-        untrained = [name for name, tower in towers.items() if _may_equal_untrained(tower.gain)]
+        untrained = []  # whose gain over the random-init baseline may be none
+        for name, tower in towers.items():
+            gain = tower.gain
+            if gain is not None and gain.low is not None and gain.low <= 0:
+                untrained.append(name)
         if untrained:
             names = join_with_and([comparison.short_label(name) for name in untrained])
             yield UNTRAINED.format(task=task, budget=budget, towers=names)
@@ -62,11 +65,6 @@ def describe_undecided_tasks(comparison: ComparisonView, scores: FullLabelScores
         sentence = _describe_seeds_needed(comparison, task, base, lead)
         if sentence:
             yield sentence
-
-
-def _may_equal_untrained(gain: MeanEstimate | None) -> bool:
-    """Return whether the gain over the random-init baseline may be none."""
-    return gain is not None and gain.low is not None and gain.low <= 0
 
 
 def _describe_seeds_needed(

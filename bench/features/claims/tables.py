@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bench.console.console import PROGRAM
 from bench.features.claims.claims import PUBLISHED_FIGURES, SpeedClaim
 from bench.features.claims.conditions import CONDITIONS
-from bench.features.claims.verdict import RULES, JudgedClaim, RatioEvidence, format_speed_ratio
+from bench.features.claims.verdict import RULES, JudgedClaim, format_speed_ratio
 from bench.tables.formats import format_count_with_noun, format_ratio
 from bench.tables.tables import Table
 
@@ -36,18 +36,24 @@ Commands that decide it
 
 def claim_list_tables(judged_claims: Sequence[JudgedClaim]) -> list[Table]:
     """Return the table of claims with their verdicts, and the table of figures that are not judged."""
-    claims = [
-        {
+    claims = []
+    for judged in judged_claims:
+        measured = "-"
+        if judged.evidence:
+            first = judged.evidence[0]
+            measured = format_speed_ratio(first.ratio)
+            if first.unmet_conditions:
+                measured += ": decides nothing"
+        row = {
             "claim": judged.claim.name,
             "published": describe_published_hours(judged.claim),
             "counted: CLIP's forward FLOPs over CatLIP's": format_range(
                 *judged.claim.padded_flop_ratios
             ),
-            "measured": describe_first_evidence(judged.evidence),
+            "measured": measured,
             "verdict": judged.verdict_sentence,
         }
-        for judged in judged_claims
-    ]
+        claims.append(row)
     figures = []
     for figure in PUBLISHED_FIGURES:
         ratio = figure.flop_ratio
@@ -113,14 +119,6 @@ def describe_published_hours(claim: SpeedClaim) -> str:
         f"{claim.published:g} of CLIP's GPU hours; for equal images this is {ratio} times "
         "the images per GPU-hour"
     )
-
-
-def describe_first_evidence(evidence: Sequence[RatioEvidence]) -> str:
-    """Return the speed ratio of the first evidence, and whether it decides nothing; "-" without evidence."""
-    if not evidence:
-        return "-"
-    ratio = format_speed_ratio(evidence[0].ratio)
-    return f"{ratio}: decides nothing" if evidence[0].unmet_conditions else ratio
 
 
 def format_range(low: float, high: float) -> str:

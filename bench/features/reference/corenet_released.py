@@ -88,7 +88,7 @@ def run_corenet_as_released(
     experiment: Experiment,
     device: torch.device,
     results: Path,
-    checkout: Path,
+    checkout: str,
     config_file: str,
     round_: int,
     *,
@@ -99,7 +99,8 @@ def run_corenet_as_released(
     Round r has the sizes that CoreNet's sampler draws in epoch r. The file's values are used unchanged, except on a CPU
     and at the tiny scale. Raises RuntimeError where the checkout's code reports an error.
     """
-    make_corenet_importable(checkout)
+    folder_of_code = Path(checkout)
+    make_corenet_importable(folder_of_code)
     # Names that torch has renamed.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"corenet\.")
     timing = experiment.timing
@@ -142,16 +143,16 @@ def run_corenet_as_released(
     try:
         with TemporaryDirectory() as folder:
             pipeline, released, reasons = build_corenet_pipeline(
-                checkout, config_file, Path(folder), device, is_tiny=is_tiny
+                folder_of_code, config_file, Path(folder), device, is_tiny=is_tiny
             )
             run_as_corenet_launcher(pipeline, take_steps)
     except SystemExit as error:  # of CoreNet's `logger.error`
         raise RuntimeError(f"{checkout}: {error.code}") from None
     return ReleasedRun(
         repository=CORENET,
-        commit=describe_current_commit(checkout),
+        commit=describe_current_commit(folder_of_code),
         file=config_file,
-        file_sha256=sha256((checkout / config_file).read_bytes()).hexdigest(),
+        file_sha256=sha256((folder_of_code / config_file).read_bytes()).hexdigest(),
         gpus=1,
         round=round_,
         window_seconds=tuple(timer.seconds),

@@ -88,15 +88,11 @@ def to_superclass_weights(ours: StateDict, theirs: StateDict) -> dict[str, Tenso
     """
     if len(ours) != len(theirs):
         raise ValueError(f"SuperClass's model has {len(theirs)} weights, ours {len(ours)}")
-    return {
-        name: ours[our_name_of_superclass_weight(name)].reshape(weight.shape)
-        for name, weight in theirs.items()
-    }
-
-
-def our_name_of_superclass_weight(their_name: str) -> str:
-    """Return the name that a weight of SuperClass's model has in ours."""
-    for their_prefix, our_prefix in OUR_PREFIXES.items():
-        if their_name.startswith(their_prefix):
-            return their_name.replace(their_prefix, our_prefix, 1)
-    return their_name
+    renamed = {}
+    for name, weight in theirs.items():
+        our_name = name
+        for their_prefix, our_prefix in OUR_PREFIXES.items():
+            if name.startswith(their_prefix):
+                our_name = our_prefix + name.removeprefix(their_prefix)
+        renamed[name] = ours[our_name].reshape(weight.shape)
+    return renamed

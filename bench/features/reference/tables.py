@@ -81,7 +81,8 @@ def loss_comparison_table(records: Sequence[Record]) -> Table:
         difference = None
         equal = None
         if our_losses:
-            difference = _largest_relative_difference(theirs, our_losses[:steps])
+            differences = np.subtract(theirs, our_losses[:steps]) / theirs
+            difference = float(np.abs(differences).max())
             equal = "yes" if difference <= bound else "no"
         row = {
             "reference": side,
@@ -93,14 +94,6 @@ def loss_comparison_table(records: Sequence[Record]) -> Table:
         }
         rows.append(row)
     return Table.from_dicts("Losses of the first round", rows, LOSSES_NOTE)
-
-
-def _largest_relative_difference(theirs: Sequence[float], ours: Sequence[float]) -> float:
-    """Return the largest difference of two lists of losses, relative to theirs; infinity if their lengths differ."""
-    if len(ours) != len(theirs):
-        return float("inf")
-    differences = np.subtract(theirs, ours) / theirs
-    return float(np.abs(differences).max())
 
 
 def released_run_tables(records: Sequence[Record]) -> list[Table]:

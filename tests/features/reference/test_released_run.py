@@ -151,7 +151,9 @@ def test_losses_equal_a_loop_over_the_authors_parts(
     experiment = released_recipe(method, **SPEED)
     if workers is not None:
         experiment = released_recipe(method, shards, workers=workers, **FEW)
-    measured = run_corenet_as_released(experiment, CPU, results, checkout, file, 1, is_tiny=True)
+    measured = run_corenet_as_released(
+        experiment, CPU, results, str(checkout), file, 1, is_tiny=True
+    )
     losses = losses_by_hand(checkout, file, experiment, tmp_path, results, 1)
     assert measured.losses == pytest.approx(losses, rel=1e-5)
     assert len(measured.window_images) == len(measured.window_seconds)
