@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
 from bench.tables.formats import GB
 
-V100 = GpuSpec("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None)  # in fp16
+V100 = GpuSpec("V100", 125e12, 15.7e12, 32 * GB, 150 * GB, None)  # in fp16
 A100 = GPU_SPECS["a100"]
 H100 = GPU_SPECS["h100"]
 NEMO = "NeMo"  # the source of the trainings under NVIDIA's NeMo; all others are of open_clip or its kind
