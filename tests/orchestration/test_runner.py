@@ -76,7 +76,7 @@ def test_function_gets_its_arguments_by_its_annotations() -> None:
         results="/r",
         comparison="c",
         files=("/r/x.json",),
-        arguments={"flops": FLOPS, "names": ("a", "b"), "folder": Path("/f")},
+        arguments={"flops": FLOPS, "names": ("a", "b")},
     )
     decoded = decode_run_from_json(run.encode_as_json())
     known = {"results": Path(decoded.results), "device": None}
@@ -87,10 +87,8 @@ def test_function_gets_its_arguments_by_its_annotations() -> None:
 FLOPS = StepFlops(image_forward=1, text_forward=2, forward=3, step=9)
 
 
-def check_arguments(
-    results: Path, flops: StepFlops, names: tuple[str, ...], folder: Path
-) -> Failure:
-    assert (results, flops, names, folder) == (Path("/r"), FLOPS, ("a", "b"), Path("/f"))
+def check_arguments(results: Path, flops: StepFlops, names: tuple[str, ...]) -> Failure:
+    assert (results, flops, names) == (Path("/r"), FLOPS, ("a", "b"))
     return Failure(what="x", reason="called")
 
 
