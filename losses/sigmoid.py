@@ -32,15 +32,13 @@ def sigmoid_loss(
     Source: Zhai et al. 2023, arXiv:2303.15343, equation 1 and algorithm 1.
 
     The matrix is never stored: memory is O(batch x chunk). The gradient of a pair does not depend on other pairs. If
-    gradients are required, the forward therefore computes them from each chunk's logits, and the backward scales them.
+    gradients are enabled, the forward therefore computes them from each chunk's logits, and the backward scales them.
     Without gradients it has the FLOPs of the forward alone, which are counted.
 
     With a `group`, the batch is the global batch of its ranks, with value and gradients as in `contrastive_loss`.
     """
-    needs_grad = torch.is_grad_enabled() and any(
-        value.requires_grad for value in (image_features, text_features, scale, bias)
-    )
-    loss: Tensor = _Sigmoid.apply(image_features, text_features, scale, bias, group, needs_grad)  # type: ignore[no-untyped-call, unused-ignore]
+    features = (image_features, text_features)
+    loss: Tensor = _Sigmoid.apply(*features, scale, bias, group, torch.is_grad_enabled())  # type: ignore[no-untyped-call, unused-ignore]
     return loss
 
 

@@ -200,7 +200,7 @@ def compare(measured: Sequence[dict[str, TimingWindows]]) -> dict[str, RateRatio
     rates: dict[str, dict[int, float]] = {name: {} for name in NAMES}
     for round_, runs in enumerate(measured):
         for name, windows in runs.items():
-            rate = windows.undisturbed_images_per_second_of_one_process()
+            rate = windows.undisturbed_images_per_second()
             if rate is not None:
                 rates[name][round_] = rate
     base, *others = NAMES
@@ -208,12 +208,7 @@ def compare(measured: Sequence[dict[str, TimingWindows]]) -> dict[str, RateRatio
     for name in others:
         if len(rates[base].keys() & rates[name].keys()) < 2:
             everything = [
-                dict(
-                    enumerate(
-                        runs[side].images_per_second_of_one_process_in_all_windows()
-                        for runs in measured
-                    )
-                )
+                dict(enumerate(runs[side].images_per_second_of_all_windows() for runs in measured))
                 for side in (base, name)
             ]
             ratios[name] = compute_rate_ratio_without_interval(*everything)

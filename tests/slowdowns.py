@@ -14,7 +14,8 @@ import pytest
 from bench.experiment.config import MAY_DIFFER, Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import renamed_with_settings
-from bench.measure.throughput import undisturbed_rates_by_experiment
+from bench.measure.throughput import rates_by_experiment_and_round, timed_runs_by_experiment
+from bench.measure.timed_run import TimedRun
 from bench.orchestration.preflight import begin_comparison, require_runnable_and_prepare_data
 from bench.records.record import Memory, Record
 from bench.statistics.ratios import RateRatio, compare_rates
@@ -57,7 +58,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """Measure all comparisons."""
     arms = slowed_arms()
     records = measure_arms(arms, tmp_path_factory.mktemp("results"))
-    rates = undisturbed_rates_by_experiment(records)
+    rates = rates_by_experiment_and_round(
+        timed_runs_by_experiment(records), TimedRun.undisturbed_images_per_second
+    )
     logs = np.log(
         [[rates[arm.name][round_] for round_ in range(COMPARISONS * ROUNDS)] for arm in arms]
     )

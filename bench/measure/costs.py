@@ -1,15 +1,13 @@
 """Costs by count: FLOPs of a step, and parameters and FLOPs of an experiment."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from operator import itemgetter
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from msgspec.structs import astuple
 from torch import Tensor, nn
 
 from bench.data.stream import Batch
@@ -150,49 +148,36 @@ def _count_mean_step_flops_at_size(
         return count(target.with_captions(captions))
 
     is_packed = texts[0].positions is not None
-    if is_packed:
-        return _mean_flops_of_packed_batches(texts, count_with)
-    return _mean_flops_over_caption_widths(texts, len(batch.images), count_with)
-
-
-def _mean_flops_of_packed_batches(
-    texts: Iterable[CaptionTokens], count_with: Callable[[CaptionTokens], StepFlops]
-) -> StepFlops:
-    """Count packed batches as they are, once for each number of rows; return the mean over the batches."""
-    texts_by_num_rows = group_by(texts, lambda text: len(text.groups[0]))
-    weighted_flops = [
-        (len(group), count_with(group[0].to(META))) for group in texts_by_num_rows.values()
-    ]
+    if is_packed:  # batches are counted as they are, once for each number of rows
+        groups = group_by(texts, lambda text: len(text.groups[0])).values()
+        return _weighted_mean_flops(
+            [(len(group), count_with(group[0].to(META))) for group in groups]
+        )
+    weighted_flops = []
+    for width, weight in _weights_of_three_widths(texts).items():
+        if weight:
+            captions = make_meta_captions(len(batch.images), width)
+            weighted_flops.append((weight, count_with(captions)))
     return _weighted_mean_flops(weighted_flops)
 
 
-def _mean_flops_over_caption_widths(
-    texts: Iterable[CaptionTokens],
-    batch_size: int,
-    count_with: Callable[[CaptionTokens], StepFlops],
-) -> StepFlops:
-    """Count captions of a width as if the whole batch had it; return the mean over the captions of all widths.
+def _weights_of_three_widths(texts: Iterable[CaptionTokens]) -> Counter[int]:
+    """Return weights of the widest caption's width and of the next two, whose mean is that over the captions.
 
-    Three widths are counted. FLOPs are of second degree in the width, which gives the FLOPs at the other widths.
+    FLOPs are of second degree in the width, so that three widths give the FLOPs at all others, by Newton's formula.
     """
     num_captions = Counter[int]()
     for text in texts:
         num_captions += text.num_rows_by_width
     widest = max(num_captions)
-    first = _flops_to_array(count_with(make_meta_captions(batch_size, widest)))
-    first_difference = second_difference = np.zeros_like(first)
-    if len(num_captions) > 1:
-        second = _flops_to_array(count_with(make_meta_captions(batch_size, widest - 1)))
-        third = _flops_to_array(count_with(make_meta_captions(batch_size, widest - 2)))
-        first_difference = second - first
-        second_difference = third - 2 * second + first
-    total = np.zeros_like(first)
+    weights = Counter[int]()
     for width, count in num_captions.items():
         n = widest - width
-        # Newton's formula.
-        flops = first + n * first_difference + n * (n - 1) // 2 * second_difference
-        total += count * flops
-    return _array_to_flops(total // num_captions.total())
+        pairs = n * (n - 1) // 2
+        weights[widest] += count * (1 - n + pairs)
+        weights[widest - 1] += count * (n - 2 * pairs)
+        weights[widest - 2] += count * pairs
+    return weights
 
 
 def count_text_forward_flops(method: Method, model: Any, captions: CaptionTokens | None) -> int:
@@ -223,18 +208,12 @@ def _image_forward_flops_by_side(
 
 def _weighted_mean_flops(weighted_flops: Sequence[tuple[int, StepFlops]]) -> StepFlops:
     """Return the mean of (weight, FLOPs) pairs, rounded down to whole operations."""
-    total = sum(weight * _flops_to_array(flops) for weight, flops in weighted_flops)
-    return _array_to_flops(total // sum(weight for weight, _ in weighted_flops))
-
-
-def _flops_to_array(flops: StepFlops) -> Any:
-    """Return the numbers of FLOPs as an array of Python's integers, which do not overflow."""
-    return np.array(astuple(flops), dtype=object)
-
-
-def _array_to_flops(array: Any) -> StepFlops:
-    """Return the inverse of `_flops_to_array`."""
-    return StepFlops(**dict(zip(StepFlops.__struct_fields__, array, strict=True)))
+    total_weight = sum(weight for weight, _ in weighted_flops)
+    means = {}
+    for name in StepFlops.__struct_fields__:
+        total = sum(weight * getattr(flops, name) for weight, flops in weighted_flops)
+        means[name] = total // total_weight
+    return StepFlops(**means)
 
 
 def build_tower_and_model_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:

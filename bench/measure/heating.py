@@ -24,4 +24,4 @@ def yield_until_device_is_hot(device: torch.device) -> Iterator[None]:
     while elapsed < heating_seconds:
         yield
         synchronize(device)
-        (elapsed,) = all_reduce_max([time.perf_counter() - start], device)
+        (elapsed,) = all_reduce_max([time.perf_counter() - start])

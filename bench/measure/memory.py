@@ -71,14 +71,10 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     )
 
 
-def max_peaks_over_ranks(rank_peaks: Sequence[Mapping[str, int | None]]) -> dict[str, int | None]:
-    """Return the maximum of each peak, by name, over the ranks; None if a rank has no such counter."""
-    maxima = {}
-    for name in rank_peaks[0]:
-        peaks = [rank[name] for rank in rank_peaks]
-        known = [peak for peak in peaks if peak is not None]
-        maxima[name] = max(known) if len(known) == len(peaks) else None
-    return maxima
+def max_peaks_over_ranks(rank_peaks: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Return the maximum over the ranks of each peak that all of them have, by name."""
+    names = set.intersection(*map(set, rank_peaks))
+    return {name: max(peaks[name] for peaks in rank_peaks) for name in names}
 
 
 def is_out_of_memory_error(error: BaseException) -> bool:

@@ -211,8 +211,8 @@ def metric_values_of_benchmark_file(document: PytestBenchmarkFile) -> list[Metri
         for metric in SUITE_COUNTERS:
             if metric.name in benchmark.extra_info:
                 values[metric] = float(benchmark.extra_info[metric.name])
-        for metric, value in values.items():
-            metric_value = MetricValue(
+        metric_values += [
+            MetricValue(
                 benchmark=identity,
                 metric=metric,
                 value=value,
@@ -222,7 +222,8 @@ def metric_values_of_benchmark_file(document: PytestBenchmarkFile) -> list[Metri
                 measured_at=document.datetime,
                 turn=document.turn,
             )
-            metric_values.append(metric_value)
+            for metric, value in values.items()
+        ]
     return metric_values
 
 
@@ -253,21 +254,20 @@ def metric_values_of_record(record: Record) -> list[MetricValue]:
     identity = BenchmarkId(experiment.name, "experiments", _settings_digest(experiment))
     machine = summarize_machine_and_software(circumstances)
     commit = _parse_commit(circumstances.commit)
-    metric_values = []
-    for metric, value in values.items():
-        if value is not None:
-            metric_value = MetricValue(
-                benchmark=identity,
-                metric=metric,
-                value=float(value),
-                machine=machine,
-                commit=commit,
-                committed_at=None,
-                measured_at=circumstances.started_at,
-                experiment=experiment,
-            )
-            metric_values.append(metric_value)
-    return metric_values
+    return [
+        MetricValue(
+            benchmark=identity,
+            metric=metric,
+            value=float(value),
+            machine=machine,
+            commit=commit,
+            committed_at=None,
+            measured_at=circumstances.started_at,
+            experiment=experiment,
+        )
+        for metric, value in values.items()
+        if value is not None
+    ]
 
 
 def _parse_commit(text: str) -> CommitOrWorkTree:

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from bench.data.image_sizes import make_batch_shape_schedule
+from bench.data.stream import BatchStream
 from bench.environment.gpu_specs import find_datasheet_peak
 from bench.environment.slots import yield_and_wait_for_slot
 from bench.experiment.auto_fields import resolve_precision_and_compile
@@ -48,7 +49,6 @@ from bench.train.build import (
 )
 from bench.train.distributed import (
     AUTOCAST_DTYPES,
-    all_gather_floats,
     all_gather_objects,
     all_reduce_max,
     barrier,
@@ -94,27 +94,22 @@ def measure_speed(
         # Nothing is launched ahead, and other work disturbs fewer of short windows.
         steps_per_window = 1
     wait_before = run.stream.wait_seconds
-    timed = time_until_enough_windows(run, planned_steps, steps_per_window)
-    windows = timed.windows
-    readings = timed.readings
+    windows, readings = time_until_enough_windows(run, planned_steps, steps_per_window)
     if not windows:
         raise RuntimeError(
             "no window can be used (graphs were compiled in all): give the experiment more warmup_steps"
         )
     window_seconds = [window.seconds for window in windows]
     data_wait_share = (run.stream.wait_seconds - wait_before) / sum(window_seconds)
-    rank_window_seconds: tuple[tuple[float, ...], ...] = ()
+    rank_window_seconds = []
     if world_group_or_none() is not None:
-        rank_window_seconds = all_gather_floats(window_seconds, device)
+        rank_window_seconds = all_gather_objects(tuple(window_seconds))
         # To a rank, the other ranks are among the other processes.
         readings.figures.pop(OTHERS_BUSY, None)
 
     num_planned = len(planned_steps) // steps_per_window
     is_disturbed = (
-        steps_as_windows_of_one_image(
-            windows, num_planned
-        ).undisturbed_images_per_second_of_one_process()
-        is None
+        steps_as_windows_of_one_image(windows, num_planned).undisturbed_images_per_second() is None
     )
     phase_steps = plan_steps_timed_by_phase(
         experiment.timing,
@@ -146,11 +141,11 @@ def measure_speed(
         window_throttled_percent=_empty_if_any_nan(
             [window.throttled_percent for window in windows]
         ),
-        window_images=_count_images_if_sizes_vary(experiment, [window.steps for window in windows]),
+        window_images=_count_images_if_sizes_vary(run.stream, windows),
         phase_seconds=phase_seconds,
         planned_phase_steps=len(phase_steps),
         phase_core_waits=_empty_if_any_nan([step.waiting_cores for step in phases]),
-        phase_images=_count_images_if_sizes_vary(experiment, [step.steps for step in phases]),
+        phase_images=_count_images_if_sizes_vary(run.stream, phases),
         flops=flops or count_mean_step_flops(experiment, targets, image_sizes),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
         trained_parameters=count_trained_parameters(run.model),
@@ -160,13 +155,13 @@ def measure_speed(
         target_building_seconds=run.stream.target_building_seconds,
         num_captions=run.stream.num_captions,
         utilisation=readings.figures,
-        not_measured=readings.not_measured | timed.left_out,
+        not_measured=readings.not_measured,
         data_wait_share=data_wait_share,
         **make_sample_record_fields(run.stream),
         attention_kernels=run_and_list_attention_kernels(
             lambda: run.step.forward(run.stream.batch(0))
         ),
-        rank_window_seconds=rank_window_seconds,
+        rank_window_seconds=tuple(rank_window_seconds),
     )
 
 
@@ -205,28 +200,20 @@ def time_steps_in_block(run: TrainRun, steps: range, reader: DeviceGauges) -> It
     figures = timed.readings.figures
     throttled_percent = max(figures.get(name, NOT_READ) for name in VOIDING_SLOWDOWNS)
     new_graphs, throttled_percent = all_reduce_max(
-        [float(count_compiled_graphs() - graphs_before), throttled_percent], device
+        [float(count_compiled_graphs() - graphs_before), throttled_percent]
     )
     timed.new_graphs = int(new_graphs)
     timed.throttled_percent = math.nan if throttled_percent < 0 else throttled_percent
 
 
-@dataclass(frozen=True, slots=True)
-class TimedWindowsAndReadings:
-    """The timed windows of one run, and the device's readings during them."""
-
-    windows: list[TimedSteps]
-    left_out: dict[str, str]  # why windows were left out, by "window NUMBER"
-    readings: DeviceReadings  # of the device, means over all windows
-
-
 def time_until_enough_windows(
     run: TrainRun, planned_steps: range, steps_per_window: int
-) -> TimedWindowsAndReadings:
+) -> tuple[list[TimedSteps], DeviceReadings]:
     """Time windows until as many count as are planned, or five times as many were timed.
 
-    Windows in which a graph was compiled are left out. All ranks time the same windows. An interleaved run yields its
-    slot before each window.
+    Return the windows, and the means of the device's readings over all of them. Windows in which a graph was compiled
+    are left out, and noted as not measured. All ranks time the same windows. An interleaved run yields its slot before
+    each window.
     """
     reader = make_device_gauges(run.stream.device)
     num_planned = len(planned_steps) // steps_per_window
@@ -250,7 +237,9 @@ def time_until_enough_windows(
         else:
             windows.append(window)
         first_step = steps.stop
-    return TimedWindowsAndReadings(windows, left_out, DeviceReadings.mean(all_readings))
+    readings = DeviceReadings.mean(all_readings)
+    readings.not_measured |= left_out
+    return windows, readings
 
 
 def steps_as_windows_of_one_image(timed: Sequence[TimedSteps], num_planned: int) -> TimingWindows:
@@ -331,17 +320,13 @@ def find_or_measure_peak_flops_and_source(
 
 
 def _count_images_if_sizes_vary(
-    experiment: Experiment, windows: Iterable[range]
+    stream: BatchStream[Any], windows: Iterable[TimedSteps]
 ) -> tuple[int, ...]:
-    """Return the number of images of each window, given its steps; empty if all images have one size."""
-    if not experiment.image.image_sizes:
+    """Return the number of images of each window on one device; empty if all images have one size."""
+    if not stream.experiment.image.image_sizes:
         return ()
-    batch_shapes = make_batch_shape_schedule(experiment)
-    images = []
-    for steps in windows:
-        before = batch_shapes.images_per_device_before(steps.start)
-        images.append(batch_shapes.images_per_device_before(steps.stop) - before)
-    return tuple(images)
+    shape_at = stream.order.batch_shapes.shape_at
+    return tuple(sum(shape_at(step).num_images for step in window.steps) for window in windows)
 
 
 def time_step_phases(
@@ -361,15 +346,11 @@ def time_step_phases(
         modules["text forward"] = getattr(run.model, text_name)
     reader = DeviceGauges(interval_gauges=make_cpu_busy_gauges())
     steps: list[TimedSteps] = []
-    num_planned = len(planned_steps)
-
-    def is_enough() -> bool:
-        if may_prolong:
-            return steps_as_windows_of_one_image(steps, num_planned).has_enough_windows()
-        return len(steps) >= num_planned
-
+    max_factor = MAX_WINDOWS_FACTOR if may_prolong else 1
     k = planned_steps.start
-    while not is_enough():
+    while not steps_as_windows_of_one_image(steps, len(planned_steps)).has_enough_windows(
+        max_factor
+    ):
         if len(steps) % run.stream.experiment.timing.steps_per_window == 0:
             yield_and_wait_for_slot()
         with time_steps_in_block(run, range(k, k + 1), reader) as step:

@@ -234,16 +234,19 @@ def _throughput_cells(comparison: ComparisonView, row: ExperimentThroughput) -> 
         why_no_p = ONE_RUN if len(row.rounds) == 1 else DISTURBED
         p = Cell.applicable_or_why(row.ratio.p, format_p_value, why_no_p)
         verdict = Cell(VERDICTS[row.ratio.verdict], "", row.ratio.verdict)
+    ratio_cells = [BASE_CELL] * 4
+    if not is_base:
+        estimates = (row.ratio, row.ratio_of_all, row.forward_backward)
+        ratio_cells = [Cell.estimate_or_why(ratio, format_ratio, why) for ratio in estimates]
+        ratio_cells.append(Cell.measured_or_why(row.flop_ratio, format_ratio, why))
     interval = format_interval(row.interval, format_rate) or "one run"
     return [
         comparison.name_cell(row.experiment),
         Cell.of(row.images_per_second, format_rate, interval),
         Cell.of(len(row.rounds)),
-        BASE_CELL if is_base else Cell.estimate_or_why(row.ratio, format_ratio, why),
-        BASE_CELL if is_base else Cell.estimate_or_why(row.ratio_of_all, format_ratio, why),
+        *ratio_cells[:2],
         p,
         verdict,
-        BASE_CELL if is_base else Cell.estimate_or_why(row.forward_backward, format_ratio, why),
-        BASE_CELL if is_base else Cell.measured_or_why(row.flop_ratio, format_ratio, why),
+        *ratio_cells[2:],
         Cell.measured_or_why(row.mfu, format_percent, row.peak_source),
     ]

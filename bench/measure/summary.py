@@ -8,7 +8,7 @@ from statistics import median
 from bench.interfaces.throughput import PHASE, ExperimentThroughput, FiguresByName
 from bench.measure.throughput import rates_by_experiment_and_round, timed_runs_by_experiment
 from bench.measure.timed_run import TimedRun
-from bench.records.record import PHASES, Record, Speed
+from bench.records.record import PHASES, Record
 from bench.statistics.intervals import geometric_mean_with_interval
 from bench.statistics.ratios import (
     RateByRound,
@@ -30,7 +30,8 @@ def summarize_throughputs(
     """
     timed = timed_runs_by_experiment(records, names)
     all_runs = chain.from_iterable(timed.values())
-    peak = largest_peak_flops_per_second(run.speed for run in all_runs)
+    # The largest that any run recorded, because on a CPU each run measures it.
+    peak = max((run.speed.peak_flops_per_second or 0.0 for run in all_runs), default=0.0)
     figures = {name: _median_run_metrics(runs, peak) for name, runs in timed.items()}
     rates = rates_by_experiment_and_round(timed, TimedRun.images_per_second_preferably_undisturbed)
     all_windows = rates_by_experiment_and_round(timed, TimedRun.images_per_second_of_all_windows)
@@ -67,14 +68,8 @@ def summarize_throughputs(
     return throughputs
 
 
-def largest_peak_flops_per_second(speeds: Iterable[Speed]) -> float | None:
-    """Return the largest peak in FLOP/s that any run recorded, because on a CPU each run measures it; None without."""
-    peaks = [speed.peak_flops_per_second or 0.0 for speed in speeds]
-    return max(peaks, default=0.0) or None
-
-
-def derive_run_metrics(run: TimedRun, peak_flops_per_second: float | None) -> FiguresByName:
-    """Return the figures of one timed run by name; None is not measured. The peak is of one device."""
+def derive_run_metrics(run: TimedRun, peak_flops_per_second: float) -> FiguresByName:
+    """Return the figures of one timed run by name; None is not measured. The peak is of one device, 0 if unknown."""
     speed = run.speed
     phases = {}
     for name in PHASES:
@@ -106,9 +101,7 @@ def derive_run_metrics(run: TimedRun, peak_flops_per_second: float | None) -> Fi
     return figures
 
 
-def _median_run_metrics(
-    runs: Iterable[TimedRun], peak_flops_per_second: float | None
-) -> FiguresByName:
+def _median_run_metrics(runs: Iterable[TimedRun], peak_flops_per_second: float) -> FiguresByName:
     """Return the medians of `derive_run_metrics` over runs."""
     values = defaultdict[str, list[float]](list)
     for run in runs:

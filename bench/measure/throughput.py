@@ -59,13 +59,6 @@ def rates_by_round(runs: Iterable[TimedRun], rate: RateFunction) -> dict[int, fl
     return rates
 
 
-def undisturbed_rates_by_experiment(records: Iterable[Record]) -> dict[str, dict[int, float]]:
-    """Return the images/s of the runs that other work did not disturb, by the experiment's name and the round."""
-    return rates_by_experiment_and_round(
-        timed_runs_by_experiment(records), TimedRun.undisturbed_images_per_second
-    )
-
-
 def require_comparable_records(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:
     """Raise ValueError listing how experiments and circumstances differ, apart from the fields in `may_differ`."""
     records = list(records)
@@ -117,9 +110,7 @@ def describe_disturbed_windows(records: Iterable[Record], names: Collection[str]
     added_seconds = sum(sum(windows.seconds[windows.num_planned :]) for windows in runs)
     text = f"{100 * left_out / number:.0f} % of the {steps} {cause} and were left out; "
     text += f"{added_seconds:.0f} s were added to make up for them."
-    num_disturbed = sum(
-        windows.undisturbed_images_per_second_of_one_process() is None for windows in runs
-    )
+    num_disturbed = sum(windows.undisturbed_images_per_second() is None for windows in runs)
     if num_disturbed:
         text += f" {num_disturbed} of {len(runs)} runs were disturbed nearly throughout and are left out."
     return text

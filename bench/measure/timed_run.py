@@ -1,5 +1,6 @@
 """A timed run of an experiment: its windows, its images per second, and its use of the device. No torch here."""
 
+from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ class TimedRun(NamedTuple):
         images_of_window = self.experiment.training.batch_size * self.steps_per_window()
         return TimingWindows(
             num_planned=max(1, self._num_planned_steps() // self.steps_per_window()),
-            images=speed.window_images or [images_of_window] * len(seconds),
+            images=self._of_all_processes(speed.window_images or [images_of_window] * len(seconds)),
             seconds=seconds,
             waiting_cores=speed.window_core_waits,
             throttled_percent=speed.window_throttled_percent,
@@ -51,10 +52,14 @@ class TimedRun(NamedTuple):
         return TimingWindows(
             num_planned=self.speed.planned_phase_steps
             or min(len(seconds), self._num_planned_steps()),
-            images=self.speed.phase_images or [batch_size] * len(seconds),
+            images=self._of_all_processes(self.speed.phase_images or [batch_size] * len(seconds)),
             seconds=seconds,
             waiting_cores=self.speed.phase_core_waits,
         )
+
+    def _of_all_processes(self, images_of_one: Sequence[int]) -> list[int]:
+        """Return the numbers of images of all processes together."""
+        return [self.speed.processes * images for images in images_of_one]
 
     def _num_planned_steps(self) -> int:
         """Return the number of steps in all windows that the experiment plans."""
@@ -67,20 +72,16 @@ class TimedRun(NamedTuple):
 
     def undisturbed_images_per_second(self) -> float | None:
         """Return the images/s in the windows that count; None if too few count."""
-        rate = self.windows().undisturbed_images_per_second_of_one_process()
-        return None if rate is None else self.speed.processes * rate
+        return self.windows().undisturbed_images_per_second()
 
     def images_per_second_of_all_windows(self) -> float:
         """Return the images/s over all windows, also those that other work disturbed."""
-        return (
-            self.speed.processes * self.windows().images_per_second_of_one_process_in_all_windows()
-        )
+        return self.windows().images_per_second_of_all_windows()
 
     def forward_backward_images_per_second(self) -> float | None:
         """Return the images/s of forward and backward in the phase steps that count; None if too few do."""
         windows = self.forward_backward_windows()
-        rate = windows.undisturbed_images_per_second_of_one_process() if windows else None
-        return None if rate is None else self.speed.processes * rate
+        return windows.undisturbed_images_per_second() if windows else None
 
     def model_flops_utilisation(self, peak_flops_per_second: float) -> float:
         """Return the MFU: the matrix products of forward and backward (3 x forward FLOPs) over the devices' peak.

@@ -25,7 +25,7 @@ class TimingWindows:
     """The timed windows of a run, in the order of time; steps that were timed in phases are windows of one step."""
 
     num_planned: int
-    images: Sequence[int]  # per window, of one process
+    images: Sequence[int]  # per window, of all processes together
     seconds: Sequence[float]  # per window, of the slowest process
     # Per window: the mean number of threads that waited for a core (core-seconds per second); empty: not reported.
     waiting_cores: Sequence[float] = ()
@@ -40,17 +40,17 @@ class TimingWindows:
             counted &= np.array(self.throttled_percent) == 0
         return counted
 
-    def has_enough_windows(self) -> bool:
-        """Return whether as many windows count as were planned, or the run has timed as many as it may."""
-        is_at_limit = len(self.seconds) >= MAX_WINDOWS_FACTOR * self.num_planned
+    def has_enough_windows(self, max_factor: int = MAX_WINDOWS_FACTOR) -> bool:
+        """Return whether as many windows count as were planned, or `max_factor` times as many were timed."""
+        is_at_limit = len(self.seconds) >= max_factor * self.num_planned
         return is_at_limit or self.num_counted() >= self.num_planned
 
     def num_counted(self) -> int:
         """Return the number of windows that count."""
         return int(self.counted_mask().sum())
 
-    def undisturbed_images_per_second_of_one_process(self) -> float | None:
-        """Return the images per second of one process in the windows that count; None if too few do.
+    def undisturbed_images_per_second(self) -> float | None:
+        """Return the images per second in the windows that count; None if too few do.
 
         The figure is a mean over windows and not a median. Where windows have different numbers of images, as with
         several image sizes, each number is weighted by how often it was timed, so that it does not matter which of them
@@ -72,6 +72,6 @@ class TimingWindows:
             total_seconds += counted_seconds.mean() * alike.sum()
         return float(images.sum() / total_seconds)
 
-    def images_per_second_of_one_process_in_all_windows(self) -> float:
-        """Return the images per second of one process over all windows, other work included."""
+    def images_per_second_of_all_windows(self) -> float:
+        """Return the images per second over all windows, other work included."""
         return float(np.sum(self.images) / np.sum(self.seconds))

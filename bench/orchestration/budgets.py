@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from bench.console.console import log
 from bench.data.image_sizes import make_batch_shape_schedule
 from bench.experiment.config import Experiment, change
-from bench.measure.throughput import undisturbed_rates_by_experiment
+from bench.measure.throughput import rates_by_round, timed_runs_by_experiment
+from bench.measure.timed_run import TimedRun
 from bench.records.record import EQUAL_IMAGES, EQUAL_SECONDS, Record
 from bench.statistics.ratios import compare_rates
 
@@ -56,8 +57,8 @@ def image_budgets(
 def read_relative_speeds(records: Collection[Record], names: Collection[str]) -> dict[str, float]:
     """Return the images/s of each named experiment over one of them; nothing if any is too uncertain for a budget."""
     rates = {
-        name: runs
-        for name, runs in undisturbed_rates_by_experiment(records).items()
+        name: rates_by_round(runs, TimedRun.undisturbed_images_per_second)
+        for name, runs in timed_runs_by_experiment(records).items()
         if name in names
     }
     if not rates:

@@ -10,7 +10,6 @@ from bench.profilers.nvml import read_process_gpu_bytes
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
-PEAK_FIELDS = ("peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes", "process_bytes")
 RESET_PEAK = "5"  # proc(5): reset the peak of resident memory to the current value
 
 
@@ -34,9 +33,9 @@ class PeakMemory:
                 CLEAR_REFS.write_text(RESET_PEAK)
             self._start_bytes = _read_status_bytes_without_mapped_files("VmRSS") or 0
 
-    def read_peak_bytes_by_field(self) -> dict[str, int | None]:
-        """Return the peaks so far in bytes by field of `bench.records.record.Memory`; None: no such counter here."""
-        peaks: dict[str, int | None] = dict.fromkeys(PEAK_FIELDS)
+    def read_peak_bytes_by_field(self) -> dict[str, int]:
+        """Return the peaks so far in bytes by field of `bench.records.record.Memory`, without those unknown here."""
+        peaks = {}
         if self._device.type == "cuda":
             allocated = torch.cuda.max_memory_allocated(self._device)
             peaks["peak_allocated_bytes"] = allocated - self._start_bytes

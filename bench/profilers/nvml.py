@@ -88,8 +88,8 @@ def make_nvml_gauges(gpu_uuid: str) -> DeviceGauges:
     return DeviceGauges(gauges, interval_gauges)
 
 
-def read_process_gpu_bytes(gpu_uuid: str) -> int | None:
-    """Return this process's device memory in bytes, context and kernels included; None if NVML does not list it.
+def read_process_gpu_bytes(gpu_uuid: str) -> int:
+    """Return this process's device memory in bytes, context and kernels included; LookupError if NVML has none.
 
     In a container NVML may use other process ids, and then does not find this one.
     """
@@ -98,7 +98,7 @@ def read_process_gpu_bytes(gpu_uuid: str) -> int | None:
     for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
         if process.pid == os.getpid():
             return int(process.usedGpuMemory)
-    return None
+    raise LookupError("NVML does not list this process")
 
 
 def _hundred_percent_if_throttled(handle: Any, reason_names: tuple[str, ...]) -> float:

@@ -150,9 +150,9 @@ class Memory(RecordContent, frozen=True, kw_only=True, tag="memory"):
     steps: Count
     trained_parameters: Count
     # CPU: resident memory, without pages of mapped files.
-    peak_rss_bytes: Count | None
-    peak_allocated_bytes: Count | None  # CUDA: tensors
-    peak_reserved_bytes: Count | None  # CUDA: the allocator's share of the device
+    peak_rss_bytes: Count | None = None
+    peak_allocated_bytes: Count | None = None  # CUDA: tensors
+    peak_reserved_bytes: Count | None = None  # CUDA: the allocator's share of the device
     # CUDA: what NVML counts for the process at the end, with context and kernels.
     process_bytes: Count | None = None
     # Bytes of one uncompiled step, counted tensor by tensor: equal in every run. None: the weights are sharded, or the

@@ -94,11 +94,10 @@ class CheckpointManager:
     def _reset_counters(self, steps_taken: int) -> None:
         """Count steps and time from this step and this moment on."""
         now = time.monotonic()
+        self._first_step = steps_taken
         self._steps_saved = steps_taken
-        self._steps_at_check = steps_taken
         self._started = now
         self._last_save = now
-        self._last_check = now
 
     def save_if_due_and_count_steps_to_next(
         self, run: TrainRun, progress: TrainProgress, segment: ScheduleSegment
@@ -110,17 +109,13 @@ class CheckpointManager:
         """
         taken = len(progress.losses)
         now = time.monotonic()
-        new_steps = taken - self._steps_at_check
-        seconds_per_step = math.inf
-        if new_steps > 0:
-            seconds_per_step = (now - self._last_check) / new_steps
-        self._last_check = now
-        self._steps_at_check = taken
+        new_steps = taken - self._first_step
+        seconds_per_step = (now - self._started) / new_steps if new_steps else math.inf
         starts_cooldown = not segment.is_before_cooldowns and taken == segment.first_step
         seconds_since_save = now - self._last_save
         is_due = world_rank() == 0 and seconds_since_save >= 60 * self.config.interval_minutes
         values = [float(self.stop.exit_code), float(is_due), seconds_per_step]
-        code, is_time, slowest = all_reduce_max(values, run.stream.device)
+        code, is_time, slowest = all_reduce_max(values)
         must_save = bool(code or starts_cooldown or is_time)
         if must_save and taken > self._steps_saved:
             self._begin_save(run, progress)

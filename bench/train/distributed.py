@@ -107,18 +107,6 @@ def all_reduce_mean(value: Scalar, group: ProcessGroupOrNone) -> Scalar:
     return all_reduce_sum_(value.clone(), group) / dist.get_world_size(group)
 
 
-def all_gather_floats(
-    values: Sequence[float], device: torch.device
-) -> tuple[tuple[float, ...], ...]:
-    """Return the numbers of every rank, one tuple per rank; each rank gives equally many."""
-    if not dist.is_initialized():
-        return (tuple(values),)
-    row = torch.tensor(values, dtype=torch.float64, device=device)
-    rows = [torch.empty_like(row) for _ in range(world_size())]
-    dist.all_gather(rows, row)
-    return tuple(tuple(row.tolist()) for row in rows)
-
-
 def all_gather_objects(value: T) -> list[T]:
     """Return the picklable value of every rank, in the order of the ranks."""
     values = [value] * world_size()
@@ -127,10 +115,9 @@ def all_gather_objects(value: T) -> list[T]:
     return values
 
 
-def all_reduce_max(values: Sequence[float], device: torch.device) -> tuple[float, ...]:
-    """Return for each position the maximum over the ranks."""
-    rows = all_gather_floats(values, device)
-    return tuple(max(column) for column in zip(*rows, strict=True))
+def all_reduce_max(values: Sequence[float]) -> list[float]:
+    """Return for each position the maximum over the ranks; each rank gives equally many values."""
+    return [max(column) for column in zip(*all_gather_objects(values), strict=True)]
 
 
 class ModelWithLoss(nn.Module):

@@ -146,7 +146,7 @@ def _run_segment(
 ) -> None:
     """Take the steps of a segment that are left; before a cool-down that others follow, keep the state of the trunk."""
     experiment = run.stream.experiment
-    batch_shapes = make_batch_shape_schedule(experiment)
+    batch_shapes = run.stream.order.batch_shapes
     while len(progress.losses) < segment.stop_step:
         max_steps = CHECK_INTERVAL
         if manager is not None:
@@ -160,9 +160,7 @@ def _run_segment(
         losses = _take_steps(run, steps, segment, manager)
         progress.losses += losses
         end = first + len(losses)
-        images = batch_shapes.images_per_device_before(end) - batch_shapes.images_per_device_before(
-            first
-        )
+        images = sum(batch_shapes.shape_at(number).num_images for number in range(first, end))
         rate = scheduled_learning_rate(experiment, segment, end - 1)
         logger.log_steps(losses, images * world_size(), rate, run.step.grad_norms)
         run.step.grad_norms.clear()

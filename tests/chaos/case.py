@@ -98,7 +98,7 @@ def violations(case: Case, folder: Path, limits: Limits) -> list[str]:
             code = end.code
     seconds, mebibytes = (
         time.process_time() - began,
-        (peak.read_peak_bytes_by_field()["peak_rss_bytes"] or 0) / 2**20,
+        peak.read_peak_bytes_by_field()["peak_rss_bytes"] / 2**20,
     )
     text, after = output.getvalue() + error, _entries(folder)
     found = [

@@ -69,7 +69,7 @@ def peaks_of(kinds: Kinds) -> dict[str, tuple[float, bool]]:
         peak = PeakMemory(torch.device("cpu"))
         require_usable_or_classified(image)
         found[name] = (
-            (peak.read_peak_bytes_by_field()["peak_rss_bytes"] or 0) / 2**20,
+            peak.read_peak_bytes_by_field()["peak_rss_bytes"] / 2**20,
             image.startswith(SIGNATURE) and len(image) <= BOMB_BYTES,
         )
     return found

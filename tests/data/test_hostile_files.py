@@ -251,7 +251,7 @@ def flaws_of(family: str, folder: Path) -> dict[str, str]:
         write(place)
         started, peak = time.process_time(), PeakMemory(torch.device("cpu"))
         outcome = _read(str(place / "data"), place)
-        mebibytes = (peak.read_peak_bytes_by_field()["peak_rss_bytes"] or 0) / 2**20
+        mebibytes = peak.read_peak_bytes_by_field()["peak_rss_bytes"] / 2**20
         seconds = time.process_time() - started
         if isinstance(expected, str):
             is_right = isinstance(outcome, str) and expected in outcome

@@ -23,9 +23,7 @@ def test_slow_windows_that_did_not_wait_count_in_full() -> None:
     seconds = np.random.default_rng(0).lognormal(0, 0.3, NUMBER)
     windows = windows_of(seconds, [0.0] * NUMBER)
     assert windows.num_counted() == NUMBER
-    assert windows.undisturbed_images_per_second_of_one_process() == pytest.approx(
-        128 / np.mean(seconds)
-    )
+    assert windows.undisturbed_images_per_second() == pytest.approx(128 / np.mean(seconds))
 
 
 @pytest.mark.parametrize("slowdown", [1.3, 50.0])
@@ -37,26 +35,22 @@ def test_windows_that_waited_do_not_count_however_many_they_are(
     seconds = np.where(np.arange(NUMBER) < disturbed, slowdown * quiet, quiet)
     windows = windows_of(seconds, 1 - quiet / seconds)
     assert windows.num_counted() == NUMBER - disturbed
-    assert windows.undisturbed_images_per_second_of_one_process() == pytest.approx(
-        128 / quiet[disturbed:].mean()
-    )
+    assert windows.undisturbed_images_per_second() == pytest.approx(128 / quiet[disturbed:].mean())
 
 
 def test_seconds_of_waiting_are_subtracted_from_windows_that_count() -> None:
     waits = np.linspace(0, MAX_WAITING_CORES, NUMBER)
     windows = windows_of(1 / (1 - waits), waits)
-    assert windows.undisturbed_images_per_second_of_one_process() == pytest.approx(128)
+    assert windows.undisturbed_images_per_second() == pytest.approx(128)
 
 
 def test_run_with_few_counted_windows_has_no_undisturbed_rate() -> None:
     waits = [0.0] * 4 + [1.0] * 16
-    assert windows_of([1.0] * NUMBER, waits).undisturbed_images_per_second_of_one_process() is None
+    assert windows_of([1.0] * NUMBER, waits).undisturbed_images_per_second() is None
     assert windows_of(
         [1.0] * NUMBER, [0.0, *waits[:-1]]
-    ).undisturbed_images_per_second_of_one_process() == pytest.approx(128)
-    assert (
-        windows_of([1.0] * NUMBER, waits).images_per_second_of_one_process_in_all_windows() == 128
-    )
+    ).undisturbed_images_per_second() == pytest.approx(128)
+    assert windows_of([1.0] * NUMBER, waits).images_per_second_of_all_windows() == 128
 
 
 def test_run_goes_on_until_enough_windows_count_or_its_limit_is_reached() -> None:
@@ -74,16 +68,13 @@ def test_throttled_windows_do_not_count() -> None:
         windows_of([1.0] * 10 + [2.0] * 10), throttled_percent=[0.0] * 10 + [20.0] * 10
     )
     assert windows.num_counted() == 10
-    assert windows.undisturbed_images_per_second_of_one_process() == pytest.approx(128)
+    assert windows.undisturbed_images_per_second() == pytest.approx(128)
 
 
 def test_every_window_counts_where_waits_are_not_reported() -> None:
     windows = windows_of([1.0] * 10 + [2.0] * 10)
     assert windows.num_counted() == NUMBER
-    assert (
-        windows.undisturbed_images_per_second_of_one_process()
-        == windows.images_per_second_of_one_process_in_all_windows()
-    )
+    assert windows.undisturbed_images_per_second() == windows.images_per_second_of_all_windows()
 
 
 def test_left_out_windows_do_not_change_the_mix_of_image_sizes() -> None:
@@ -97,11 +88,9 @@ def test_left_out_windows_do_not_change_the_mix_of_image_sizes() -> None:
         waits[index] = 0.8
     assert TimingWindows(
         NUMBER, images, seconds, waits
-    ).undisturbed_images_per_second_of_one_process() == pytest.approx(
-        quiet.undisturbed_images_per_second_of_one_process()
-    )
+    ).undisturbed_images_per_second() == pytest.approx(quiet.undisturbed_images_per_second())
     only_large_waited = TimingWindows(NUMBER, images, seconds, [0.0, 0.8] * 10)
-    assert only_large_waited.undisturbed_images_per_second_of_one_process() is None
+    assert only_large_waited.undisturbed_images_per_second() is None
 
 
 @pytest.mark.parametrize(

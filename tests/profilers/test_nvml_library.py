@@ -113,7 +113,8 @@ def test_settings_of_a_gpu_are_nvmls_and_missing_ones_are_none(load: Callable[..
 
 def test_process_bytes_are_those_that_nvml_lists(load: Callable[..., CDLL]) -> None:
     library = load()
-    assert read_process_gpu_bytes(GPU) is None
+    with pytest.raises(LookupError):
+        read_process_gpu_bytes(GPU)
     number(library, "process_id").value = os.getpid()
     assert read_process_gpu_bytes(GPU) == 7 << 32
 

@@ -23,9 +23,7 @@ def peak_of_mapping_and_allocating(path: Path) -> tuple[int, int]:
         sum(mapped[:: mmap.PAGESIZE])  # every page is resident then
         of_mapping = peak.read_peak_bytes_by_field()["peak_rss_bytes"]
         held = torch.ones(SIZE, dtype=torch.uint8)
-        return of_mapping or 0, (peak.read_peak_bytes_by_field()["peak_rss_bytes"] or 0) * int(
-            held[0]
-        )
+        return of_mapping, peak.read_peak_bytes_by_field()["peak_rss_bytes"] * int(held[0])
 
 
 @ONLY_LINUX
@@ -42,9 +40,7 @@ def peak_in_place_of_freed_memory() -> int:
     del freed
     peak = PeakMemory(torch.device("cpu"))
     blocks = [torch.ones(BLOCK, dtype=torch.uint8) for _ in range(SIZE // BLOCK)]
-    return (
-        (peak.read_peak_bytes_by_field()["peak_rss_bytes"] or 0) * int(held[0]) * int(blocks[0][0])
-    )
+    return peak.read_peak_bytes_by_field()["peak_rss_bytes"] * int(held[0]) * int(blocks[0][0])
 
 
 @ONLY_LINUX
