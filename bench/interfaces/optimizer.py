@@ -38,9 +38,6 @@ class OptimizerBuilder(Named):
         The groups have every trained parameter once; sharded parameters and others are in different groups.
         """
 
-    def require_available(self) -> None:
-        """Raise ValueError if a package that it needs is missing or too old. It is called without torch imported."""
-
 
 OPTIMIZERS = Registry[OptimizerBuilder](
     "optimizer", OptimizerBuilder, "bench.train.optimizers:OPTIMIZERS"

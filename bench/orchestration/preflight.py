@@ -29,7 +29,6 @@ from bench.experiment.config import (
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.catalog import TASKS
 from bench.interfaces.method import METHODS, get_method, reads_captions, require_method_accepts
-from bench.interfaces.optimizer import OPTIMIZERS
 from bench.labels.vocabulary import explain_vocabulary_mismatch
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
@@ -111,7 +110,6 @@ def require_runnable_experiments(
     """Raise ValueError or OSError for experiments or a results folder that every run would refuse."""
     for experiment in experiments:
         require_method_accepts(experiment)
-        OPTIMIZERS[experiment.optimizer.optimizer].require_available()
         if read_torchrun_ranks().world_size > 1:
             require_multi_process_support(experiment)
         if reads_data:

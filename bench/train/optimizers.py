@@ -1,6 +1,5 @@
 """The built-in optimizers. PyTorch is imported inside functions."""
 
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from bench.experiment.fields import OptimizerSettings
@@ -9,8 +8,6 @@ from bench.interfaces.optimizer import OptimizerBuilder, ParameterGroup
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
-
-FIRST_TORCH_WITH_MUON = (2, 9)
 
 
 class AdamWBuilder(OptimizerBuilder):
@@ -38,7 +35,7 @@ class AdamWBuilder(OptimizerBuilder):
 
 
 class MuonAndAdamWBuilder(OptimizerBuilder):
-    """torch's Muon for the matrices of the towers' blocks, and AdamW for the other parameters.
+    """Muon of torch 2.9 or newer for the matrices of the towers' blocks, and AdamW for the other parameters.
 
     Muon's rate is scaled to the size of AdamW's updates, so that AdamW's rate and weight decay apply. Its momentum is
     0.95, torch's default. The query, key and value weights are one matrix where the tower has them as one. Sources:
@@ -62,12 +59,6 @@ class MuonAndAdamWBuilder(OptimizerBuilder):
             adjust_lr_fn="match_rms_adamw",
         )
         return JointOptimizer(muon, AdamWBuilder().build(model, other_groups, settings))
-
-    def require_available(self) -> None:
-        version = metadata.version("torch")
-        major, minor = version.split(".")[:2]
-        if (int(major), int(minor)) < FIRST_TORCH_WITH_MUON:
-            raise ValueError(f"optimizer=muon needs torch 2.9 or newer, this is {version}")
 
 
 OPTIMIZERS = (AdamWBuilder(), MuonAndAdamWBuilder())
