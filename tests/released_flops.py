@@ -7,14 +7,13 @@ from functools import cache
 import torch
 
 from bench.experiment.config import Experiment, change
-from bench.experiment.fields import ImageSettings
 from bench.measure.costs import META, build_tower_and_model_on_meta
 from bench.profilers.counters import (
     count_flops_of_one_image,
     count_forward_flops,
     count_matmul_flops,
 )
-from bench.train.build import build_tower_from_settings
+from bench.train.build import build_untrained_tower
 from models.heads import DualEncoderClassifier, ImageClassifier, ProjectedImageTower
 from models.open_clip_blocks import compute_all_tokens_in_last_block
 from models.text_tower import build_open_clip_text_tower
@@ -59,18 +58,14 @@ def _count_text_flops(text_tower: str, length: int) -> int:
 
 def _mean_image_flops(experiment: Experiment) -> int:
     """Return the FLOPs of one image, the mean over the images of a training."""
-    flops_by_size = _image_flops_by_size(experiment.image)
-    images = {size: experiment.device_batch_size_at(size) for size in flops_by_size}
-    total = sum(images[size] * flops for size, flops in flops_by_size.items())
-    return total // sum(images.values())
-
-
-@cache
-def _image_flops_by_size(image: ImageSettings) -> dict[int, int]:
     with META:
-        tower = build_tower_from_settings(image, 0)
+        tower = build_untrained_tower(experiment)
     compute_all_tokens_in_last_block(tower)
-    return {
-        size: count_flops_of_one_image(tower, tower.channels, size)
-        for size in image.all_image_sizes
+    images = {
+        side: experiment.device_batch_size_at(side) for side in experiment.image.all_image_sizes
     }
+    total = sum(
+        number * count_flops_of_one_image(tower, tower.channels, side)
+        for side, number in images.items()
+    )
+    return total // sum(images.values())

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -12,8 +11,7 @@ from torch import Tensor, nn
 
 from bench.data.stream import Batch
 from bench.data.targets import CaptionTokens, Target
-from bench.experiment.config import Experiment, change
-from bench.experiment.fields import ImageSettings
+from bench.experiment.config import Experiment
 from bench.interfaces.method import Method, get_method
 from bench.profilers.counters import (
     count_flops_of_one_image,
@@ -24,14 +22,10 @@ from bench.profilers.counters import (
 from bench.records.record import StepFlops
 from bench.tables.groups import group_by
 from bench.train.augmentation import get_method_with_augmentation
-from bench.train.build import (
-    build_tower_from_settings,
-    build_untrained_tower,
-    count_trained_parameters,
-)
+from bench.train.build import build_untrained_tower, count_trained_parameters
 from bench.train.step import make_simulated_group
 from models.heads import DistillationStudent
-from models.image_tower import PIXEL_CHANNELS
+from models.image_tower import PIXEL_CHANNELS, ImageTower
 from models.tower_blocks import enable_activation_checkpointing
 
 T = TypeVar("T", bound=Target)
@@ -60,19 +54,17 @@ class ParametersAndForwardFlops:
 
 def count_parameters_and_forward_flops(experiment: Experiment) -> ParametersAndForwardFlops:
     """Count parameters and FLOPs of an experiment on the `meta` device, without weights and data."""
-    one_size = change(experiment, image_sizes=())  # the weights are the same
-    tower, model = build_tower_and_model_on_meta(one_size)
+    tower, model = build_tower_and_model_on_meta(experiment)
     caption = make_meta_captions(1, experiment.text.context_length)
     method = get_method(experiment.method)
     image = make_meta_images(method.views, experiment.image.image_size, PIXEL_CHANNELS)
     # The mean over the images of equally many batches of each side.
     num_images = 0
     flops_of_images = 0
-    flops_by_side = _image_forward_flops_by_side(experiment.image, method.reads_patch_tokens)
-    for side, flops in flops_by_side.items():
+    for side in experiment.image.all_image_sizes:
         batch_size = experiment.device_batch_size_at(side)
         num_images += batch_size
-        flops_of_images += batch_size * flops
+        flops_of_images += batch_size * count_flops_of_one_image(tower, tower.channels, side)
     view_flops = flops_of_images // num_images
     teacher_flops = 0
     if isinstance(model, DistillationStudent):
@@ -191,21 +183,6 @@ def count_text_forward_flops(method: Method, model: Any, captions: CaptionTokens
         return count_forward_flops(text_module, *inputs)
 
 
-@cache
-def _image_forward_flops_by_side(
-    image: ImageSettings, last_block_computes_patches: bool
-) -> dict[int, int]:
-    """Count a forward of one image in the image tower, by the image's side in pixels."""
-    with META:
-        tower = build_tower_from_settings(
-            image, 0, last_block_computes_patches=last_block_computes_patches
-        )
-    return {
-        size: count_flops_of_one_image(tower, tower.channels, size)
-        for size in image.all_image_sizes
-    }
-
-
 def _weighted_mean_flops(weighted_flops: Sequence[tuple[int, StepFlops]]) -> StepFlops:
     """Return the mean of (weight, FLOPs) pairs, rounded down to whole operations."""
     total_weight = sum(weight for weight, _ in weighted_flops)
@@ -216,7 +193,7 @@ def _weighted_mean_flops(weighted_flops: Sequence[tuple[int, StepFlops]]) -> Ste
     return StepFlops(**means)
 
 
-def build_tower_and_model_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
+def build_tower_and_model_on_meta(experiment: Experiment) -> tuple[ImageTower, nn.Module]:
     """Return the image tower and the model around it, on the `meta` device."""
     with META:
         tower = build_untrained_tower(experiment)

@@ -7,7 +7,7 @@ equal in every run of equal code.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -150,9 +150,7 @@ def read_metric_values(paths: Sequence[Path], damaged_errors: list[str]) -> list
     """
     metric_values: list[MetricValue] = []
     for path in paths:
-        files, errors = read_intact_files(
-            list_measurement_files(path), partial(_read_metric_values_of_file, named=path)
-        )
+        files, errors = read_intact_files(list_measurement_files(path), _read_metric_values_of_file)
         if errors and not files:  # a damaged file that was named, or a folder of damaged files
             raise ValueError(errors[0])
         damaged_errors += errors
@@ -182,16 +180,15 @@ def list_measurement_files(file_or_folder: Path) -> list[Path]:
     return sorted(files)
 
 
-def _read_metric_values_of_file(path: Path, named: Path) -> list[MetricValue]:
-    """Return the metric values of a record or a document; a file that is `named` itself must be one of these."""
+def _read_metric_values_of_file(path: Path) -> list[MetricValue]:
+    """Return the metric values of a record or of a pytest-benchmark document; none of another JSON file."""
     if is_record_file(path):
         return metric_values_of_record(read_record(path))
     content = read_bytes_unless_larger(path)
-    if path != named:
-        with prefix_errors(f"{path}: not JSON"):
-            decoded: object = decode_json(content, object)
-        if not isinstance(decoded, dict) or "benchmarks" not in decoded:
-            return []
+    with prefix_errors(f"{path}: not JSON"):
+        decoded: object = decode_json(content, object)
+    if not isinstance(decoded, dict) or "benchmarks" not in decoded:
+        return []
     document = parse_benchmark_file(content, str(path))
     if not document.benchmarks:
         raise ValueError(f"{path} measured nothing: it holds no benchmark")

@@ -23,7 +23,7 @@ from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, derive_seed
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.auto_fields import resolve_precision_and_compile, with_resolved_text_padding
 from bench.experiment.config import Experiment
-from bench.experiment.fields import PACK_DATA, ImageSettings, SampleSettings
+from bench.experiment.fields import PACK_DATA, SampleSettings
 from bench.interfaces.method import Method, get_method
 from bench.labels.adjectives import frequent_adjective_labels_of_experiment
 from bench.labels.subwords import encode_caption_without_start_and_end
@@ -49,27 +49,17 @@ class TrainRun:
 
 def build_untrained_tower(experiment: Experiment) -> ImageTower:
     """Build the experiment's tower with its initial weights, which are equal for all methods."""
-    return build_tower_from_settings(
-        experiment.image,
-        derive_seed(experiment.seed, TOWER),
-        last_block_computes_patches=get_method(experiment.method).reads_patch_tokens,
-    )
-
-
-def build_tower_from_settings(
-    image: ImageSettings, seed: int, *, last_block_computes_patches: bool = False
-) -> ImageTower:
-    """Build the image tower of these settings; see `build_image_tower`."""
+    image = experiment.image
     return build_image_tower(
         image.tower,
         image.image_size,
-        seed,
+        derive_seed(experiment.seed, TOWER),
         image_sizes=image.image_sizes,
         patch_drop=image.patch_drop,
         embedding_channels=image.embedding_channels,
         pooling=image.pooling,
         pixel_normalisation=image.pixel_normalisation,
-        last_block_computes_patches=last_block_computes_patches,
+        last_block_computes_patches=get_method(experiment.method).reads_patch_tokens,
     )
 
 
