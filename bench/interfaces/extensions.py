@@ -16,7 +16,7 @@ from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.console.console import format_error_on_one_line, log
 from bench.environment.child_processes import PARENT
@@ -29,14 +29,12 @@ from bench.interfaces.data_source import SOURCES, DataSource
 from bench.interfaces.measurement import MEASUREMENTS, ExtensionMeasurement
 from bench.interfaces.method import METHODS, Method, require_method_accepts
 from bench.interfaces.optimizer import OPTIMIZERS, OptimizerBuilder
+from bench.interfaces.registry import Registry
 from bench.interfaces.schedule import SCHEDULES, Schedule
 from bench.interfaces.sections import SECTIONS, PageSection
 from bench.interfaces.verb import REPORT_VERBS, VERBS, LazyVerb
 from bench.records.record import register_record_kind
 from bench.records.record_kind import RecordContent
-
-if TYPE_CHECKING:
-    from bench.interfaces.registry import Registry
 
 EXTENSION_OPTION = "--extension"
 ENTRY_POINT_GROUP = "catlip_bench"
@@ -65,6 +63,20 @@ class Extension:
     sources: Sequence[DataSource] = ()
     tasks: Sequence[TransferTask] = ()
     protocols: Sequence[ScoringProtocol] = ()
+
+
+REGISTRY_BY_FIELD: dict[str, Registry[Any]] = {
+    "methods": METHODS,
+    "optimizers": OPTIMIZERS,
+    "schedules": SCHEDULES,
+    "verbs": VERBS,
+    "report_verbs": REPORT_VERBS,
+    "measurements": MEASUREMENTS,
+    "sections": SECTIONS,
+    "sources": SOURCES,
+    "tasks": TASKS,
+    "protocols": PROTOCOLS,
+}  # by the field of `Extension`
 
 
 def split_extension_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -144,20 +156,8 @@ def get_loaded_extension(named: str) -> Extension:
 
 def _register_extension(extension: Extension, origin: str) -> None:
     """Add all that an extension adds; ValueError for what cannot be used."""
-    registries: list[tuple[Registry[Any], Sequence[Any]]] = [
-        (METHODS, extension.methods),
-        (OPTIMIZERS, extension.optimizers),
-        (SCHEDULES, extension.schedules),
-        (VERBS, extension.verbs),
-        (REPORT_VERBS, extension.report_verbs),
-        (MEASUREMENTS, extension.measurements),
-        (SECTIONS, extension.sections),
-        (SOURCES, extension.sources),
-        (TASKS, extension.tasks),
-        (PROTOCOLS, extension.protocols),
-    ]
-    for registry, members in registries:
-        for member in members:
+    for name, registry in REGISTRY_BY_FIELD.items():
+        for member in getattr(extension, name):
             registry.add(member, origin)
     for record_kind in extension.record_kinds:
         register_record_kind(record_kind)

@@ -260,15 +260,6 @@ def _empty_if_any_nan(readings: Sequence[float]) -> tuple[float, ...]:
     return tuple(readings)
 
 
-def _has_threads_that_wait_for_cores_alone(run: TrainRun) -> bool:
-    """Return whether the waits of this run's threads tell that other work kept them from a core.
-
-    Threads of loader workers and of other ranks wait for each other, so that their waits say nothing of other work.
-    """
-    is_on_cpu = run.stream.device.type == "cpu"
-    return is_on_cpu and not run.stream.num_workers and world_group_or_none() is None
-
-
 def measure_core_wait_seconds_per_second(
     run: TrainRun, readings: DeviceReadings, waited_seconds_before: float | None, seconds: float
 ) -> float:
@@ -277,11 +268,10 @@ def measure_core_wait_seconds_per_second(
     `waited_seconds_before` is `read_core_wait_seconds` before the block of the readings, which took `seconds`.
     """
     waited_seconds = read_core_wait_seconds()
-    if (
-        _has_threads_that_wait_for_cores_alone(run)
-        and waited_seconds is not None
-        and waited_seconds_before is not None
-    ):
+    # Threads of loader workers and of other ranks wait for each other, so that their waits say nothing of other work.
+    is_alone = not run.stream.num_workers and world_group_or_none() is None
+    may_have_waits = run.stream.device.type == "cpu" and is_alone
+    if may_have_waits and waited_seconds is not None and waited_seconds_before is not None:
         return (waited_seconds - waited_seconds_before) / seconds
     return estimate_lost_cores(all_gather_objects((platform.node(), readings.figures)))
 

@@ -78,36 +78,25 @@ def count_subword_classes(targets: TargetSettings) -> int:
 
 
 def make_token_function(
-    text: TextSettings, subword_vocabulary: str
+    text: TextSettings, subword_vocabulary: str, *, is_for_decoder: bool = False
 ) -> Callable[[CaptionsWithRows], CaptionTokens]:
-    """Return a function that turns captions into the tokens of a text tower; the settings' padding is not "auto"."""
+    """Return a function that turns captions into the tokens of a text tower, or of a decoder: one caption to a row.
+
+    The settings' padding is not "auto".
+    """
     assert text.text_padding != "auto"
-    padding = (
-        "max_length" if reason_padding_affects_features(text.text_tower) else text.text_padding
-    )
-    return _make_padded_token_function(subword_vocabulary, text.context_length, padding)
-
-
-def make_decoder_token_function(
-    text: TextSettings, subword_vocabulary: str
-) -> Callable[[CaptionsWithRows], CaptionTokens]:
-    """Return a function that turns captions into tokens with one caption to a row, for a text decoder."""
-    assert text.text_padding != "auto"
-    padding = "bucketed" if text.text_padding == "packed" else text.text_padding
-    return _make_padded_token_function(subword_vocabulary, text.context_length, padding)
-
-
-def _make_padded_token_function(
-    subword_vocabulary: str, context_length: int, padding: TextPadding
-) -> Callable[[CaptionsWithRows], CaptionTokens]:
-    """Return a function that turns captions into tokens of this padding."""
+    padding: TextPadding = text.text_padding
+    if is_for_decoder:
+        padding = "bucketed" if padding == "packed" else padding
+    elif reason_padding_affects_features(text.text_tower):
+        padding = "max_length"
     subwords = SubwordEncoder(subword_vocabulary)
     start, end = subwords.start_and_end
 
     def tokenize(captions: CaptionsWithRows) -> CaptionTokens:
         ids = subwords.encode_without_start_and_end(captions.texts)
         return CaptionTokens.from_ids_without_start_and_end(
-            ids, start, end, context_length, padding
+            ids, start, end, text.context_length, padding
         )
 
     return tokenize

@@ -71,9 +71,10 @@ class Cap(Method):
     def make_target_function(
         self, experiment: Experiment
     ) -> "Callable[[CaptionsWithRows], CaptionTokens]":
-        from bench.method_parts.captions import make_decoder_token_function
+        from bench.method_parts.captions import make_token_function
 
-        return make_decoder_token_function(experiment.text, experiment.targets.subword_vocabulary)
+        vocabulary = experiment.targets.subword_vocabulary
+        return make_token_function(experiment.text, vocabulary, is_for_decoder=True)
 
     def loss(
         self, model: "Captioner", images: "Images", target: "CaptionTokens", _: "ProcessGroupLike"

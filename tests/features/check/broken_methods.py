@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bench.data.targets import CaptionTokens
 from bench.interfaces.extensions import Extension
 from bench.interfaces.method import Method
-from bench.method_parts.captions import make_decoder_token_function
+from bench.method_parts.captions import make_token_function
 from models.heads import ImageClassifier
 
 CLASSES = 4
@@ -135,7 +135,7 @@ class MeanOverTokens(Broken):
 
     def make_target_function(self, experiment: Any) -> Any:
         vocabulary = experiment.targets.subword_vocabulary
-        return make_decoder_token_function(experiment.text, vocabulary)
+        return make_token_function(experiment.text, vocabulary, is_for_decoder=True)
 
     def loss(self, model: Any, images: Tensor, target: CaptionTokens, _: Any) -> Tensor:
         padded = torch.cat([ids.flatten() for ids in target.groups])
