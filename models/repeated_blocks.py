@@ -71,18 +71,14 @@ def compute_equal_blocks_once(
         outputs[structure] = output, count_work() - before
         return output
 
-    replaced = []
-    for block in iterate_blocks(tower):
-        replaced_attribute = vars(block).get("forward")  # None: the method of the class
-        replaced.append((block, replaced_attribute))
-        block.forward = partial(forward_or_reuse, block, block.forward)
+    forwards = {block: block.forward for block in iterate_blocks(tower)}
+    for block, forward in forwards.items():
+        block.forward = partial(forward_or_reuse, block, forward)
     try:
         yield skipped
     finally:
-        for block, forward in replaced:
-            del block.forward
-            if forward is not None:
-                block.forward = forward
+        for block, forward in forwards.items():
+            block.forward = forward
 
 
 def _shape_if_tensor(value: Any) -> Any:

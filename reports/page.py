@@ -9,13 +9,13 @@ from markupsafe import Markup
 from bench.console.console import format_error_on_one_line
 from bench.interfaces.sections import (
     DEFAULT_RESULTS,
+    SECTIONS,
     Block,
     IncomparableResults,
     PageContext,
     PageQuestion,
-    SectionsWithOrigins,
+    PageSection,
     iterate_nested_blocks,
-    list_extension_sections,
 )
 from bench.measure.comparison_records import select_comparison_records
 from bench.records.record import Record
@@ -46,14 +46,20 @@ BACKGROUND = (
 JOINED = Markup('{}, joined with other <a href="#data">comparisons</a>')
 
 
-def list_page_sections() -> SectionsWithOrigins:
+def list_page_sections() -> list[tuple[PageSection, str]]:
     """Return the sections in the order of the page, each with its extension's origin, "" if it is built in.
 
     ValueError if an extension's section has the name of one that is built in.
     """
     results = [(section, "") for section in RESULTS]
     background = [(section, "") for section in BACKGROUND]
-    added = list_extension_sections({section.name for section, _ in results + background})
+    built_in_names = {section.name for section, _ in results + background}
+    added = []
+    for name, section in SECTIONS.items():
+        origin = SECTIONS.describe_origin(name)
+        if name in built_in_names:
+            raise ValueError(f"{origin} adds the section {name}, which this program has")
+        added.append((section, origin))
     above = [(section, origin) for section, origin in added if section.place == "above"]
     below = [(section, origin) for section, origin in added if section.place != "above"]
     return above + results + below + background

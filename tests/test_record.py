@@ -17,7 +17,7 @@ import bench.records.record
 import bench.records.record_kind
 from bench.experiment.config import FIELDS, Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.measure.throughput import require_comparable_records
+from bench.measure.throughput import reason_not_comparable
 from bench.records.record import (
     FORMAT,
     Failure,
@@ -242,11 +242,8 @@ def test_kept_record_is_written_again_byte_for_byte(path: Path, tmp_path: Path) 
 
 def differences(*rows: Record, may_differ: Iterable[str] = ()) -> set[str]:
     """Return the fields that the refusal names; none where the records may be compared."""
-    try:
-        require_comparable_records(rows, may_differ=may_differ)
-    except ValueError as error:
-        return set(re.findall(r"(?:differ in |; )(\w+): ", str(error)))
-    return set()
+    reason = reason_not_comparable(rows, may_differ=may_differ) or ""
+    return set(re.findall(r"(?:differ in |; )(\w+): ", reason))
 
 
 OTHER_CIRCUMSTANCE: dict[str, Any] = {

@@ -3,7 +3,7 @@
 `reports` draws the blocks. Every text is escaped, unless it is `markupsafe.Markup`.
 """
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -239,17 +239,6 @@ class PageSection(Named):
 
 
 SECTIONS = Registry[PageSection]("section", PageSection)  # of extensions
-# The origin is the extension, "" if a section is built in.
-SectionsWithOrigins = list[tuple[PageSection, str]]
-
-
-def list_extension_sections(built_in_names: Container[str]) -> SectionsWithOrigins:
-    """Return the sections of extensions with their origins; ValueError for a name that is built in."""
-    sections = [(section, SECTIONS.describe_origin(name)) for name, section in SECTIONS.items()]
-    for section, origin in sections:
-        if section.name in built_in_names:
-            raise ValueError(f"{origin} adds the section {section.name}, which this program has")
-    return sections
 
 
 def iterate_nested_blocks(blocks: Sequence[Block]) -> Iterator[Block]:

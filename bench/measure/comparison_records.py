@@ -8,7 +8,7 @@ from bench.experiment.settings import shared_settings_in_brackets, strip_bracket
 from bench.interfaces.method import METHODS, find_method_text
 from bench.interfaces.sections import ComparisonView
 from bench.measure.summary import summarize_throughputs
-from bench.measure.throughput import require_comparable_records
+from bench.measure.throughput import reason_not_comparable
 from bench.records.record import Record, Speed
 
 UNTIMED = "its speed was not measured"  # the reason of an absent figure
@@ -46,7 +46,9 @@ def select_comparable_experiment_records(
     """
     kept = [record for record in records if record.experiment_name in names]
     timed = [record for record in kept if isinstance(record.measured, Speed)]
-    require_comparable_records(timed, may_differ=may_differ)
+    reason = reason_not_comparable(timed, may_differ=may_differ)
+    if reason is not None:
+        raise ValueError(reason)
     by_name: dict[str, Experiment] = {}
     for record in kept:
         if record.experiment is not None:
@@ -69,15 +71,6 @@ def method_title(experiment: Experiment, records: Sequence[Record]) -> str:
     return text.title
 
 
-def reason_not_comparable(records: Sequence[Record]) -> str | None:
-    """Return the reason why these runs are not comparable: other machines or versions; settings may differ."""
-    try:
-        require_comparable_records(records, may_differ=FIELDS)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
 def _make_comparison_records(
     name: str, records: Sequence[Record], experiments: dict[str, Experiment], labels: dict[str, str]
 ) -> ComparisonView:
@@ -86,7 +79,7 @@ def _make_comparison_records(
     timed_names = {record.experiment_name for record in timed}
     timed_experiments = [name for name in experiments if name in timed_names]
     base = next(iter(timed_experiments or experiments), None)
-    incomparable = reason_not_comparable(timed)
+    incomparable = reason_not_comparable(timed, may_differ=FIELDS)
     comparable_base = base if incomparable is None else None
     throughputs = summarize_throughputs(records, experiments, comparable_base)
     return ComparisonView(

@@ -59,9 +59,8 @@ def rates_by_round(runs: Iterable[TimedRun], rate: RateFunction) -> dict[int, fl
     return rates
 
 
-def require_comparable_records(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:
-    """Raise ValueError listing how experiments and circumstances differ, apart from the fields in `may_differ`."""
-    records = list(records)
+def reason_not_comparable(records: Sequence[Record], *, may_differ: Iterable[str]) -> str | None:
+    """Return how experiments and circumstances differ, apart from the fields in `may_differ`; None: they do not."""
     allowed = set(may_differ)
     experiments = [record.experiment for record in records if record.experiment is not None]
     differences = unexpected_differences(experiments, allowed)
@@ -73,10 +72,11 @@ def require_comparable_records(records: Iterable[Record], *, may_differ: Iterabl
             values[encoded] = value
         if len(values) > 1 and field not in allowed:
             differences[circumstance] = tuple(values.values())
-    if differences:
-        raise ValueError(
-            f"these records cannot be compared, they differ in {format_field_differences(differences)}"
-        )
+    if not differences:
+        return None
+    return (
+        f"these records cannot be compared, they differ in {format_field_differences(differences)}"
+    )
 
 
 def describe_reduced_threads(records: Sequence[Record]) -> str:

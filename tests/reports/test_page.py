@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from bench.interfaces.registry import Registry
 from bench.interfaces.sections import (
     Block,
     IncomparableResults,
@@ -306,7 +307,9 @@ def test_section_in_the_answer_has_no_heading(
         return [Paragraph(f"The folder has {len(context.folder_records)} records.")]
 
     section = PageSection("mine", "Mine", "Mine", build, place="answer")
-    monkeypatch.setattr("reports.page.list_extension_sections", lambda _: [(section, "mine.py")])
+    sections = Registry[PageSection]("section", PageSection)
+    sections.add(section, "mine.py")
+    monkeypatch.setattr("reports.page.SECTIONS", sections)
     text = render_comparison_page("x", whole[:3], folder_records=whole[:3])
     answer, below = text[text.index('id="answer"') :].split("</section>", 1)
     assert "The folder has 3 records." in answer

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.environment.circumstances import summarize_machine_and_software
+from bench.experiment.config import FIELDS
 from bench.experiment.recipes import AS_RELEASED
 from bench.experiment.settings import strip_bracketed_settings
 from bench.features.claims.claims import SpeedClaim
 from bench.features.claims.conditions import list_unmet_conditions
-from bench.measure.comparison_records import reason_not_comparable
+from bench.measure.throughput import reason_not_comparable
 from bench.records.record import TOWER_KEY, Record, ReleasedRun
 from bench.statistics.ratios import RateRatio, compare_rates
 from bench.tables.formats import format_interval, format_ratio
@@ -124,7 +125,7 @@ def find_ratio_evidence(claim: SpeedClaim, records: Sequence[Record]) -> list[Ra
         baseline = runs.get(claim.baseline, [])
         experiment = runs.get(claim.experiment, [])
         both = [*baseline, *experiment]
-        if not baseline or not experiment or reason_not_comparable(both) is not None:
+        if not baseline or not experiment or reason_not_comparable(both, may_differ=FIELDS):
             continue
         evidence.append(
             RatioEvidence(
