@@ -60,16 +60,12 @@ def save_tensors(state: StateDict, path: Path) -> None:
 
 def require_finite(values: Tensor, noun: str) -> None:
     """Raise ValueError unless all values are finite floating-point numbers; its message begins with `noun`."""
-    if not values.is_floating_point() or not _are_all_finite(values):
+    are_finite = values.is_floating_point()
+    if are_finite and values.numel() > 0:
+        # Without a mask as large as the tensor; `aminmax` returns NaN if one value is.
+        are_finite = all(bound.isfinite() for bound in values.aminmax())
+    if not are_finite:
         raise ValueError(f"{noun} are not finite floating-point numbers")
-
-
-def _are_all_finite(values: Tensor) -> bool:
-    """Return whether all values are finite, without a mask as large as the tensor; `aminmax` returns NaN if one is."""
-    if values.numel() == 0:
-        return True
-    smallest, largest = values.aminmax()
-    return bool(smallest.isfinite() and largest.isfinite())
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

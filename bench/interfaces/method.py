@@ -199,12 +199,6 @@ def find_method_text(method: str, records: Iterable[Record]) -> MethodDescriptio
     return None
 
 
-def find_label_method(name: str) -> LabelMethod | None:
-    """Return the method of a name if its captions become labels; None for any other method."""
-    method = get_method(name)
-    return method if isinstance(method, LabelMethod) else None
-
-
 def reads_captions(experiment: Experiment) -> bool:
     """Return whether a training reads captions; False for a method that is not loaded."""
     method = METHODS.get(experiment.method)

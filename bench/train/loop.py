@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.data.image_sizes import make_batch_shape_schedule
 from bench.experiment.config import Experiment
 from bench.experiment.fields import TrainingSettings
-from bench.interfaces.method import find_label_method, method_text_if_from_extension
+from bench.interfaces.method import LabelMethod, get_method, method_text_if_from_extension
 from bench.interfaces.schedule import SCHEDULES
 from bench.profilers.clock import time_synchronized_block
 from bench.records.record import CooledDownTower, Training
@@ -207,8 +207,8 @@ def _gather_and_save_tower_and_head(
     experiment = run.stream.experiment
     text = method_text_if_from_extension(experiment)
     provenance = TowerProvenance(experiment=experiment, images=images, budgets=budgets, method=text)
-    label_method = find_label_method(experiment.method)
-    row_labels = label_method.row_synsets(experiment) if label_method else ()
+    method = get_method(experiment.method)
+    row_labels = method.row_synsets(experiment) if isinstance(method, LabelMethod) else ()
     tower, head = split_tower_and_head_weights(run)
     whole_tower = gather_on_rank0(tower)
     whole_head = gather_on_rank0(head)
