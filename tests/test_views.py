@@ -15,13 +15,13 @@ from bench.interfaces.extensions import load_features_and_extensions
 from bench.interfaces.method import METHODS, Method, NoTarget, require_method_accepts
 from bench.measure.costs import count_mean_step_flops, count_parameters_and_forward_flops
 from bench.train.augmentation import MethodWithRangeAugment
-from bench.train.build import build_train_run, open_batch_stream
+from bench.train.build import open_batch_stream
 from losses.collectives import rank_and_world_size
 from models.range_augment import RangeAugment
 from tests.data.shards import webdataset_members, write_shard
 from tests.data.test_stream import CPU, stream
 from tests.processes import in_child
-from tests.small import few_images, small
+from tests.small import small
 
 ROOT = Path(__file__).parents[1]
 SIMCLR = ROOT / "docs" / "extensions" / "simclr.py"
@@ -128,24 +128,6 @@ def compare_costs() -> None:
     assert costs.image_flops == 2 * count_parameters_and_forward_flops(small("catlip")).image_flops
     assert flops.image_forward == size * costs.image_flops
     assert get_experiment("simclr-vit-b16").training == get_experiment("clip-vit-b16").training
-
-
-def test_micro_batches_of_views_have_the_gradient_of_the_batch(results: Path) -> None:
-    in_child(compare_accumulation, results)
-
-
-def compare_accumulation(results: Path) -> None:
-    load_features_and_extensions([str(REMEMBERING)])
-    gradients = []
-    for accumulation in (1, 4):
-        experiment = few_images("remembering", accumulation=accumulation)
-        run = build_train_run(open_batch_stream(experiment, CPU, results))
-        for part in run.stream.batch(0).split_into_micro_batches(accumulation):
-            queue = run.model.queue.clone()
-            run.step.backward(run.step.forward(part))
-            run.model.queue.copy_(queue)  # which the next part reads
-        gradients.append({name: value.grad for name, value in run.model.named_parameters()})
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
 
 
 class Given(Method):
