@@ -103,14 +103,11 @@ def replace_blocks_by_image_blocks(transformer: Transformer, *, class_token_only
     With `class_token_only` the last one is replaced by a `ClassTokenOnlyBlock`.
     """
     blocks = transformer.resblocks
-    last = len(blocks) - 1
     for index, block in enumerate(blocks):
-        if type(block) is not ResidualAttentionBlock:
-            continue
-        if index == last and class_token_only:
-            blocks[index] = ClassTokenOnlyBlock(block)
-        else:
-            blocks[index] = ImageBlock(block)
+        is_last = index == len(blocks) - 1
+        block_class = ClassTokenOnlyBlock if is_last and class_token_only else ImageBlock
+        if type(block) is ResidualAttentionBlock:
+            blocks[index] = block_class(block)
 
 
 def compute_all_tokens_in_last_block(trunk: nn.Module) -> None:

@@ -60,17 +60,6 @@ def select_comparable_experiment_records(
     return _make_comparison_records("", kept, experiments, labels)
 
 
-def method_title(experiment: Experiment, records: Sequence[Record]) -> str:
-    """Return the name of an experiment's method in its paper, which records hold of a method that is not loaded."""
-    variant = VARIANTS.get(experiment.name.partition("-")[0])
-    if variant:
-        return variant
-    text = find_method_text(experiment.method, records)
-    if text is None:
-        return experiment.method
-    return text.title
-
-
 def _make_comparison_records(
     name: str, records: Sequence[Record], experiments: dict[str, Experiment], labels: dict[str, str]
 ) -> ComparisonView:
@@ -90,8 +79,15 @@ def _make_comparison_records(
 def _unique_label_by_experiment(
     experiments: Iterable[Experiment], records: Sequence[Record]
 ) -> dict[str, str]:
-    """Name an experiment by its method where no other experiment has the same method, else by its own name."""
-    titles = {item.name: method_title(item, records) for item in experiments}
+    """Name an experiment by its method where no other experiment has the same method, else by its own name.
+
+    Records hold the title of a method that is not loaded.
+    """
+    titles = {}
+    for experiment in experiments:
+        text = find_method_text(experiment.method, records)
+        title = text.title if text else experiment.method
+        titles[experiment.name] = VARIANTS.get(experiment.name.partition("-")[0], title)
     counts = Counter(titles.values())
     labels = {}
     for name, title in titles.items():

@@ -30,7 +30,11 @@ QUALITY = 87
 
 def main(folder: str, num_images: str) -> None:
     """Write shards with so many image-caption pairs into a folder, as the command line gives them."""
-    captions = _list_pack_captions_at_web_lengths()
+    captions = rewrite_captions_to_web_lengths(
+        load_pack_images("pretrain", user_cache_folder()).captions,
+        lambda text: len(encode_caption_without_start_and_end(text)),
+        seed=0,
+    )
     with ProcessPoolExecutor(count_available_cores()) as pool:
         shards = []
         for first in range(0, int(num_images), IMAGES_PER_SHARD):
@@ -73,14 +77,6 @@ def make_random_jpeg(seed: int, side: int = SIDE) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
-
-
-def _list_pack_captions_at_web_lengths() -> tuple[str, ...]:
-    """Return the pack's captions at the lengths of web captions."""
-    captions = load_pack_images("pretrain", user_cache_folder()).captions
-    return rewrite_captions_to_web_lengths(
-        captions, lambda text: len(encode_caption_without_start_and_end(text)), seed=0
-    )
 
 
 if __name__ == "__main__":

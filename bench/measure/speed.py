@@ -108,9 +108,8 @@ def measure_speed(
         readings.figures.pop(OTHERS_BUSY, None)
 
     num_planned = len(planned_steps) // steps_per_window
-    is_disturbed = (
-        steps_as_windows_of_one_image(windows, num_planned).undisturbed_images_per_second() is None
-    )
+    timing_windows = steps_as_windows_of_one_image(windows, num_planned)
+    is_disturbed = timing_windows.undisturbed_images_per_second() is None
     phase_steps = plan_steps_timed_by_phase(
         experiment.timing,
         device,
@@ -137,10 +136,8 @@ def measure_speed(
         warmup_seconds=warmup.seconds,
         window_seconds=tuple(window_seconds),
         steps_per_window=steps_per_window,
-        window_core_waits=_empty_if_any_nan([window.waiting_cores for window in windows]),
-        window_throttled_percent=_empty_if_any_nan(
-            [window.throttled_percent for window in windows]
-        ),
+        window_core_waits=tuple(timing_windows.waiting_cores),
+        window_throttled_percent=tuple(timing_windows.throttled_percent),
         window_images=_count_images_if_sizes_vary(run.stream, windows),
         phase_seconds=phase_seconds,
         planned_phase_steps=len(phase_steps),

@@ -1,6 +1,5 @@
 """Tables of speed, phases and memory, for terminals and pages, with what their figures mean beneath. No torch here."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -150,7 +149,8 @@ def _describe_runs_and_captions(comparison: ComparisonView) -> str:
 def step_phase_table(comparison: ComparisonView) -> Table:
     """Return the table of a step's phases, their sum beside the whole step, and whether data or compute limits it."""
     rows = []
-    phases = step_phases_of_any_row(comparison.throughputs)
+    measured = {name for row in comparison.throughputs for name in row.figures}
+    phases = [phase for phase in PHASES if PHASE + phase in measured]
     for row in comparison.throughputs:
         figures = row.figures
         cells: dict[str, Any] = {"experiment": comparison.short_label(row.experiment)}
@@ -176,13 +176,6 @@ def step_phase_table(comparison: ComparisonView) -> Table:
         "not methods."
     )
     return Table.from_dicts("Where a step's time goes", rows, note, is_transposed=True)
-
-
-def step_phases_of_any_row(rows: Sequence[ExperimentThroughput]) -> list[str]:
-    """Return the names of the phases that any row has, in the order of the step."""
-    return [
-        phase for phase in PHASES if any(row.figures.get(PHASE + phase) is not None for row in rows)
-    ]
 
 
 def memory_utilisation_and_parameter_table(comparison: ComparisonView) -> Table:

@@ -213,13 +213,11 @@ def _published_mean_and_std(name: str) -> MeanAndStd:
     if find_open_clip_config(name) is None:
         timm_config: Any = timm.get_pretrained_cfg(name)
         return timm_config.mean, timm_config.std
-    statistics: set[MeanAndStd] = set()
-    for tag in open_clip.list_pretrained_tags_by_model(name):
-        config = open_clip.get_pretrained_cfg(name, tag)
-        if "mean" in config:
-            mean = tuple(config["mean"])
-            std = tuple(config["std"])
-            statistics.add((mean, std))
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    configs = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
+    statistics = {
+        (tuple(config["mean"]), tuple(config["std"])) for config in configs if "mean" in config
+    }
     if len(statistics) == 1:
         return statistics.pop()
     return open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
