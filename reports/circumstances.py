@@ -50,6 +50,7 @@ def _build_methods_and_settings_blocks(page: PageContext) -> Sequence[Block]:
 
 
 def _build_failed_runs_blocks(page: PageContext) -> Sequence[Block]:
+    """Return the table of the failed runs, or the sentence that there are none."""
     table = failed_run_table(page.comparison.records, page.comparison.short_label)
     return [table if table.all_rows else Paragraph("No run failed.", "empty")]
 

@@ -12,7 +12,7 @@ from bench.experiment.config import (
     MAY_DIFFER,
     Experiment,
     change,
-    differing_field_values,
+    differing_values_by_field,
     field_names_of,
     format_field_differences,
     get_field,
@@ -187,8 +187,8 @@ def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str
     allowed = {
         *MAY_DIFFER,
         *FIELDS_IGNORED_IN_ROWS,
-        *differing_field_values(shown),
-        *differing_field_values(others),
+        *differing_values_by_field(shown),
+        *differing_values_by_field(others),
     }
     differences = unexpected_differences([*shown, *others], allowed)
     machines = dict.fromkeys(record.circumstances.machine_and_gpu for record in both)

@@ -13,7 +13,7 @@ from bench.experiment.config import (
     FIELDS,
     Experiment,
     change,
-    differing_field_values,
+    differing_values_by_field,
     get_field,
     require_comparable_experiments,
 )
@@ -116,7 +116,7 @@ def test_tuning_is_of_the_tuned_settings_and_needs_a_source() -> None:
     ) == find_tuning_origin(released)
     assert find_tuning_origin(get_experiment("clip-vit-b16-controlled")).state == "untuned"
     recipe = EXPERIMENTS["catlip-vit-b16-datacomp"]
-    assert not ({*TUNED_FIELDS} - {"tower"}) & differing_field_values([released, recipe]).keys()
+    assert not ({*TUNED_FIELDS} - {"tower"}) & differing_values_by_field([released, recipe]).keys()
     assert find_tuning_origin(released).state == find_tuning_origin(recipe).state == "released"
     for experiment in EXPERIMENTS.values():
         assert bool(find_tuning_origin(experiment).source) == (
@@ -139,7 +139,7 @@ def test_setting_changes_one_field_and_comes_back_from_json(field: str) -> None:
     base, text = based(field), setting(field, another(field))
     changed = renamed_with_settings(base, [text])
     assert changed == change(base, name=f"{base.name}[{text}]", **{field: another(field)})
-    assert differing_field_values([base, changed]) == {
+    assert differing_values_by_field([base, changed]) == {
         field: (get_field(base, field), another(field))
     }
     again = decode_json(changed)

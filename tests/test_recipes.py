@@ -10,7 +10,7 @@ from bench.experiment.config import (
     MAY_DIFFER,
     Experiment,
     change,
-    differing_field_values,
+    differing_values_by_field,
     require_comparable_experiments,
 )
 from bench.experiment.experiments import EXPERIMENTS
@@ -115,7 +115,7 @@ def test_counted_flop_ratios_equal_a_count_by_hand(
 
 def test_controlled_pair_differs_only_in_the_method() -> None:
     require_comparable_experiments(CONTROLLED)
-    assert {*differing_field_values(CONTROLLED)} == {"method"} <= {*MAY_DIFFER}
+    assert {*differing_values_by_field(CONTROLLED)} == {"method"} <= {*MAY_DIFFER}
 
 
 def test_published_pair_needs_allow_differences() -> None:

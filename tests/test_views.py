@@ -57,7 +57,7 @@ def test_rows_and_step_are_those_of_the_batch_on_every_rank(images: PackImages) 
             assert batch.number == 7
             assert batch.rows is not None
             assert [images.keys[row] for row in batch.rows] == ranked.keys(7)
-    assert stream(images, "clip").batch(7).row_and_step_arguments == {}
+    assert stream(images, "clip").batch(7).sample_rows_and_step_kwargs == {}
 
 
 @pytest.mark.usefixtures("two_views")
@@ -66,9 +66,9 @@ def test_micro_batches_are_the_batch_in_parts(images: PackImages) -> None:
     parts = batch.split_into_micro_batches(4)
     assert [len(part.images) for part in parts] == [4] * 4
     assert torch.cat([part.images for part in parts]).equal(batch.images)
-    for part, rows in zip(parts, batch.row_and_step_arguments["rows"].chunk(4), strict=True):
-        assert part.row_and_step_arguments["rows"].equal(rows)
-        assert part.row_and_step_arguments["step"] == 3
+    for part, rows in zip(parts, batch.sample_rows_and_step_kwargs["rows"].chunk(4), strict=True):
+        assert part.sample_rows_and_step_kwargs["rows"].equal(rows)
+        assert part.sample_rows_and_step_kwargs["step"] == 3
 
 
 @pytest.mark.usefixtures("two_views")

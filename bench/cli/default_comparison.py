@@ -61,7 +61,7 @@ def run_default_comparison(options: DefaultComparison) -> int:
         tasks, root, _ = choose_tasks_and_protocols(options.tasks, options.root)
         require_openable_disk_tasks_and_towers(options.results, root, tasks)
         scope = replace(scope, tasks=tuple(tasks), root=root)
-    experiments = with_training_data(experiments, options, options.results)
+    experiments = prepare_data_and_vocabularies(experiments, options, options.results)
     if options.smoke:
         experiments = [change(experiment, **SHORT) for experiment in experiments]
     require_runnable_and_prepare_data(
@@ -128,7 +128,7 @@ def plan_remaining_stages(
     return scope
 
 
-def with_training_data(
+def prepare_data_and_vocabularies(
     experiments: Sequence[Experiment], options: DataOptions, results: Path
 ) -> list[Experiment]:
     """Return the experiments on the pack without the held-out concepts, or on the data that are given.

@@ -49,7 +49,7 @@ def _format_table_lines(table: Table) -> Iterator[str]:
     """Yield the lines of a table."""
     names = table.column_names
     if table.is_transposed:  # there is room for what the figures of a row mean
-        names = ["", *(column.title_with_note for column in table.columns[1:])]
+        names = ["", *(column.title_with_subtitle for column in table.columns[1:])]
     rows: list[Sequence[str]] = [[_escape_line(name) for name in names]]
     for cells in table.all_rows:
         texts = [UNKNOWN if cell.is_empty else _escape_line(cell.text_with_note) for cell in cells]

@@ -45,7 +45,7 @@ class PrefetchingLoader(Generic[B]):
             sampler=self._numbers,
             num_workers=num_workers,
             pin_memory=pin_memory,
-            multiprocessing_context=_start_worker_fork_context(preloaded_module),
+            multiprocessing_context=_start_worker_fork_server_context(preloaded_module),
             worker_init_fn=_exit_with_parent,
             persistent_workers=True,
             generator=torch.Generator(),  # otherwise each start would draw from the model's generator
@@ -94,7 +94,7 @@ class _KillOnTerminateProcess(ForkServerProcess):
     )
 
 
-class _WorkerForkContext(ForkServerContext):
+class _WorkerForkServerContext(ForkServerContext):
     """The context in which workers fork from a process that has only imported modules.
 
     A fork of the training process may inherit a lock that one of its threads holds, and deadlock. Spawned workers would
@@ -108,13 +108,13 @@ class _WorkerForkContext(ForkServerContext):
         return _BatchOrErrorQueue(maxsize, ctx=self.get_context())
 
 
-def _start_worker_fork_context(preloaded_module: str) -> _WorkerForkContext:
+def _start_worker_fork_server_context(preloaded_module: str) -> _WorkerForkServerContext:
     """Start the process from which workers fork, and return their context.
 
     That process and the workers block the signals that end a training: SLURM signals every process of a job step, and
     the training may need more batches before it can save its state.
     """
-    context = _WorkerForkContext()
+    context = _WorkerForkServerContext()
     context.set_forkserver_preload([*FORKSERVER_PRELOAD, preloaded_module])
     resource_tracker.ensure_running()  # comes first, because its start unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODE_BY_SIGNAL)

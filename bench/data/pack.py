@@ -33,7 +33,7 @@ SIDE = 64  # pixels
 class PackImages:
     """Images in memory. Colour is premultiplied by alpha, so that resampling leaves no fringes."""
 
-    pixels: UInt8[Tensor, "images 4 64 64"]
+    premultiplied_rgba: UInt8[Tensor, "images 4 64 64"]
     captions: tuple[str, ...]
     classes: tuple[dict[str, str], ...]  # of an image: its class by the name of the classification
     keys: tuple[str, ...]
@@ -55,7 +55,7 @@ def load_pack_images(part: str, cache_folder: Path, pack: Path = PACK) -> PackIm
         with atomic_write(path) as temporary:
             # `save_file` would let only the user read it.
             temporary.write_bytes(
-                save({"pixels": images.pixels}, metadata={"texts": json.dumps(texts)})
+                save({"pixels": images.premultiplied_rgba}, metadata={"texts": json.dumps(texts)})
             )
     with safe_open(path, framework="pt") as file:
         texts = json.loads(file.metadata()["texts"])

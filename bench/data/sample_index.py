@@ -64,7 +64,7 @@ class IndexBuilder:
         self.summary = IndexSummary(fields=CaptionFieldCounts())
         self.file_number = 0  # of the file that is read
         self.reader = CaptionReader(request.captions, self.summary.fields)
-        self.text_suffixes = self.reader.text_suffixes
+        self.suffixes_to_read = self.reader.suffixes_to_read
         self._schema = schema
         self._writer = writer  # of an Arrow file
         self._no_texts: TextsByField = ((),) * len(request.captions.fields)

@@ -114,12 +114,12 @@ def open_source_samples(data: str, request: SampleFieldsRequest) -> Samples:
     return samples
 
 
-def caption_files(inputs: SampleSettings) -> list[Path]:
-    """Return the files of captions that an input names; none if its source has captions in other places."""
+def files_to_count_labels_in(inputs: SampleSettings) -> list[Path]:
+    """Return the files from which labels can be counted without opening the source; none if it must be opened."""
     source = find_source(inputs.data)
     if source is None:
         return find_caption_files(inputs.data)
-    return source.files(inputs.data) if source.has_caption_files else []
+    return source.files(inputs.data) if source.can_count_labels_from_files else []
 
 
 def files_digest(files: Iterable[Path]) -> str:

@@ -41,7 +41,7 @@ class Batch(Generic[T]):
     rows: Int[Tensor, " batch"] | None = None
 
     @property
-    def row_and_step_arguments(self) -> dict[str, Any]:
+    def sample_rows_and_step_kwargs(self) -> dict[str, Any]:
         """The further arguments of the loss of a method that reads rows and step; none for other methods."""
         return {} if self.rows is None else {"rows": self.rows, "step": self.number}
 
@@ -49,7 +49,9 @@ class Batch(Generic[T]):
         self, loss: Callable[..., Tensor], model: Any, process_group: Any = None
     ) -> Tensor:
         """Return the loss; `loss` is the function of the method."""
-        return loss(model, self.images, self.target, process_group, **self.row_and_step_arguments)
+        return loss(
+            model, self.images, self.target, process_group, **self.sample_rows_and_step_kwargs
+        )
 
     def split_into_micro_batches(self, count: int) -> "list[Batch[T]]":
         """Split it into `count` equal micro-batches."""
@@ -157,10 +159,10 @@ class PackStream(BatchStream[T]):
         rows = subset_rows(experiment.input.subset, experiment.seed, images.keys)
         batch_shapes = batch_shapes or make_batch_shape_schedule(experiment)
         self.order = SampleOrder(experiment.seed, len(rows), batch_shapes, rank, ranks)
-        pixels = images.pixels
+        pixels = images.premultiplied_rgba
         if not isinstance(rows, range):
             pixels = pixels[torch.tensor(rows)]
-        self.pixels = pixels.to(device)
+        self.premultiplied_rgba = pixels.to(device)
         self._rows = torch.tensor(rows).to(device)
         captions = CaptionsWithRows([images.captions[row] for row in rows], rows)
         start = time.perf_counter()
@@ -182,7 +184,7 @@ class PackStream(BatchStream[T]):
         side = self.order.image_side(k)
         generator = self.order.augmentation_generator(k)
         method = get_method(self.experiment.method)
-        pixels = self.pixels[rows]
+        pixels = self.premultiplied_rgba[rows]
         views = [
             augment_pack_images(pixels, self.experiment.input, side, generator)
             for _ in range(method.views)

@@ -28,7 +28,7 @@ class SampleMember:
 
     offset: int  # of the content in the archive, in bytes
     size: int  # bytes
-    content: bytes  # of a text, else empty
+    text_content: bytes  # empty for an image, and all other files that are no text
 
 
 MembersBySuffix = dict[str, SampleMember]
@@ -48,25 +48,25 @@ def find_image_member(
 
 
 def decode_texts_and_json_objects(
-    members: MembersBySuffix, text_suffixes: Container[str]
+    members: MembersBySuffix, suffixes_to_read: Container[str]
 ) -> dict[str, object]:
     """Return a sample's texts and JSON objects by suffix; all other members are left out."""
     values = dict[str, object]()
     for suffix, member in members.items():
         kind = part_after_last_dot(suffix)
         if kind == "json":
-            fields = decode_json_object(member.content)
+            fields = decode_json_object(member.text_content)
             if fields is not None:
                 values[suffix] = fields
-        elif kind in text_suffixes:
-            values[suffix] = decode_utf8_without_bom(member.content)
+        elif kind in suffixes_to_read:
+            values[suffix] = decode_utf8_without_bom(member.text_content)
     return values
 
 
-def iterate_tar_samples(
-    archive: BufferedIOBase, text_suffixes: Container[str] = ()
+def index_tar_samples(
+    archive: BufferedIOBase, suffixes_to_read: Container[str] = ()
 ) -> Iterator[tuple[str, MembersBySuffix]]:
-    """Yield each sample's key and its members by lower-case suffix, with the content of the texts.
+    """Yield each sample's key and its members by lower-case suffix; of all but texts, only offset and size.
 
     Hidden files are skipped, as in webdataset. Raises ValueError or tarfile.TarError for an archive that is truncated,
     continues after its end mark, has a member twice, or holds more texts in a sample than captions have.
@@ -74,7 +74,7 @@ def iterate_tar_samples(
     key = ""
     members = MembersBySuffix()
     text_bytes = 0
-    for name, member in _iterate_members(archive, text_suffixes):
+    for name, member in _iterate_members(archive, suffixes_to_read):
         folder, slash, base = name.rpartition("/")
         stem, _, suffix = base.partition(".")
         if not stem:
@@ -89,16 +89,16 @@ def iterate_tar_samples(
         if suffix in members:
             raise ValueError(f"{name} occurs twice: keys must differ between samples")
         members[suffix] = member
-        text_bytes += len(member.content)
+        text_bytes += len(member.text_content)
         if text_bytes > MAX_TEXT_BYTES:
             raise ValueError(f"the texts of {key} are longer than {MAX_TEXT_BYTES // 2**20} MiB")
     if members:
         yield key, members
 
 
-def is_text(file_name: str, num_bytes: int, text_suffixes: Container[str]) -> bool:
+def is_text(file_name: str, num_bytes: int, suffixes_to_read: Container[str]) -> bool:
     """Return whether a file is a text, by the part of its name after the last dot; ValueError if it is too long."""
-    if part_after_last_dot(file_name.lower()) not in text_suffixes:
+    if part_after_last_dot(file_name.lower()) not in suffixes_to_read:
         return False
     if num_bytes > MAX_LINE_BYTES:
         raise ValueError(f"{file_name} is longer than {MAX_LINE_BYTES // 2**20} MiB")
@@ -122,7 +122,7 @@ class _SizeCheckedTarInfo(tarfile.TarInfo):
 
 
 def _iterate_members(
-    file: BufferedIOBase, text_suffixes: Container[str]
+    file: BufferedIOBase, suffixes_to_read: Container[str]
 ) -> Iterator[tuple[str, SampleMember]]:
     """Yield the name, as valid Unicode, and the member of each file of an archive."""
     with tarfile.open(fileobj=file, mode="r:", tarinfo=_SizeCheckedTarInfo) as tar:
@@ -134,7 +134,7 @@ def _iterate_members(
             if header.issparse():
                 raise ValueError(f"{name} is a sparse file, expected a regular file")
             content = b""
-            if is_text(name, header.size, text_suffixes):
+            if is_text(name, header.size, suffixes_to_read):
                 content = cast("IO[bytes]", tar.extractfile(header)).read()
                 if len(content) != header.size:
                     raise ValueError(TRUNCATED)

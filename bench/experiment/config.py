@@ -272,7 +272,7 @@ FIELDS_IGNORED_IN_ROWS = ("workers", *field_names_with_role("replicate", "budget
 FieldDifferences = dict[str, tuple[Any, ...]]
 
 
-def differing_field_values(experiments: Iterable[Experiment]) -> FieldDifferences:
+def differing_values_by_field(experiments: Iterable[Experiment]) -> FieldDifferences:
     """Return the distinct values of each field in which experiments differ, except `name`."""
     experiments = list(experiments)
     values = {}
@@ -286,11 +286,11 @@ def differing_field_values(experiments: Iterable[Experiment]) -> FieldDifference
 def unexpected_differences(
     experiments: Iterable[Experiment], may_differ: Iterable[str]
 ) -> FieldDifferences:
-    """Return `differing_field_values` of the fields that must not differ; fields that methods declare always may."""
+    """Return `differing_values_by_field` of the fields that must not differ; fields that methods declare always may."""
     bound = {*FIELDS} - {*may_differ}
     return {
         field: values
-        for field, values in differing_field_values(experiments).items()
+        for field, values in differing_values_by_field(experiments).items()
         if field in bound
     }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
 
-from bench.experiment.config import Experiment, change, differing_field_values, look_up
+from bench.experiment.config import Experiment, change, differing_values_by_field, look_up
 from bench.experiment.fields import (
     ImageSettings,
     OptimizerSettings,
@@ -252,7 +252,7 @@ def find_tuning_origin(experiment: Experiment) -> TuningOrigin:
     named = EXPERIMENTS.get(name)
     if named is None:
         return UNTUNED
-    differing = differing_field_values([named, experiment]).keys()
+    differing = differing_values_by_field([named, experiment]).keys()
     if {*TUNED_FIELDS, "optimizer"} & differing:
         return UNTUNED
     if name in TUNED_RECIPES:

@@ -27,8 +27,8 @@ from bench.experiment.fields import (
 # Vocabulary of the released head; its labels are not shipped.
 DATACOMP_VOCABULARY = "datacomp-synsets"
 DATACOMP_SYNSETS = 24_320  # number of its labels: `_anchor_vocab_size` in the yaml
-# End of the name of a recipe whose run a CPU or the tiny scale changes.
-AS_RELEASED = "-as-released"
+# End of the name of a recipe whose windows or precision are changed to run it beside the released code.
+ADAPTED = "-adapted"
 STEPS = 200_000  # `scheduler.max_iterations`
 WARMUP_STEPS = 10_000  # `scheduler.warmup_iterations`
 H16_TEXT_TOWER = "ViT-H-16-text-768"  # models/configs: no text tower of open_clip is 768 wide and projects to 512

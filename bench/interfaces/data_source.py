@@ -37,7 +37,7 @@ class Samples:
     It is handed to loader workers by pickle: open files and large tables there, when they are first used.
     """
 
-    # Whether `pixels` has all images, and the device makes batches of them.
+    # Whether `premultiplied_rgba` has all images, and the device makes batches of them.
     is_decoded: ClassVar[bool] = False
 
     @cached_property
@@ -69,7 +69,7 @@ class Samples:
         return ((self.caption(row),),)
 
     @property
-    def pixels(self) -> "UInt8[Tensor, 'samples 4 height width']":
+    def premultiplied_rgba(self) -> "UInt8[Tensor, 'samples 4 height width']":
         """Decoded images with alpha, by which their colours are multiplied, where the class sets `is_decoded`."""
         raise NotImplementedError
 
@@ -102,8 +102,8 @@ class DataSource(Named):
     """
 
     name: str  # in messages: what it reads
-    # Whether `label` reads the captions of its files.
-    has_caption_files: ClassVar[bool] = False
+    # Whether `label` counts labels in the source's files, without its index of samples.
+    can_count_labels_from_files: ClassVar[bool] = False
     # The options that its samples depend on, of --caption (`captions` of the request) and --image (`image_column`).
     options: ClassVar[tuple[str, ...]] = ()
 

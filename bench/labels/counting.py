@@ -18,7 +18,7 @@ from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import read_caption_batches
 from bench.data.captions.reader import CaptionFieldCounts
 from bench.data.manifest import user_cache_folder
-from bench.data.samples import caption_files, open_source_samples
+from bench.data.samples import files_to_count_labels_in, open_source_samples
 from bench.data.text_tables import UTF8_REMEDY
 from bench.environment.child_processes import (
     exit_with_multiprocessing_parent,
@@ -49,7 +49,7 @@ def count_labels(
     total = LabelTally()
     files = dict[Path, None]()
     for input_ in inputs:
-        files_of_input = caption_files(input_)
+        files_of_input = files_to_count_labels_in(input_)
         files |= dict.fromkeys(files_of_input)
         if not files_of_input:
             total.add(_count_sample_labels(input_, rule_name))

@@ -41,8 +41,11 @@ LabelIds = tuple[int, ...]
 UNKNOWN: LabelIds = (NOT_A_LABEL,)
 
 
-class WhitespacePieceLabeller:
-    """Labels pieces (the parts of captions between white space) and tokens, and caches their labels."""
+class CachedNounLabeller:
+    """Labels pieces (the parts of captions between white space) and tokens, and caches their labels.
+
+    A piece's labels are None if they depend on its neighbours.
+    """
 
     def __init__(self, lexicon: NounLabelLexicon) -> None:
         self._lexicon = lexicon

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from bench.labels.cleaning import clean_caption_like_corenet
 from bench.labels.label_rule import LABEL_LISTS
-from bench.labels.pieces import WhitespacePieceLabeller
+from bench.labels.pieces import CachedNounLabeller
 from bench.labels.tokens import clean_and_tokenize
 from bench.labels.wordnet import NOT_A_LABEL, lexicon
 
@@ -42,7 +42,7 @@ class CorenetRule:
 
     def __init__(self) -> None:
         self._lexicon = lexicon()
-        self._pieces = WhitespacePieceLabeller(self._lexicon)
+        self._pieces = CachedNounLabeller(self._lexicon)
         self.keys = self._lexicon.keys
         self.title = self._lexicon.title
         self.gloss = self._lexicon.gloss

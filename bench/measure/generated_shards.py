@@ -56,7 +56,7 @@ def write_shard(
     """Write a tar file of square JPEGs of `side` pixels and their captions; equal numbers have equal images."""
     with atomic_write(path) as temporary, tarfile.open(temporary, "w") as tar:
         for number, caption in zip(image_seeds, captions, strict=False):
-            _add_file_to_tar(tar, f"{number:08}.jpg", make_random_jpeg(number, side))
+            _add_file_to_tar(tar, f"{number:08}.jpg", make_photo_sized_jpeg(number, side))
             _add_file_to_tar(tar, f"{number:08}.txt", caption.encode())
 
 
@@ -66,7 +66,7 @@ def _add_file_to_tar(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
-def make_random_jpeg(seed: int, side: int = SIDE) -> bytes:
+def make_photo_sized_jpeg(seed: int, side: int = SIDE) -> bytes:
     """Return an encoded JPEG of colour ramps with noise, with `side` pixels per side."""
     draw = np.random.default_rng(seed)
     ramp = np.linspace(0, 1, side, dtype=np.float32)

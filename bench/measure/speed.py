@@ -191,7 +191,7 @@ def time_steps_in_block(run: TrainRun, steps: range, reader: DeviceGauges) -> It
     ):
         yield timed
     timed.seconds = elapsed.seconds
-    timed.waiting_cores = measure_core_wait_seconds_per_second(
+    timed.waiting_cores = measure_or_estimate_lost_cores(
         run, timed.readings, waited_seconds_before, elapsed.seconds
     )
     figures = timed.readings.figures
@@ -257,11 +257,12 @@ def _empty_if_any_nan(readings: Sequence[float]) -> tuple[float, ...]:
     return tuple(readings)
 
 
-def measure_core_wait_seconds_per_second(
+def measure_or_estimate_lost_cores(
     run: TrainRun, readings: DeviceReadings, waited_seconds_before: float | None, seconds: float
 ) -> float:
     """Return the core-seconds per second for which other work kept this run from a core; NaN if nothing reports it.
 
+    All ranks call it: where waits cannot be measured, the readings of all ranks give an estimate.
     `waited_seconds_before` is `read_core_wait_seconds` before the block of the readings, which took `seconds`.
     """
     waited_seconds = read_core_wait_seconds()

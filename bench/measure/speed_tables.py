@@ -7,7 +7,7 @@ from bench.data.caption_lengths import describe_captions_that_runs_read
 from bench.experiment.config import (
     FIELDS,
     MAY_DIFFER,
-    differing_field_values,
+    differing_values_by_field,
     format_field_differences,
     unexpected_differences,
 )
@@ -116,7 +116,7 @@ def with_note_on_setting_differences(table: Table, comparison: ComparisonView) -
     experiments = list(comparison.experiments.values())
     beyond = unexpected_differences(experiments, MAY_DIFFER)
     tuned = {}
-    for field, values in differing_field_values(experiments).items():
+    for field, values in differing_values_by_field(experiments).items():
         is_own_setting = field in TUNED_FIELDS or field not in FIELDS
         if is_own_setting and field not in beyond:
             tuned[field] = values

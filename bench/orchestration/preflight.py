@@ -21,7 +21,7 @@ from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import (
     MAY_DIFFER,
     Experiment,
-    differing_field_values,
+    differing_values_by_field,
     dotted_field_name,
     field_names_with_role,
     require_comparable_experiments,
@@ -144,7 +144,7 @@ def _reason_not_resumable(record: Record, accepted: Iterable[Experiment]) -> str
     experiment = record.experiment
     if experiment is not None:
         named = [candidate for candidate in accepted if candidate.name == experiment.name]
-        differences = [differing_field_values([candidate, experiment]) for candidate in named]
+        differences = [differing_values_by_field([candidate, experiment]) for candidate in named]
         if not any(fields.keys() <= SIZE_FIELDS for fields in differences):
             return f"is of other experiments, {experiment.name}"
     if where.commit != describe_current_commit():

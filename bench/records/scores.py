@@ -46,7 +46,7 @@ class AccuracyScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The value of one metric by one protocol on one task's test part; it is no accuracy, such as a mIoU."""
+    """A metric other than accuracy, such as mIoU, by one protocol on one task's test part."""
 
     task: str
     protocol: str

@@ -20,7 +20,7 @@ def synchronized_seconds() -> float:
     return time.perf_counter()
 
 
-def time_gradients_and_count_bytes(
+def time_gradients_and_peak_tensor_bytes(
     benchmark: BenchmarkFixture, loss: Callable[..., Tensor], *inputs: Tensor
 ) -> None:
     """Time forward and backward of a loss; store the peak bytes of its tensors in the benchmark's `extra_info`."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from bench.suites.device import DEVICE, synchronized_seconds, time_gradients_and_count_bytes
+from bench.suites.device import DEVICE, synchronized_seconds, time_gradients_and_peak_tensor_bytes
 from losses.contrastive import contrastive_loss
 from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
@@ -33,7 +33,7 @@ def test_loss_of_features(
 ) -> None:
     """Time a loss of normalised image and caption features; `scalars` are its learned scale and bias."""
     image, text = F.normalize(torch.randn(2, BATCH, DIM, generator=generator), dim=-1)
-    time_gradients_and_count_bytes(benchmark, loss, image, text, *map(torch.tensor, scalars))
+    time_gradients_and_peak_tensor_bytes(benchmark, loss, image, text, *map(torch.tensor, scalars))
 
 
 @pytest.mark.parametrize("loss", [multilabel_loss, token_softmax_loss])
@@ -47,6 +47,6 @@ def test_loss_of_logits(
     weights = torch.rand(LABELS, generator=generator).to(DEVICE)
     settings = [weights] if loss is token_softmax_loss else []
     logits = torch.randn(BATCH, LABELS, generator=generator)
-    time_gradients_and_count_bytes(
+    time_gradients_and_peak_tensor_bytes(
         benchmark, lambda logits: loss(logits, rows, columns, *settings), logits
     )

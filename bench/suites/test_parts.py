@@ -53,7 +53,7 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
         experiment, batch_size=COUNTED_BATCH, images=NUM_COUNTED_IMAGES, warmup_images=COUNTED_BATCH
     )
     counted_images = PackImages(
-        images.pixels[:NUM_COUNTED_IMAGES],
+        images.premultiplied_rgba[:NUM_COUNTED_IMAGES],
         images.captions[:NUM_COUNTED_IMAGES],
         images.classes[:NUM_COUNTED_IMAGES],
         images.keys[:NUM_COUNTED_IMAGES],

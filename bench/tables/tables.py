@@ -121,21 +121,21 @@ class Column:
     """The heading of a column."""
 
     title: str
-    note: str = ""  # small print beneath the title
+    subtitle: str = ""  # small print beneath the title
     is_numeric: bool = True  # right-aligned
 
     @property
-    def title_with_note(self) -> str:
-        return f"{self.title}, {self.note}" if self.note else self.title
+    def title_with_subtitle(self) -> str:
+        return f"{self.title}, {self.subtitle}" if self.subtitle else self.title
 
     @staticmethod
-    def left_aligned(title: str, note: str = "") -> "Column":
+    def left_aligned(title: str, subtitle: str = "") -> "Column":
         """Return a left-aligned column."""
-        return Column(title, note, is_numeric=False)
+        return Column(title, subtitle, is_numeric=False)
 
     @staticmethod
     def all_left_aligned(*titles: str) -> "list[Column]":
-        """Return left-aligned columns without notes."""
+        """Return left-aligned columns without subtitles."""
         return [Column.left_aligned(title) for title in titles]
 
 
@@ -222,12 +222,12 @@ class Table:
 
     @property
     def column_names(self) -> list[str]:
-        """The titles of the columns; a repeated title has its note added."""
+        """The titles of the columns; a repeated title has its subtitle added."""
         titles = [column.title for column in self.columns]
         names = []
         for column in self.columns:
             is_repeated = titles.count(column.title) > 1
-            names.append(column.title_with_note if is_repeated else column.title)
+            names.append(column.title_with_subtitle if is_repeated else column.title)
         return names
 
 

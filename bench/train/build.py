@@ -97,7 +97,7 @@ def open_batch_stream(
         captions = rewrite_captions_to_web_lengths(
             captions, lambda text: len(encode_caption_without_start_and_end(text)), seed
         )
-    images = PackImages(samples.pixels, captions, (), tuple(samples.keys))
+    images = PackImages(samples.premultiplied_rgba, captions, (), tuple(samples.keys))
     return PackStream(experiment, images, targets, device, **rank_arguments)
 
 

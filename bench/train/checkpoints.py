@@ -31,7 +31,7 @@ from bench.environment.files import (
 from bench.experiment.config import (
     Experiment,
     change,
-    differing_field_values,
+    differing_values_by_field,
     format_field_differences,
 )
 
@@ -154,7 +154,7 @@ def require_resumable(
                     f"{side} px per step: {num_processes} processes need a batch_size that gives as many"
                 )
         before = change(before, batch_size=experiment.training.batch_size)
-    differences = differing_field_values([before, experiment])
+    differences = differing_values_by_field([before, experiment])
     if differences:
         raise ValueError(
             f"the checkpoint is of another experiment, they differ in {format_field_differences(differences)}"

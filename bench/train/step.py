@@ -128,7 +128,8 @@ def make_train_step(
             select_kernel(),
         ):
             return cast(
-                "Tensor", compute_loss(batch.images, batch.target, **batch.row_and_step_arguments)
+                "Tensor",
+                compute_loss(batch.images, batch.target, **batch.sample_rows_and_step_kwargs),
             )
 
     def backward(loss: Tensor) -> None:

@@ -94,7 +94,7 @@ PROTOCOLS = (
     _make_protocol("k-nn", "probe:score_k_nn", is_default=True),
     _make_protocol("retrieval", "probe:score_retrieval_at_1", GALLERY, is_default=True),
     _make_protocol("few-shot", "probe:score_few_shot"),
-    _make_protocol("label-fractions", "probe:score_label_fractions"),
+    _make_protocol("label-fractions", "probe:score_label_shares"),
     _make_protocol("linear-probe-catlip", "fine_tune:score_linear_probe_catlip", needs_tower=True),
     _make_protocol("fine-tune", "fine_tune:score_fine_tuning", needs_tower=True),
     _make_protocol("transfer-init", "transfer_init:score_transfer_init", needs_tower=True),

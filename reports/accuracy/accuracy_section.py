@@ -81,14 +81,14 @@ def _build_accuracy_blocks(page: PageContext) -> Sequence[Block]:
         table = accuracy_difference_table(page)
         blocks += [Heading(table.title), table]
     probes = [curve for curve in curves if not curve.initial_head_name]
-    blocks += _label_curve_blocks(comparison, probes, "Accuracy with few labels", LABELS_NOTE)
+    blocks += _label_curve_table_blocks(comparison, probes, "Accuracy with few labels", LABELS_NOTE)
     metrics = non_accuracy_metric_tables(comparison)
     if metrics:
         blocks += [Heading("Several labels, masks and boxes"), Paragraph(METRICS_NOTE, "under")]
     for table in metrics:
         blocks += [Heading(table.title, 4), table]
     heads = [curve for curve in curves if curve.initial_head_name]
-    blocks += _label_curve_blocks(
+    blocks += _label_curve_table_blocks(
         comparison, heads, "Heads initialised from pre-training", HEADS_NOTE
     )
     return blocks or [Paragraph("No tower was scored in this comparison.", "empty")]
@@ -136,7 +136,7 @@ def _any_tower_has_cost(scores: FullLabelScores, cost: TowerCostAxis) -> bool:
     return not trained.isdisjoint(cost.cost_per_image)
 
 
-def _label_curve_blocks(
+def _label_curve_table_blocks(
     comparison: ComparisonView, curves: Sequence[LabelCurve], title: str, note: str
 ) -> list[Block]:
     """Return a table for each task, by protocol and unit of the number of labels; nothing without curves."""

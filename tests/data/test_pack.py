@@ -41,7 +41,7 @@ def test_cached_images_equal_decoded_images(pack: Path, tmp_path: Path) -> None:
     first = load_pack_images("pretrain", tmp_path, pack)
     assert [*tmp_path.glob("*.safetensors")] == [decoded_part_path("pretrain", tmp_path, pack)]
     again = load_pack_images("pretrain", tmp_path, pack)
-    assert torch.equal(first.pixels, again.pixels)
+    assert torch.equal(first.premultiplied_rgba, again.premultiplied_rgba)
     assert (first.captions, first.classes, first.keys) == (
         again.captions,
         again.classes,
@@ -52,7 +52,7 @@ def test_cached_images_equal_decoded_images(pack: Path, tmp_path: Path) -> None:
 
 def test_colour_is_premultiplied(images: PackImages) -> None:
     """No colour is larger than its alpha, so resampling cannot bring out what lies under transparent pixels."""
-    some = images.pixels[::50].int()
+    some = images.premultiplied_rgba[::50].int()
     assert (some[:, :3] <= some[:, 3:]).all()
 
 

@@ -85,7 +85,7 @@ def test_pack_and_shards_show_only_the_subset(
     assert part.order.num_samples == 99
     seen = [key for k in range(7) for key in part.keys(k)]
     assert {*seen} == {*images.keys[5:500:5]}
-    assert part.pixels[3].equal(whole.pixels[20])
+    assert part.premultiplied_rgba[3].equal(whole.premultiplied_rgba[20])
     assert part.targets.groups[0][3].equal(whole.targets.groups[0][20])
 
     data = write_shards(tmp_path / "data")

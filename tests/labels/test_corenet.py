@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bench.labels.cleaning import clean_caption_like_corenet
 from bench.labels.label_rule import LABEL_LISTS
 from bench.labels.labeller import get_label_rule
-from bench.labels.pieces import WhitespacePieceLabeller
+from bench.labels.pieces import CachedNounLabeller
 from bench.labels.synset_rules import clean_captions
 from bench.labels.tokens import clean_and_tokenize
 from bench.labels.wordnet import NOT_A_LABEL, hypernyms, lexicon
@@ -105,10 +105,10 @@ def test_a_quarter_of_a_million_characters_are_labelled(part: str) -> None:
 
 def test_piece_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.labels.pieces.MAX_ENTRIES", 3)
-    pieces = WhitespacePieceLabeller(lexicon())
+    pieces = CachedNounLabeller(lexicon())
     texts = ["dogs", "cats.", "mice", "men", "d'ye", "geese", "dogs", "can't", "oxen", "two"]
     assert pieces.label_pieces(texts) == [
-        WhitespacePieceLabeller(lexicon()).label_pieces([text])[0] for text in texts
+        CachedNounLabeller(lexicon()).label_pieces([text])[0] for text in texts
     ]
     assert len(pieces._pieces) <= 3
 

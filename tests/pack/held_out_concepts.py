@@ -107,7 +107,7 @@ class UnitFeatures:
     """Features of images in rows of length 1, whose products are correlations of pixels and cosines of HOG features."""
 
     def __init__(self, images: PackImages, rows: Sequence[int]) -> None:
-        source = composite_on_white(images.pixels[list(rows)])
+        source = composite_on_white(images.premultiplied_rgba[list(rows)])
         pixels = torch.from_numpy(UNTRAINED_FEATURES[RAW_PIXELS](source)).float()
         self.pixels = F.normalize(pixels - pixels.mean(1, keepdim=True))
         self.hog = F.normalize(torch.from_numpy(UNTRAINED_FEATURES[HOG_AND_COLOUR](source)).float())

@@ -35,7 +35,7 @@ def link_duplicates(images: PackImages, rows: Sequence[int]) -> dict[int, int]:
     links = DisjointSet(rows)
     first_rows = dict[object, int]()  # by caption and by pixels
     for row in rows:
-        for content in (images.captions[row], images.pixels[row].numpy().tobytes()):
+        for content in (images.captions[row], images.premultiplied_rgba[row].numpy().tobytes()):
             links.merge(row, first_rows.setdefault(content, row))
     return {row: min(links.subset(row)) for row in rows}
 

@@ -63,7 +63,7 @@ def test_unseen_tasks_test_held_out_concepts_that_their_training_does_not_show(
 
 
 def test_an_image_is_drawn_by_its_key_alone(twemoji: PackImages) -> None:
-    pixels = twemoji.pixels[40:60]
+    pixels = twemoji.premultiplied_rgba[40:60]
     keys = twemoji.keys[40:60]
     drawn = augment_by_key_hash(pixels, keys)
     assert drawn[7].equal(augment_by_key_hash(pixels[7:8], keys[7:8])[0])

@@ -294,7 +294,7 @@ def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
         interval_gauges={"slowed by heat percent": lambda: lambda: next(readings)}
     )
     monkeypatch.setattr("bench.measure.speed.make_device_gauges", lambda _: reader)
-    monkeypatch.setattr("bench.measure.speed.measure_core_wait_seconds_per_second", lambda *_: 0.0)
+    monkeypatch.setattr("bench.measure.speed.measure_or_estimate_lost_cores", lambda *_: 0.0)
     run = build_train_run(open_batch_stream(few_images("catlip"), CPU, results))
     windows, _ = time_until_enough_windows(run, range(2), steps_per_window=1)
     assert [window.throttled_percent for window in windows] == [0.0, 40.0, 0.0]

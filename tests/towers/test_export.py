@@ -54,7 +54,7 @@ def exported(tower: Path, out: Path) -> str:
 
 
 def transformed(images: PackImages, side: int = 48) -> torch.Tensor:
-    return eval_transform(images.pixels[:20], side)
+    return eval_transform(images.premultiplied_rgba[:20], side)
 
 
 @torch.no_grad()

@@ -74,7 +74,7 @@ FoundBy = Callable[[int], list[dict[str, Any]]]  # what each rank found, by thei
 def few(results: Path) -> PackImages:
     whole = load_pack_images("pretrain", results / "cache")
     return PackImages(
-        whole.pixels[:300], whole.captions[:300], whole.classes[:300], whole.keys[:300]
+        whole.premultiplied_rgba[:300], whole.captions[:300], whole.classes[:300], whole.keys[:300]
     )
 
 

@@ -85,7 +85,7 @@ def test_retrieval_is_the_share_of_nearest_images_that_show_the_query() -> None:
 
 
 def test_tower_features_are_independent_of_the_batch(results: Path) -> None:
-    pixels = load_pack_images("twemoji", results / "cache").pixels
+    pixels = load_pack_images("twemoji", results / "cache").premultiplied_rgba
     embed = make_tower_embedder(build_image_tower("catlip-bench-tiny", 48, 0), CPU)
     np.testing.assert_allclose(
         embed(composite_on_white(pixels[:300]))[260:],

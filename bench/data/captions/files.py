@@ -14,7 +14,7 @@ from bench.data.captions.reader import CaptionFieldCounts, CaptionReader
 from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, SequentialParquetReader
 from bench.data.paths import UNREADABLE, iterate_files
 from bench.data.tables import open_table, read_first_rows
-from bench.data.tar_samples import decode_texts_and_json_objects, iterate_tar_samples
+from bench.data.tar_samples import decode_texts_and_json_objects, index_tar_samples
 from bench.data.text_tables import TEXT_SUFFIXES
 from bench.environment.files import prefix_errors
 from bench.experiment.config import look_up
@@ -51,8 +51,8 @@ def read_caption_batches(
 
 def _read_tar_captions(path: Path, reader: CaptionReader) -> Iterator[pa.BinaryArray]:
     with path.open("rb") as file:
-        suffixes = reader.text_suffixes
-        samples = iterate_tar_samples(file, suffixes)
+        suffixes = reader.suffixes_to_read
+        samples = index_tar_samples(file, suffixes)
         values = (decode_texts_and_json_objects(members, suffixes) for _, members in samples)
         texts = map(reader.read, values)
         yield from collect_caption_batches(texts)

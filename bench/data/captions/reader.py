@@ -82,7 +82,7 @@ class CaptionReader:
         self._num_unnamed = NAMED_SAMPLES  # samples whose names of texts are still collected
 
     @property
-    def text_suffixes(self) -> set[str]:
+    def suffixes_to_read(self) -> set[str]:
         """Suffixes of texts: those known for captions, and those of the choice."""
         named = map(part_after_last_dot, self.choice.field_names)
         return {*CAPTION_SUFFIXES, *filter(None, named)}

@@ -99,7 +99,7 @@ class ParquetImagesViaArrow(IndexingSource):
     """Rows of Parquet files with the bytes of images; the files are converted once to Arrow files."""
 
     name = "Parquet files of images"
-    has_caption_files = True
+    can_count_labels_from_files = True
     samples = ArrowSamples
 
     def recognises(self, data: str) -> bool:

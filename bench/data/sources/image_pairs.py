@@ -78,23 +78,23 @@ class ImageTextFilePairs(IndexingSource):
             if builder.needs_captions:
                 folder, slash, _ = key.rpartition("/")
                 files_of_folder = files_by_key.get(folder + slash + FOLDER_KEY, {})
-                texts = _read_sample_texts(path, files, builder.text_suffixes)
+                texts = _read_sample_texts(path, files, builder.suffixes_to_read)
                 if not texts:
-                    texts = _read_sample_texts(path, files_of_folder, builder.text_suffixes)
+                    texts = _read_sample_texts(path, files_of_folder, builder.suffixes_to_read)
             image_place = (os.fsencode(path / image.name),)
             builder.add_sample(key, texts, image_place, image.num_bytes)
 
 
 def _read_sample_texts(
-    folder: Path, files: FilesBySuffix, text_suffixes: Container[str]
+    folder: Path, files: FilesBySuffix, suffixes_to_read: Container[str]
 ) -> dict[str, object]:
     """Return the texts of files by suffix, as of a tar sample."""
     members = {}
     for suffix, file in files.items():
-        if is_text(file.name, file.num_bytes, text_suffixes):
+        if is_text(file.name, file.num_bytes, suffixes_to_read):
             content = read_bytes_unless_larger(folder / file.name)
             members[suffix] = SampleMember(0, file.num_bytes, content)
-    return decode_texts_and_json_objects(members, text_suffixes)
+    return decode_texts_and_json_objects(members, suffixes_to_read)
 
 
 def _digest_unordered_lines(lines: Iterable[str]) -> str:

@@ -60,10 +60,10 @@ class PackSamples(Samples):
         return list[str](self._texts["keys"])
 
     @cached_property
-    def pixels(self) -> "UInt8[Tensor, 'samples 4 height width']":
+    def premultiplied_rgba(self) -> "UInt8[Tensor, 'samples 4 height width']":
         from bench.data.pack import load_pack_images
 
-        return load_pack_images("pretrain", self._cache).pixels
+        return load_pack_images("pretrain", self._cache).premultiplied_rgba
 
     def notes(self) -> list[str]:
         return []

@@ -10,7 +10,7 @@ from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexingSource
 from bench.data.tar_samples import (
     decode_texts_and_json_objects,
     find_image_member,
-    iterate_tar_samples,
+    index_tar_samples,
 )
 
 
@@ -28,7 +28,7 @@ class TarShards(IndexingSource):
     """Tar files as webdataset and img2dataset write them."""
 
     name = "tar shards"
-    has_caption_files = True
+    can_count_labels_from_files = True
     samples = TarSamples
 
     def recognises(self, data: str) -> bool:
@@ -39,8 +39,8 @@ class TarShards(IndexingSource):
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         with path.open("rb") as file:
-            for key, members in iterate_tar_samples(file, builder.text_suffixes):
-                texts = decode_texts_and_json_objects(members, builder.text_suffixes)
+            for key, members in index_tar_samples(file, builder.suffixes_to_read):
+                texts = decode_texts_and_json_objects(members, builder.suffixes_to_read)
                 image = find_image_member(members, builder.suffixes)
                 if image is None:
                     builder.add_sample(key, texts, None)

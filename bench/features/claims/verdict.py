@@ -7,7 +7,7 @@ from typing import Literal
 
 from bench.environment.circumstances import summarize_machine_and_software
 from bench.experiment.config import FIELDS
-from bench.experiment.recipes import AS_RELEASED
+from bench.experiment.recipes import ADAPTED
 from bench.experiment.settings import strip_bracketed_settings
 from bench.features.claims.claims import SpeedClaim
 from bench.features.claims.conditions import list_unmet_conditions
@@ -145,7 +145,7 @@ def _is_of_released_tower(record: Record) -> bool:
 
 def _recipe_name(record: Record) -> str:
     """Return the name of the recipe of a run, without changed settings."""
-    return strip_bracketed_settings(record.experiment_name).removesuffix(AS_RELEASED)
+    return strip_bracketed_settings(record.experiment_name).removesuffix(ADAPTED)
 
 
 def _rates_by_round(records: Sequence[Record]) -> dict[int, float]:

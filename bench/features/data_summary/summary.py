@@ -198,7 +198,7 @@ def _decode_sampled_images(samples: Samples, rows: Sequence[int]) -> list[Inspec
 def _decode_sampled_image(samples: Samples, row: int, *, is_shown: bool) -> InspectedImage:
     """Decode an image; a thumbnail is made if it is shown."""
     if samples.is_decoded:  # with colours that are premultiplied by alpha
-        pixels = samples.pixels[row].permute(1, 2, 0).numpy()
+        pixels = samples.premultiplied_rgba[row].permute(1, 2, 0).numpy()
         rgb = pixels[..., :3] + (255 - pixels[..., 3:])
         num_bytes = pixels.nbytes
     else:

@@ -39,7 +39,8 @@ class SegmentationRecipe:
     """The settings of the training."""
 
     side: int  # in pixels, of the square that images are cropped to in training and squeezed to in scoring
-    scales: tuple[float, float]  # range of a training image's random shorter side, over `side`
+    # Range of a training image's random shorter side, over `side`.
+    shorter_side_scales: tuple[float, float]
     channels: int = ASPP_CHANNELS
     training: DenseTrainingRecipe
 
@@ -49,7 +50,7 @@ class SegmentationRecipe:
 # images on each of 8 GPUs).
 PUBLISHED = SegmentationRecipe(
     side=512,
-    scales=(0.5, 1.5),
+    shorter_side_scales=(0.5, 1.5),
     training=DenseTrainingRecipe(
         epochs=50,
         batch_size=32,
@@ -138,13 +139,19 @@ def compute_mean_iou(
 
 
 def random_scale_crop_flip(
-    pair: ImageAndMask, side: int, scales: tuple[float, float], generator: torch.Generator
+    pair: ImageAndMask,
+    side: int,
+    shorter_side_scales: tuple[float, float],
+    generator: torch.Generator,
 ) -> tuple[UInt8[Tensor, "3 side side"], UInt8[Tensor, "side side"]]:
-    """Scale an image and its mask at random, crop a square and flip half of them; padding of the mask is IGNORED."""
+    """Scale an image and its mask at random, crop a square and flip half of them; padding of the mask is IGNORED.
+
+    The scale is drawn from a range in which 1.0 makes the shorter side as long as `side`.
+    """
     rgb, mask = pair
     stretch, down, across, mirrored = torch.rand(4, generator=generator).tolist()
     shorter, longer = sorted(mask.shape)
-    smallest, largest = scales
+    smallest, largest = shorter_side_scales
     drawn_scale = side * (smallest + (largest - smallest) * stretch) / shorter
     scale = min(drawn_scale, MAX_ASPECT_RATIO * side / longer)
     size = [max(1, round(length * scale)) for length in mask.shape]
@@ -182,7 +189,9 @@ def _train_segmenter_on_copy(
     def load_micro_batches(batch_number: int) -> list[tuple[Tensor, Tensor]]:
         rows, generator = training.draw_batch_rows(len(part), batch_number)
         crops = [
-            random_scale_crop_flip(part[row], tower.image_size, recipe.scales, generator)
+            random_scale_crop_flip(
+                part[row], tower.image_size, recipe.shorter_side_scales, generator
+            )
             for row in rows.tolist()
         ]
         rgb = torch.stack([crop for crop, _ in crops])

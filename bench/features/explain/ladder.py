@@ -15,7 +15,7 @@ from bench.experiment.config import (
     Experiment,
     FieldDifferences,
     change,
-    differing_field_values,
+    differing_values_by_field,
     field_names_with_role,
     format_field_differences,
     get_field,
@@ -108,7 +108,7 @@ def plan_ladder(
     captions padded to the full length. Raises ValueError for a pair without a ladder, and for a setting that
     is no factor.
     """
-    differences = differing_field_values([baseline, target])
+    differences = differing_values_by_field([baseline, target])
     shared = {name: differences[name] for name in SHARED_FIELDS if name in differences}
     if shared:
         raise ValueError(

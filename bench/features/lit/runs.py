@@ -80,7 +80,7 @@ def score_zero_shot(
     ]
     if retrieves_captions:
         drawings = load_pack_images(CAPTIONED, user_cache_folder())
-        images = composite_on_white(drawings.pixels)
+        images = composite_on_white(drawings.premultiplied_rgba)
         scores += score_retrieval_at_1(texts, embed, images, drawings.captions)
     return ZeroShot(
         skipped=skipped,

@@ -83,7 +83,7 @@ def open_training_images(
 ) -> ArrayImageSource | EncodedTrainingImages:
     """Return the whole images of a stream's samples, in their order."""
     if isinstance(stream, PackStream):
-        return composite_on_white(stream.pixels.cpu())
+        return composite_on_white(stream.premultiplied_rgba.cpu())
     assert isinstance(stream, SampleStream)
     return EncodedTrainingImages(stream.loader)
 

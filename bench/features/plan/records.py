@@ -8,7 +8,11 @@ from statistics import fmean, median
 from typing import Generic, NamedTuple, TypeVar
 
 from bench.environment.circumstances import RunCircumstances
-from bench.experiment.config import Experiment, differing_field_values, field_names_with_role
+from bench.experiment.config import (
+    Experiment,
+    differing_values_by_field,
+    field_names_with_role,
+)
 from bench.features.plan.collectives import FP32_BYTES, ParameterCounts
 from bench.features.plan.model import GpuComputeProfile
 from bench.measure.timed_run import TimedRun
@@ -84,7 +88,7 @@ def _find_runs_of_any_batch_size(
     for record in records:
         if record.experiment is None or not isinstance(record.measured, kind):
             continue
-        if differing_field_values([experiment, record.experiment]).keys() <= FIELDS_WITHOUT_TIME:
+        if differing_values_by_field([experiment, record.experiment]).keys() <= FIELDS_WITHOUT_TIME:
             match = MatchingRun(record.experiment, record.measured, record.circumstances)
             matches.append(match)
     return matches

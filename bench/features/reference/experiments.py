@@ -6,11 +6,11 @@ from typing import Any
 from bench.data.caption_lengths import WEB
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import get_experiment
-from bench.experiment.recipes import AS_RELEASED
+from bench.experiment.recipes import ADAPTED
 from bench.experiment.settings import renamed_with_settings
 from bench.features.reference import RELEASED_FILES, ReferenceName
 
-PLAIN: dict[str, Any] = {
+REFERENCE_SETTINGS: dict[str, Any] = {
     "caption_lengths": WEB,
     "batch_size": 8,
     "clip_norm": None,
@@ -31,7 +31,7 @@ def reference_experiment(
     `scale` is the end of an experiment's name, such as vit-b16; by default ViT-B/32 for open_clip, and ViT-B/16 for
     SuperClass. Raises ValueError for a setting that cannot be compared.
     """
-    fields = PLAIN | GPU_WINDOWS if on_gpu else PLAIN
+    fields = REFERENCE_SETTINGS | GPU_WINDOWS if on_gpu else REFERENCE_SETTINGS
     if reference == "open-clip":
         base = get_experiment(f"clip-{scale or 'vit-b32'}")
     else:
@@ -52,7 +52,7 @@ def released_experiments_by_file(
     The default scale is "tiny" on a CPU, and vit-b16 on a GPU; both have the same files. A recipe is renamed if its
     windows or, on a CPU, its precision are changed. Raises ValueError for an unknown scale.
     """
-    is_tiny = is_tiny_corenet(scale, on_gpu=on_gpu)
+    is_tiny = runs_corenet_at_tiny_scale(scale, on_gpu=on_gpu)
     size = "vit-b16" if is_tiny or scale is None else scale
     if size not in RELEASED_FILES:
         raise ValueError(f"--scale of corenet is tiny, {' or '.join(RELEASED_FILES)}, got {scale}")
@@ -63,11 +63,11 @@ def released_experiments_by_file(
     for method, file in RELEASED_FILES[size].items():
         recipe = get_experiment(f"{method}-{size}-datacomp")
         if fields:
-            recipe = change(recipe, name=recipe.name + AS_RELEASED, **fields)
+            recipe = change(recipe, name=recipe.name + ADAPTED, **fields)
         experiments[file] = renamed_with_settings(recipe, settings)
     return experiments
 
 
-def is_tiny_corenet(scale: str | None, *, on_gpu: bool) -> bool:
+def runs_corenet_at_tiny_scale(scale: str | None, *, on_gpu: bool) -> bool:
     """Return whether corenet runs at the tiny scale, its default on a CPU."""
     return scale == "tiny" or (scale is None and not on_gpu)

@@ -50,7 +50,7 @@ class OpenClipRun(NamedTuple):
 
 
 @dataclass(slots=True)
-class _OpenClipTimedLoader:
+class _PreparedBatchLoader:
     """The data loader of open_clip_train's loop; windows end where it requests the next batch."""
 
     batches: Sequence[Any]
@@ -312,7 +312,7 @@ def _make_train_data(
 ) -> dict[str, SimpleNamespace]:
     """Return the batches in the form of open_clip_train's data, in a loader that times windows."""
     num_batches = len(batches)
-    loader = _OpenClipTimedLoader(batches, timer, num_batches, num_batches * batch_size)
+    loader = _PreparedBatchLoader(batches, timer, num_batches, num_batches * batch_size)
     return {"train": SimpleNamespace(set_epoch=lambda _: None, dataloader=loader)}
 
 

@@ -28,9 +28,9 @@ from bench.features.reference import (
     ReferenceName,
 )
 from bench.features.reference.experiments import (
-    is_tiny_corenet,
     reference_experiment,
     released_experiments_by_file,
+    runs_corenet_at_tiny_scale,
 )
 from bench.features.reference.tables import (
     loss_comparison_table,
@@ -141,7 +141,7 @@ class CompareWithReference:
                     f"{title}, round {round_ + 1}",
                     f"round{round_:02}",
                     config_file=title,
-                    is_tiny=is_tiny_corenet(self.scale, on_gpu=comparison.on_gpu),
+                    is_tiny=runs_corenet_at_tiny_scale(self.scale, on_gpu=comparison.on_gpu),
                     round_=round_,
                     checkout=checkout,
                 )

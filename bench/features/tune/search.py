@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bench.experiment.config import Experiment, differing_field_values, get_field
+from bench.experiment.config import Experiment, differing_values_by_field, get_field
 from bench.experiment.settings import format_settings
 from bench.experiment.tuned_settings import TunedSettings
 from bench.features.tune.halving import RUNG_SHARES, find_best_trial
@@ -50,7 +50,9 @@ def search_settings(
     best = find_best_trial(len(trials), score_trials)
     if math.isnan(read_accuracy(last_runs[best])):
         return None
-    settings = {field: get_field(trials[best], field) for field in differing_field_values(trials)}
+    settings = {
+        field: get_field(trials[best], field) for field in differing_values_by_field(trials)
+    }
     results = [read_trial(run) for run in runs if run.is_done]
     num_images = sum(trial.images for trial in results)
     seconds = sum(trial.device_seconds for trial in results)

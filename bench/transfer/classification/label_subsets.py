@@ -13,8 +13,8 @@ Rows = Int[np.ndarray, " _"]
 RowsByClass = list[Rows]  # rows of a part for each class, in a drawn order
 
 
-class ShuffledRowsOfEachClass(NamedTuple):
-    """The rows of each class in the order of a draw, for the training and the validation part."""
+class RowOrdersOfDraw(NamedTuple):
+    """The rows of each class in the shuffled order of a draw, for the training and the validation part."""
 
     train: RowsByClass
     validation: RowsByClass
@@ -29,7 +29,7 @@ class LabelSubset(NamedTuple):
     validation_rows: list[Rows]
 
 
-def make_shots_subset(orders: Sequence[ShuffledRowsOfEachClass], shots: int) -> LabelSubset:
+def make_shots_subset(orders: Sequence[RowOrdersOfDraw], shots: int) -> LabelSubset:
     """Return the first `shots` images of each class; for validation as many, but at most four."""
     validation_shots = min(shots, MAX_SHOTS_TO_TUNE)
     return LabelSubset(
@@ -42,7 +42,7 @@ def make_shots_subset(orders: Sequence[ShuffledRowsOfEachClass], shots: int) -> 
     )
 
 
-def iterate_share_subsets(orders: Sequence[ShuffledRowsOfEachClass]) -> Iterator[LabelSubset]:
+def iterate_share_subsets(orders: Sequence[RowOrdersOfDraw]) -> Iterator[LabelSubset]:
     """Yield the subsets for shares of the labels of both parts; all labels are a single draw."""
     for share in SHARES:
         draws = orders[:1] if share == 1 else orders

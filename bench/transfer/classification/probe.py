@@ -24,8 +24,8 @@ from bench.transfer.classification.hyperparameter_search import (
     find_best_setting,
 )
 from bench.transfer.classification.label_subsets import (
+    RowOrdersOfDraw,
     Rows,
-    ShuffledRowsOfEachClass,
     iterate_share_subsets,
     make_shots_subset,
     shuffle_rows_by_class,
@@ -175,7 +175,7 @@ LINEAR_PROBE = ProbeProtocol(
 NEAREST_NEIGHBOURS = ProbeProtocol("k-NN", NEIGHBOUR_COUNTS, predict_by_neighbours)
 RETRIEVAL = ProbeProtocol("retrieval", (1.0,), partial(predict_by_neighbours, max_neighbours=1))
 FEW_SHOT = replace(LINEAR_PROBE, name="few-shot")
-LABEL_FRACTIONS = replace(LINEAR_PROBE, name="label fractions")
+LABEL_SHARES = replace(LINEAR_PROBE, name="label fractions")
 
 
 def score_linear_probe(extractor: FeatureExtractor, task: SingleLabelTask) -> list[AccuracyScore]:
@@ -229,7 +229,7 @@ def embed_task(
     return EmbeddedTask(task.name, task.classes, *parts)
 
 
-def shuffle_rows_for_draws(task: EmbeddedTask) -> list[ShuffledRowsOfEachClass]:
+def shuffle_rows_for_draws(task: EmbeddedTask) -> list[RowOrdersOfDraw]:
     """Return the rows of every class, shuffled anew for each of `DRAWS` draws; equal for all feature extractors."""
     train_labels = task.train.labels.cpu().numpy()
     validation_labels = task.validation.labels.cpu().numpy()
@@ -240,7 +240,7 @@ def shuffle_rows_for_draws(task: EmbeddedTask) -> list[ShuffledRowsOfEachClass]:
         validation = shuffle_rows_by_class(
             f"{task.name}/validation/{draw}", validation_labels, num_classes
         )
-        orders.append(ShuffledRowsOfEachClass(train, validation))
+        orders.append(RowOrdersOfDraw(train, validation))
     return orders
 
 
@@ -348,13 +348,11 @@ def score_few_shot(extractor: FeatureExtractor, task: SingleLabelTask) -> list[A
     return scores
 
 
-def score_label_fractions(
-    extractor: FeatureExtractor, task: SingleLabelTask
-) -> list[AccuracyScore]:
+def score_label_shares(extractor: FeatureExtractor, task: SingleLabelTask) -> list[AccuracyScore]:
     """Score with 1, 5, 10, 25, 50 and 100 % of the labelled images of each class, at least one.
 
-    The same share of the validation part is used to choose the penalty, then both are fitted to. All labels are the
-    linear probe.
+    Scores are returned for each share and draw; all labels are scored once, which is the linear probe. The same share
+    of the validation part is used to choose the penalty, then both are fitted to.
     """
     embedded = embed_task(extractor, task)
     *subsets, all_labels = iterate_share_subsets(shuffle_rows_for_draws(embedded))
@@ -362,7 +360,5 @@ def score_label_fractions(
     for subset in subsets:
         for draw, rows in enumerate(zip(subset.train_rows, subset.validation_rows, strict=True)):
             drawn = embedded.select(*rows)
-            scores.append(
-                score_after_refit(LABEL_FRACTIONS, drawn, **subset.score_fields, draw=draw)
-            )
-    return [*scores, score_after_refit(LABEL_FRACTIONS, embedded, **all_labels.score_fields)]
+            scores.append(score_after_refit(LABEL_SHARES, drawn, **subset.score_fields, draw=draw))
+    return [*scores, score_after_refit(LABEL_SHARES, embedded, **all_labels.score_fields)]

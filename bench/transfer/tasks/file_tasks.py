@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.console.progress import iterate_with_progress_bar
 from bench.data.paths import UNREADABLE
-from bench.data.tar_samples import iterate_tar_samples
+from bench.data.tar_samples import index_tar_samples
 from bench.environment.files import prefix_errors, read_bytes_unless_larger
 from bench.interfaces.catalog import DEFAULT_ROOT_TASK
 from bench.transfer.families import LAYOUT
@@ -112,7 +112,7 @@ def _locate_images_in_shards(shards: Sequence[Path], num_classes: int) -> Labell
         shards, len(shards), f"reading {shards[0].parent}", "shards"
     ):
         with prefix_errors(shard, UNREADABLE), shard.open("rb") as file:
-            for key, members in iterate_tar_samples(file):
+            for key, members in index_tar_samples(file):
                 suffixes = [suffix for suffix in IMAGE_SUFFIXES if suffix[1:] in members]
                 if not suffixes or "cls" not in members:
                     raise ValueError(f"sample {key} has no image or no .cls member")

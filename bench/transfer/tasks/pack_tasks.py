@@ -51,9 +51,9 @@ def load_pack_task(name: str, cache: Path) -> SingleLabelTask:
         rows = [row for row, key in enumerate(images.keys) if part_by_key.get(key) == part]
         if name in UNSEEN_TASKS:
             keys = [images.keys[row] for row in rows]
-            shown = ArrayImageSource(augment_by_key_hash(images.pixels[rows], keys))
+            shown = ArrayImageSource(augment_by_key_hash(images.premultiplied_rgba[rows], keys))
         else:
-            shown = composite_on_white(images.pixels[rows])
+            shown = composite_on_white(images.premultiplied_rgba[rows])
         labels = [class_names.index(images.classes[row][class_field]) for row in rows]
         return LabelledImages(shown, np.array(labels))
 

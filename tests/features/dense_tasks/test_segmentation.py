@@ -115,7 +115,9 @@ def task(*, separable: bool = True) -> SegmentationTask:
     training = DenseTrainingRecipe(
         epochs=4, batch_size=8, micro_batch_size=8, learning_rates=(3e-3,), layer_decay=0.9
     )
-    recipe = SegmentationRecipe(side=32, scales=(1.0, 1.0), channels=16, training=training)
+    recipe = SegmentationRecipe(
+        side=32, shorter_side_scales=(1.0, 1.0), channels=16, training=training
+    )
     parts = [Halves(count, seed, separable) for seed, count in enumerate((48, 16, 40))]
     return SegmentationTask("halves", ("dark", "bright"), *parts, recipe)
 

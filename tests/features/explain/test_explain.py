@@ -24,7 +24,7 @@ def explain(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the verb on a folder of its own; return exit code and figures."""
     monkeypatch.setattr("bench.orchestration.preflight.Runner", InProcess)
     # Other tests run beside this one, and sleep takes no time but by the clocks of the runs.
-    monkeypatch.setattr("bench.measure.speed.measure_core_wait_seconds_per_second", lambda *_: 0.0)
+    monkeypatch.setattr("bench.measure.speed.measure_or_estimate_lost_cores", lambda *_: 0.0)
     clock, slept = time.perf_counter, [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock() + sum(slept))
     monkeypatch.setattr(time, "sleep", slept.append)

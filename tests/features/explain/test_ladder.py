@@ -5,7 +5,12 @@ from itertools import pairwise
 
 import pytest
 
-from bench.experiment.config import Experiment, change, differing_field_values, get_field
+from bench.experiment.config import (
+    Experiment,
+    change,
+    differing_values_by_field,
+    get_field,
+)
 from bench.experiment.experiments import EXPERIMENTS
 from bench.features.explain.ladder import (
     HEAD,
@@ -22,7 +27,7 @@ PACE = {"warmup_steps", "windows", "steps_per_window"}
 
 def changed_fields(experiments: list[Experiment]) -> list[set[str]]:
     """Return the fields that change from each experiment to the next, without the pace of timing."""
-    return [{*differing_field_values(pair)} - PACE for pair in pairwise(experiments)]
+    return [{*differing_values_by_field(pair)} - PACE for pair in pairwise(experiments)]
 
 
 def test_ladder_from_clip_to_catlip_has_four_experiments() -> None:
@@ -49,7 +54,7 @@ def test_factors_change_one_after_the_other_and_then_the_objective() -> None:
     assert ladder.rungs[1].change == "fp32_softmax -> fused"
     assert changed_fields(experiments)[:3] == [{field} for field in factors]
     assert [get_field(experiments[0], field) for field in factors] == ["fp32_softmax", 32, 0.5]
-    assert not {*differing_field_values([experiments[-1], EXPERIMENTS["catlip-tiny"]])} - PACE
+    assert not {*differing_values_by_field([experiments[-1], EXPERIMENTS["catlip-tiny"]])} - PACE
     assert len({experiment.name for experiment in experiments}) == len(experiments) == 7
 
 
@@ -102,7 +107,7 @@ def test_pair_has_a_cause_for_each_part_of_the_work_in_which_it_differs(
     assert sorted(causes_of(ladder)) == sorted(causes)
     assert ladder.rungs[-1].cause == causes[-1]
     assert len({experiment.name for experiment in experiments}) == len(causes) + 1
-    assert not {*differing_field_values([experiments[-1], EXPERIMENTS[named]])} - PACE
+    assert not {*differing_values_by_field([experiments[-1], EXPERIMENTS[named]])} - PACE
 
 
 def test_format_of_labels_is_a_factor_between_experiments_of_one_method() -> None:

@@ -8,7 +8,7 @@ import torch
 from bench.environment.circumstances import CHECKOUT
 from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
-from bench.features.reference.experiments import PLAIN
+from bench.features.reference.experiments import REFERENCE_SETTINGS
 from bench.features.reference.tables import STEPS_COMPARED
 from bench.measure.costs import count_mean_step_flops
 from bench.train.build import open_batch_stream
@@ -24,7 +24,9 @@ def test_page_has_the_flops_of_open_clips_forward_over_ours(results: Path) -> No
     predicted = []
     of_padding = []
     for scale in ("vit-b32", "vit-b16"):
-        experiment = change(get_experiment(f"clip-{scale}"), **PLAIN, text_padding="bucketed")
+        experiment = change(
+            get_experiment(f"clip-{scale}"), **REFERENCE_SETTINGS, text_padding="bucketed"
+        )
         stream = open_batch_stream(experiment, torch.device("cpu"), results)
         captions = [stream.target(step) for step in range(STEPS_COMPARED)]
         ours = count_mean_step_flops(experiment, captions)

@@ -21,7 +21,7 @@ from torch import nn
 from bench.data.image_sizes import BatchShape
 from bench.data.stream import BatchStream
 from bench.environment.circumstances import describe_current_commit
-from bench.experiment.config import Experiment, change, differing_field_values
+from bench.experiment.config import Experiment, change, differing_values_by_field
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
 from bench.features.reference import RELEASED_FILES
@@ -187,7 +187,7 @@ def test_run_on_a_gpu_is_of_the_recipe_and_differs_in_its_loading_alone() -> Non
         for loaded in released_experiments_by_file(scale, settings, on_gpu=True).values():
             recipe = EXPERIMENTS[f"{loaded.method}-{scale}-datacomp"]
             assert loaded.name == f"{recipe.name}[data=/data/shards,workers=4]"
-            differing = {*differing_field_values([recipe, loaded])}
+            differing = {*differing_values_by_field([recipe, loaded])}
             assert differing == {"data", "workers", "caption_lengths"}
 
 

@@ -20,7 +20,7 @@ from bench.transfer.classification.probe import (
     SHOTS,
     EmbeddedTask,
     score_few_shot,
-    score_label_fractions,
+    score_label_shares,
 )
 from bench.transfer.feature_extractor import Embed, FeatureExtractor
 from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
@@ -75,7 +75,7 @@ def accuracy(score: AccuracyScore) -> float:
 def test_few_shot_curve_has_every_draw_and_rises() -> None:
     shots, shares = (
         score_few_shot(subject(noisy(1.0, 0)), task()),
-        score_label_fractions(subject(noisy(1.0, 0)), task()),
+        score_label_shares(subject(noisy(1.0, 0)), task()),
     )
     assert sorted((one.draw, one.per_class) for one in shots) == sorted(
         (d, s) for d in range(DRAWS) for s in SHOTS
@@ -120,7 +120,7 @@ def numbered(noise: float, seed: int) -> Embed:
     return lambda images: np.column_stack([noisy(noise, seed)(images), numbers(images)])
 
 
-@pytest.mark.parametrize("curve", [score_few_shot, score_label_fractions])
+@pytest.mark.parametrize("curve", [score_few_shot, score_label_shares])
 def test_every_subject_is_given_the_same_images(
     curve: Callable[[FeatureExtractor, SingleLabelTask], list[AccuracyScore]],
     seen: list[tuple[frozenset[float], frozenset[float]]],
