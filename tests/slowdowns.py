@@ -71,7 +71,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
 
 def slowed_arms() -> list[Experiment]:
     """Return an experiment, the same again, and copies that sleep for 5 % and 10 % of each window."""
-    base = change(EXPERIMENTS["clip-tiny"], warmup_steps=4, steps_per_window=3)
+    base = change(EXPERIMENTS["clip-tiny"], untimed_steps=4, steps_per_window=3)
     return [
         base,
         change(base, name=f"{base.name}-again"),

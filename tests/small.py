@@ -9,7 +9,11 @@ from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 
 open_clip.add_model_config(Path(__file__).parent / "configs")
-TWO_BLOCKS: dict[str, object] = dict.fromkeys(("tower", "text_tower", "teacher"), "two-blocks")
+TWO_BLOCKS: dict[str, object] = {
+    "tower": "two-blocks",
+    "text_tower": "two-blocks",
+    "teacher": "random:two-blocks",
+}
 # Whose products take a CPU many times as long.
 FP16: dict[str, object] = {
     "precision": "fp16",
@@ -23,7 +27,7 @@ def small(method: str, **changes: object) -> Experiment:
         "batch_size": 16,
         "images": 96,
         "warmup_images": 32,
-        "warmup_steps": 1,
+        "untimed_steps": 1,
         "windows": 2,
         "steps_per_window": 1,
     }

@@ -45,7 +45,7 @@ ROOT = Path(__file__).parents[1]
 SETTINGS = (
     "batch_size=16",
     "subset=random:96",
-    "warmup_steps=1",
+    "untimed_steps=1",
     "windows=1",
     "steps_per_window=1",
 )

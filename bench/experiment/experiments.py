@@ -40,12 +40,12 @@ def clip_tiny() -> Experiment:
         method="clip",
         image=ImageSettings(tower="catlip-bench-tiny", image_size=48),
         text=TextSettings(text_tower="catlip-bench-tiny", context_length=24),
-        targets=TargetSettings(teacher="catlip-bench-tiny"),
+        targets=TargetSettings(teacher="random:catlip-bench-tiny"),
         input=SampleSettings(),
         training=TrainingSettings(batch_size=128, images=80_000, warmup_images=8_000),
         optimizer=OptimizerSettings(learning_rate=5e-4),
         runtime=RuntimeSettings(precision="fp32", compile="off"),
-        timing=TimingSettings(warmup_steps=6, windows=5, steps_per_window=4),
+        timing=TimingSettings(untimed_steps=6, windows=5, steps_per_window=4),
     )
 
 
@@ -65,7 +65,7 @@ def clip_vit_b32() -> Experiment:
         training=TrainingSettings(batch_size=256, images=12_800_000, warmup_images=500_000),
         optimizer=OptimizerSettings(learning_rate=5e-4),
         runtime=RuntimeSettings(),
-        timing=TimingSettings(warmup_steps=10, windows=10, steps_per_window=10),
+        timing=TimingSettings(untimed_steps=10, windows=10, steps_per_window=10),
     )
 
 
@@ -131,7 +131,7 @@ SUPERCLIP = "hustvl/SuperCLIP at fb59c6d, superclip/configs/SuperCLIP_schedule"
 # less cost.
 # FLIP (arXiv 2212.00794) trains CLIP on half of the patches, `--set patch_drop=0.75` on a quarter; any method can.
 # CLIPA (arXiv 2305.07017) trains it on small images and the first tokens of captions; its second phase, at full size,
-# is not included. The teacher is untrained unless one is named: `--set teacher=FILE`.
+# is not included. The teacher has random weights unless a file is named: `--set teacher=FILE`.
 METHOD_SETTINGS: dict[str, MethodChangesFromClip] = {
     "clip": MethodChangesFromClip(
         "clip", tuning=SEARCHED | dict.fromkeys(("vit-b32", "vit-b16", "vit-l14"), OPEN_CLIP)

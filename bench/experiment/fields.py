@@ -9,6 +9,7 @@ from msgspec.structs import fields, force_setattr
 
 PACK_DATA = "pack"
 RANDOM_SUBSET = "random:"
+RANDOM_TEACHER = "random:"
 SEEN_CONCEPTS = "seen-concepts"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TextPadding = Literal["bucketed", "packed", "longest", "max_length"]
@@ -162,10 +163,10 @@ class TextSettings(SettingsGroup, frozen=True, kw_only=True):
         ),
     ] = "bucketed"
     text_features: Annotated[
-        Literal["computed", "stored"],
+        Literal["computed", "random"],
         field_metadata(
-            'Features of captions: of the text tower, or "stored", which replaces it by random features from '
-            "memory, to measure its cost (clip and siglip).",
+            'Features of captions: computed by the text tower, or "random" ones from memory, without a text tower, '
+            "to measure its cost (clip and siglip).",
             "model",
         ),
     ] = "computed"
@@ -233,11 +234,11 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
     teacher: Annotated[
         NonEmptyStr,
         field_metadata(
-            "Teacher of distillation: a tower file of `bench train`, or a tower's name for random weights of "
-            "equal cost.",
+            'Teacher of distillation: a tower file of `bench train`, or "random:NAME", a tower with random weights, '
+            "which has the same cost and teaches nothing.",
             "model",
         ),
-    ] = "ViT-L-14"
+    ] = f"{RANDOM_TEACHER}ViT-L-14"
 
 
 class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
@@ -484,10 +485,10 @@ class RuntimeSettings(SettingsGroup, frozen=True, kw_only=True):
 class TimingSettings(SettingsGroup, frozen=True, kw_only=True):
     """The numbers of steps and windows of a timed run."""
 
-    warmup_steps: Annotated[
+    untimed_steps: Annotated[
         PositiveInt,
         field_metadata(
-            "Number of steps before the first window, which are recorded and not counted.",
+            "Number of steps before the first window, whose times are recorded and not counted.",
             "by batch",
             "pace",
         ),

@@ -84,7 +84,7 @@ def clip_vit_b16_datacomp() -> Experiment:
             compile="off",
             activation_checkpointing=True,
         ),
-        timing=TimingSettings(warmup_steps=12, windows=10, steps_per_window=12),
+        timing=TimingSettings(untimed_steps=12, windows=10, steps_per_window=12),
     )
     return _with_images_of_schedule_steps(256, recipe)
 
@@ -112,7 +112,7 @@ def catlip_vit_b16_datacomp() -> Experiment:
         gather="captions",
         log_grad_norm=False,
         min_learning_rate=1e-5,
-        warmup_steps=13,
+        untimed_steps=13,
         steps_per_window=13,
     )
     return _with_images_of_schedule_steps(64, recipe)

@@ -99,14 +99,14 @@ def _fields_at_batch_size(
     first and the wait for the last. They draw each of the `num_sizes` image sizes equally often.
     """
     min_passes = math.ceil(MIN_STEPS / num_sizes)  # passes over all image sizes
-    warmup_images = timing.warmup_steps * training.batch_size
+    warmup_images = timing.untimed_steps * training.batch_size
     warmup_passes = math.ceil(warmup_images / batch_size / num_sizes)
     window_images = timing.steps_per_window * training.batch_size
     window_passes = round(window_images / batch_size / num_sizes)
     return {
         "batch_size": batch_size,
         "images": max(training.images, batch_size),  # at least one batch
-        "warmup_steps": num_sizes * max(min_passes, warmup_passes),
+        "untimed_steps": num_sizes * max(min_passes, warmup_passes),
         "steps_per_window": num_sizes * max(min_passes, window_passes),
     }
 

@@ -76,14 +76,14 @@ def measure_speed(
     run = build_train_run(open_batch_stream(experiment, device, results))
     if round_ == 0:
         log_loader_workers(run.stream)
-    warmup_steps = steps_with_each_size_first(
-        run.stream.order.batch_shapes, experiment.timing.warmup_steps
+    untimed_steps = steps_with_each_size_first(
+        run.stream.order.batch_shapes, experiment.timing.untimed_steps
     )
-    first_step = experiment.timing.warmup_steps
+    first_step = experiment.timing.untimed_steps
     steps_per_window = experiment.timing.steps_per_window
     with time_synchronized_block(device) as warmup:
         require_finite_losses(
-            take_steps_at_full_learning_rate(run, warmup_steps), warmup_steps, run.stream
+            take_steps_at_full_learning_rate(run, untimed_steps), untimed_steps, run.stream
         )
         for _ in yield_until_device_is_hot(device):
             take_steps_at_full_learning_rate(run, range(first_step, first_step + steps_per_window))
@@ -97,7 +97,7 @@ def measure_speed(
     windows, readings = time_until_enough_windows(run, planned_steps, steps_per_window)
     if not windows:
         raise RuntimeError(
-            "no window can be used (graphs were compiled in all): give the experiment more warmup_steps"
+            "no window can be used (graphs were compiled in all): give the experiment more untimed_steps"
         )
     window_seconds = [window.seconds for window in windows]
     data_wait_share = (run.stream.wait_seconds - wait_before) / sum(window_seconds)

@@ -26,16 +26,16 @@ from models.text_tower import (
     reason_padding_affects_features,
 )
 
-STORED_CAPTIONS = 16_384  # rows of stored features; further captions share them
+RANDOM_FEATURE_ROWS = 16_384  # further captions share them
 
 
 def build_contrastive_model(
     tower: ImageTower, experiment: Experiment, initial_scale: float, initial_bias: float | None
 ) -> ProjectedImageTower:
-    """Return the tower with projection and text tower, or without the text tower if captions' features are stored."""
+    """Return the tower with projection and text tower, or without the text tower if captions have random features."""
     text = experiment.text
     pair: ProjectedImageTower
-    if text.text_features == "stored":
+    if text.text_features == "random":
         width = get_text_feature_width(text.text_tower, text.context_length)
         pair = ProjectedImageTower(
             tower, width, initial_scale=initial_scale, initial_bias=initial_bias
@@ -107,14 +107,14 @@ def make_random_feature_function(
 ) -> Callable[[CaptionsWithRows], PrecomputedFeatures]:
     """Return a function that turns captions into random features of the width of a text tower's.
 
-    They have the cost of stored features, and train nothing useful.
+    They cost as much as features read from memory, and train nothing useful.
     """
     generator = torch.Generator().manual_seed(derive_seed(experiment_seed, TEXT))
     width = get_text_feature_width(text.text_tower, text.context_length)
-    features = torch.randn(STORED_CAPTIONS, width, generator=generator)
+    features = torch.randn(RANDOM_FEATURE_ROWS, width, generator=generator)
 
     def look_up(captions: CaptionsWithRows) -> PrecomputedFeatures:
-        rows = torch.tensor(captions.rows) % STORED_CAPTIONS
+        rows = torch.tensor(captions.rows) % RANDOM_FEATURE_ROWS
         return PrecomputedFeatures(features[rows])
 
     return look_up
@@ -137,7 +137,7 @@ def make_subword_label_function(
 def encode_images_and_captions(
     pair: ProjectedImageTower, images: Images, target: CaptionTokens | PrecomputedFeatures
 ) -> tuple[Tensor, Tensor]:
-    """Return the L2-normalised projections of images, and of their captions or stored features."""
+    """Return the L2-normalised projections of images, and of their captions or random features."""
     if isinstance(target, PrecomputedFeatures):
         image = pair.project(pair.tower(images))
         text = F.normalize(target.values, dim=-1)

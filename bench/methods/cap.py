@@ -35,8 +35,8 @@ class Cap(Method):
     packs_captions = False
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
-        if experiment.text.text_features == "stored":
-            yield "text_features must be computed, for cap predicts captions, got stored"
+        if experiment.text.text_features == "random":
+            yield "text_features must be computed, for cap predicts captions, got random"
         text = experiment.text
         if experiment.runtime.sharding != "ddp" and text.text_padding not in (
             "longest",

@@ -31,8 +31,8 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
     accepts_both_poolings = True
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
-        if experiment.text.text_features == "stored":
-            yield "text_features must be computed, for superclip reads captions twice, got stored"
+        if experiment.text.text_features == "random":
+            yield "text_features must be computed, for superclip reads captions twice, got random"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "DualEncoderClassifier":
         from bench.method_parts.captions import (

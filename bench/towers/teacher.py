@@ -4,23 +4,24 @@ from pathlib import Path
 
 from bench.console.console import PROGRAM
 from bench.environment.seeds import TEACHER, derive_seed
+from bench.experiment.fields import RANDOM_TEACHER
 from bench.towers.tower_from import load_tower_and_provenance
 from models.image_tower import ImageTower, build_image_tower
 
 
-def build_teacher(name_or_file: str, image_size: int, experiment_seed: int) -> ImageTower:
-    """Build a teacher: a trained tower from a .safetensors file, or an untrained tower by its name.
+def build_teacher(teacher: str, image_size: int, experiment_seed: int) -> ImageTower:
+    """Build a teacher: the tower of a file, or an untrained tower "random:NAME".
 
     The size, in pixels, and the seed are of an untrained tower. ValueError for a missing file, a file without a tower,
     or a name that no library has.
     """
-    if not name_or_file.endswith(".safetensors"):
+    if teacher.startswith(RANDOM_TEACHER):
         seed = derive_seed(experiment_seed, TEACHER)
-        return build_image_tower(name_or_file, image_size, seed)
-    file = Path(name_or_file)
+        return build_image_tower(teacher.removeprefix(RANDOM_TEACHER), image_size, seed)
+    file = Path(teacher)
     if not file.is_file():
         raise ValueError(
-            f"no tower file {name_or_file!r} for a teacher; `{PROGRAM} train` writes tower files"
+            f"no tower file {teacher!r} for a teacher (`{PROGRAM} train` writes tower files); {RANDOM_TEACHER}NAME is a tower with random weights"
         )
     tower, _ = load_tower_and_provenance(file)
     return tower

@@ -55,7 +55,7 @@ record() {
 }
 
 if [ "${SCALE:-}" = tiny ]; then
-  light=(--set warmup_steps=2 --set windows=2 --set steps_per_window=2)
+  light=(--set untimed_steps=2 --set windows=2 --set steps_per_window=2)
   device=cpu rounds=2 images=256
   pair=(clip-tiny catlip-tiny "${light[@]}")
   larger_pair=("${pair[@]}" --set image_size=96)

@@ -19,7 +19,7 @@ from tests.processes import answered, in_child
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
-    "warmup_steps=1",
+    "untimed_steps=1",
     "windows=2",
     "steps_per_window=1",
     "batch_size=16",
@@ -45,7 +45,7 @@ def timed(results: Path) -> set[str]:
 def test_nan_loss_is_a_recorded_failure(
     own_results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = "--set learning_rate=1e30 --set clip_norm=null --set warmup_steps=4"
+    settings = "--set learning_rate=1e30 --set clip_norm=null --set untimed_steps=4"
     words = ["measure", "clip-tiny", *ONE_ROUND, *settings.split()]
     assert main([*words, "--results", str(own_results)]) == 3
     assert all(

@@ -200,7 +200,7 @@ def test_image_of_a_sample_is_the_one_with_a_plain_suffix(tmp_path: Path) -> Non
     assert [shards.image(0), shards.image(12)] == [b"0.jpg", b"front"]
 
 
-@pytest.mark.parametrize("experiment", [small("distill"), small("clip", text_features="stored")])
+@pytest.mark.parametrize("experiment", [small("distill"), small("clip", text_features="random")])
 def test_method_without_captions_trains_on_images_alone(
     experiment: Experiment, tmp_path: Path
 ) -> None:

@@ -96,7 +96,7 @@ def check_arguments(results: Path, flops: StepFlops, names: tuple[str, ...]) -> 
 def test_comparison_resumes_where_it_stopped(
     own_results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = "--set warmup_steps=1 --set windows=2 --set steps_per_window=1 --set batch_size=16 --set subset=random:96"
+    short = "--set untimed_steps=1 --set windows=2 --set steps_per_window=1 --set batch_size=16 --set subset=random:96"
     options = f"{short} --rounds 1 --results {own_results}"
     arguments = shlex.split(f"measure catlip-tiny superclass-tiny {options}")
     assert main([*arguments, "--resume"]) == 2

@@ -282,7 +282,7 @@ def test_windows_with_a_compilation_are_discarded_and_a_run_without_others_fails
     assert speed.not_measured == {"window 1": "2 graphs were compiled in it"}
     assert len(speed.window_seconds) >= 2
     graphs = itertools.count()
-    with pytest.raises(RuntimeError, match=r"graphs were compiled in all.* more warmup_steps"):
+    with pytest.raises(RuntimeError, match=r"graphs were compiled in all.* more untimed_steps"):
         measure_speed(experiment, CPU, results, 0, NO_FLOPS)
 
 

@@ -367,7 +367,7 @@ def test_training_stopped_on_one_rank_resumes_on_all(found_by: FoundBy) -> None:
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 SETTINGS = ["--set", "batch_size=8", "--set", "subset=random:300"]
-WINDOWS = shlex.split("--set warmup_steps=1 --set windows=2 --set steps_per_window=1 --rounds 1")
+WINDOWS = shlex.split("--set untimed_steps=1 --set windows=2 --set steps_per_window=1 --rounds 1")
 MEASURE = ["-m", "bench", "measure", "catlip-tiny", *SETTINGS, *WINDOWS]
 LAUNCHED = [sys.executable, *MEASURE, "--launch", shlex.join([sys.executable, *TORCHRUN])]
 TRAIN = shlex.split("train catlip-tiny --images 64 --task 'unseen subgroup'") + SETTINGS

@@ -85,7 +85,7 @@ def test_training_on_other_data_may_read_all_subwords_of_the_tokenizer(
 def test_speed_on_other_data_is_measured_with_a_vocabulary_of_their_captions_or_a_remark(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = "--set batch_size=16 --set warmup_steps=1 --set windows=1 --set steps_per_window=1"
+    short = "--set batch_size=16 --set untimed_steps=1 --set windows=1 --set steps_per_window=1"
     words = f"measure catlip-tiny --data {shards} --rounds 1 --results {tmp_path} {short}"
     command = shlex.split(words)
     remark = "the vocabulary pack-synsets was not counted over the captions of "

@@ -203,7 +203,7 @@ def _list_method_change_stages(
         raise ValueError(f"no ladder leads from {first.name} to {last.name}: {reason}")
     from models.text_tower import reason_padding_affects_features
 
-    stages = [LadderStage(TEXT_TOWER, {"text_features": "stored"}), LadderStage(HEAD, {})]
+    stages = [LadderStage(TEXT_TOWER, {"text_features": "random"}), LadderStage(HEAD, {})]
     padding_reason = reason_padding_affects_features(text.text_tower)
     if padding_reason:
         return stages, f"{PADDING} is not measured: {padding_reason}"
@@ -220,12 +220,12 @@ def _with_as_many_timed_images(experiment: Experiment, reference: Experiment) ->
     training = experiment.training
     num_sizes = len(experiment.image.all_image_sizes)
     relative_batch = reference.training.batch_size / training.batch_size / num_sizes
-    warmup_passes = max(1, round(timing.warmup_steps * relative_batch))  # of all image sizes
+    warmup_passes = max(1, round(timing.untimed_steps * relative_batch))  # of all image sizes
     window_passes = max(1, round(2 * timing.steps_per_window * relative_batch))
     return change(
         experiment,
         images=max(training.images, training.batch_size),
-        warmup_steps=max(2, num_sizes * warmup_passes),
+        untimed_steps=max(2, num_sizes * warmup_passes),
         windows=max(2, timing.windows // 2),
         steps_per_window=num_sizes * window_passes,
     )

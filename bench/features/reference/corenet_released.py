@@ -105,9 +105,9 @@ def run_corenet_as_released(
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"corenet\.")
     timing = experiment.timing
     timer = WindowTimer(
-        device, timing.steps_per_window, timing.windows, timing.warmup_steps, heats_gpu=False
+        device, timing.steps_per_window, timing.windows, timing.untimed_steps, heats_gpu=False
     )
-    num_steps = timing.warmup_steps + timing.windows * timing.steps_per_window
+    num_steps = timing.untimed_steps + timing.windows * timing.steps_per_window
     losses = list[Tensor]()
     figures = dict[str, Any]()  # of the record
 
@@ -129,12 +129,12 @@ def run_corenet_as_released(
         )
         with sample_device_during_block(make_device_gauges(device), device) as readings:
             trainer.train_epoch(round_)
-        waited = sum(loader.wait_seconds[timing.warmup_steps :])
+        waited = sum(loader.wait_seconds[timing.untimed_steps :])
         figures["data_wait_share"] = waited / sum(timer.seconds)
         figures["throttled_percent"] = highest_throttled_percent(readings, device)
         step_images = [num_images for _, num_images in sizes]
         window_images = []
-        for start in range(timing.warmup_steps, num_steps, timing.steps_per_window):
+        for start in range(timing.untimed_steps, num_steps, timing.steps_per_window):
             end = start + timing.steps_per_window
             window_images.append(sum(step_images[start:end]))
         figures["window_images"] = tuple(window_images)

@@ -20,7 +20,7 @@ REFERENCE_SETTINGS: dict[str, Any] = {
 }
 # Windows of a second or so on a GPU, with the losses that are compared.
 GPU_WINDOWS = {"windows": 3, "steps_per_window": 40}
-TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "warmup_steps": 2}
+TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "untimed_steps": 2}
 
 
 def reference_experiment(

@@ -31,7 +31,7 @@ class WindowTimer:
     device: torch.device
     steps_per_window: int
     num_windows: int
-    warmup_steps: int = WARMUP_STEPS
+    untimed_steps: int = WARMUP_STEPS
     heats_gpu: bool = True  # takes steps before the windows until a GPU is warm
     seconds: list[float] = field(default_factory=list)  # of each timed window
 
@@ -43,7 +43,7 @@ class WindowTimer:
         """
         steps = count()
         compiled_windows = 0
-        yield from islice(steps, self.warmup_steps)
+        yield from islice(steps, self.untimed_steps)
         if self.heats_gpu:
             for _ in yield_until_device_is_hot(self.device):
                 yield from islice(steps, self.steps_per_window)

@@ -14,7 +14,7 @@ from bench.features.explain.ladder import PADDING, TEXT_TOWER, ExperimentLadder
 from bench.records.record import Speed, read_records
 from tests.processes import InProcess
 
-SHORT = "batch_size=8 subset=random:96 images=96 warmup_images=0 warmup_steps=1 windows=2 steps_per_window=1".split()  # noqa: SIM905
+SHORT = "batch_size=8 subset=random:96 images=96 warmup_images=0 untimed_steps=1 windows=2 steps_per_window=1".split()  # noqa: SIM905
 SETTINGS = [word for setting in SHORT for word in ("--set", setting)]
 TITLE = "From clip-tiny"
 

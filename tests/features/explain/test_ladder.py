@@ -22,7 +22,7 @@ from bench.features.explain.ladder import (
 )
 from tests.features.explain.ladders import causes_of, ladder_of
 
-PACE = {"warmup_steps", "windows", "steps_per_window"}
+PACE = {"untimed_steps", "windows", "steps_per_window"}
 
 
 def changed_fields(experiments: list[Experiment]) -> list[set[str]]:
@@ -36,7 +36,7 @@ def test_ladder_from_clip_to_catlip_has_four_experiments() -> None:
     assert [experiment.name for experiment in experiments] == [
         "clip-tiny[text_padding=max_length]",
         "clip-tiny",
-        "clip-tiny[text_features=stored]",
+        "clip-tiny[text_features=random]",
         "catlip-tiny",
     ]
     assert changed_fields(experiments) == [
@@ -77,7 +77,7 @@ def test_experiments_take_similar_images_and_every_size_equally_often() -> None:
     for experiment in experiments:
         num_sizes = len(experiment.image.all_image_sizes)
         timing = experiment.timing
-        assert timing.steps_per_window % num_sizes == timing.warmup_steps % num_sizes == 0
+        assert timing.steps_per_window % num_sizes == timing.untimed_steps % num_sizes == 0
         images = timing.steps_per_window * experiment.training.batch_size
         assert images == pytest.approx(2 * named.images_per_device_in_window, rel=0.5)
 
