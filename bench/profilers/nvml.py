@@ -23,6 +23,13 @@ SLOWDOWNS = {
 }
 # Slowdowns that make a window void; the power limit belongs to the machine.
 VOIDING_SLOWDOWNS = ("slowed by heat percent", "slowed by the hardware percent")
+# Counters of Hopper and newer: fractions of the time of the streaming multiprocessors and of the tensor cores.
+GPM = {
+    "SM active percent": "NVML_GPM_METRIC_SM_UTIL",
+    "SM occupancy percent": "NVML_GPM_METRIC_SM_OCCUPANCY",
+    "tensor cores active percent": "NVML_GPM_METRIC_ANY_TENSOR_UTIL",
+    "memory bandwidth percent": "NVML_GPM_METRIC_DRAM_BW_UTIL",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +80,12 @@ def make_nvml_gauges(gpu_uuid: str) -> DeviceGauges:
     for name, reasons in SLOWDOWNS.items():
         gauges[name] = partial(_hundred_percent_if_throttled, handle, reasons)
     millijoules = partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
-    energy_counter = make_rate_gauge(millijoules, 1e-3)
-    return DeviceGauges(gauges, {"power W, by the energy counter": energy_counter})
+    interval_gauges: dict[str, IntervalGauge] = {
+        "power W, by the energy counter": make_rate_gauge(millijoules, 1e-3)
+    }
+    for name, metric in GPM.items():
+        interval_gauges[name] = partial(_begin_gpm_interval, handle, getattr(pynvml, metric))
+    return DeviceGauges(gauges, interval_gauges)
 
 
 def read_process_gpu_bytes(gpu_uuid: str) -> int:
@@ -95,3 +106,29 @@ def _hundred_percent_if_throttled(handle: Any, reason_names: tuple[str, ...]) ->
     current = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
     reasons = [getattr(pynvml, f"nvmlClocksThrottleReason{name}") for name in reason_names]
     return 100.0 if any(current & reason for reason in reasons) else 0.0
+
+
+def _begin_gpm_interval(handle: Any, metric: int) -> Gauge:
+    """Sample one of the GPU's performance counters; the result samples again and returns the figure."""
+    first = _take_gpm_sample(handle)
+
+    def end() -> float:
+        request = pynvml.c_nvmlGpmMetricsGet_t()
+        request.version = pynvml.NVML_GPM_METRICS_GET_VERSION
+        request.numMetrics = 1
+        request.sample1 = first
+        request.sample2 = _take_gpm_sample(handle)
+        request.metrics[0].metricId = metric
+        pynvml.nvmlGpmMetricsGet(request)
+        pynvml.nvmlGpmSampleFree(request.sample1)
+        pynvml.nvmlGpmSampleFree(request.sample2)
+        measured = request.metrics[0]
+        if measured.nvmlReturn != pynvml.NVML_SUCCESS:
+            raise pynvml.NVMLError(measured.nvmlReturn)
+        return float(measured.value)
+
+    return end
+
+
+def _take_gpm_sample(handle: Any) -> Any:
+    return pynvml.nvmlGpmSampleGet(handle, pynvml.nvmlGpmSampleAlloc())

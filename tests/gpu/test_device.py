@@ -229,8 +229,8 @@ def count_compiled_graphs(
     return found[1]["graphs"], found[-1]["graphs"], found[-1]["graph breaks"]
 
 
-def test_nvml_reads_how_busy_the_gpu_is_and_its_power(cuda: torch.device) -> None:
-    """NVML averages over up to a second."""
+def test_nvml_reads_power_and_the_performance_counters(cuda: torch.device) -> None:
+    """GPM counters are those of Hopper and newer. NVML averages over up to a second."""
     values = torch.randn(4096, 4096, device=cuda, dtype=torch.bfloat16)
     with sample_device_during_block(make_device_gauges(cuda), cuda) as readings:
         end = time.monotonic() + NVML_SECONDS
@@ -239,3 +239,5 @@ def test_nvml_reads_how_busy_the_gpu_is_and_its_power(cuda: torch.device) -> Non
             torch.cuda.synchronize(cuda)
     assert readings.figures["GPU busy percent"] > 0
     assert readings.figures["power W"] > 0
+    if torch.cuda.get_device_capability(cuda) >= (9, 0):
+        assert readings.figures["tensor cores active percent"] > 0, readings.not_measured

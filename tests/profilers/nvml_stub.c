@@ -5,10 +5,12 @@
 
 enum { SUCCESS, INVALID_ARGUMENT = 2, NOT_SUPPORTED, NOT_FOUND = 6, INSUFFICIENT_SIZE };
 typedef struct { int is_slice; } *Device;
+typedef struct { int metric, result; double value; char *names[3]; } Metric;
+typedef struct { unsigned version, count; int *first, *second; Metric metrics[]; } MetricsGet;
 typedef struct { unsigned pid; unsigned long long bytes; unsigned gpu_instance, compute_instance; } Process;
 typedef unsigned long long Wide;
 
-int temperatures_read, mig_mode, ecc = 1, process_id, has_no_mig;
+int live_samples, samples_taken, failing_sample, temperatures_read, mig_mode, ecc = 1, process_id, has_no_mig;
 unsigned power_limit = 500000;
 Wide reasons, millijoules;
 char name[96] = "NVIDIA H100 80GB HBM3";
@@ -74,3 +76,19 @@ int nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned *count, Proc
     return give(count, 1);
 }
 #endif
+
+int nvmlGpmSampleAlloc(int **out) { live_samples++; return (*out = calloc(1, sizeof(int))) ? SUCCESS : NOT_FOUND; }
+int nvmlGpmSampleFree(int *sample) { live_samples--; free(sample); return SUCCESS; }
+int nvmlGpmSampleGet(Device device, int *sample) {
+    if (device->is_slice) return INVALID_ARGUMENT;
+    return (*sample = ++samples_taken) == failing_sample ? NOT_SUPPORTED : SUCCESS;
+}
+int nvmlGpmMigSampleGet(Device device, unsigned instance, int *sample) {
+    return instance == 3 ? nvmlGpmSampleGet(device, sample) : INVALID_ARGUMENT;
+}
+int nvmlGpmMetricsGet(MetricsGet *get) {
+    if (get->version != 1 || get->count != 1 || *get->first >= *get->second) return INVALID_ARGUMENT;
+    get->metrics[0].result = SUCCESS;
+    get->metrics[0].value = get->metrics[0].metric + 0.5;
+    return SUCCESS;
+}

@@ -15,11 +15,17 @@ import torch
 from bench.cli.doctor import check_gpus
 from bench.environment.gpu_settings import get_nvml_handle, read_gpu_settings
 from bench.profilers.device import DeviceReadings, sample_device_during_block
-from bench.profilers.nvml import SLOWDOWNS, make_nvml_gauges, read_process_gpu_bytes
+from bench.profilers.nvml import GPM, SLOWDOWNS, make_nvml_gauges, read_process_gpu_bytes
 from tests.processes import wait_until
 
 CPU = torch.device("cpu")
 GPU = "0123"
+NAMES = [
+    "SM active percent",
+    "SM occupancy percent",
+    "tensor cores active percent",
+    "memory bandwidth percent",
+]
 
 
 @pytest.fixture
@@ -61,6 +67,7 @@ def test_readings_of_a_gpu_are_nvmls(load: Callable[..., CDLL]) -> None:
     c_ulonglong.in_dll(library, "reasons").value = 0x4 | 0x80  # power limit, power brake
     readings = read(library)
     figures = readings.figures
+    assert {figures.pop(name) for name in NAMES} == {2.5, 3.5, 5.5, 10.5}
     assert [figures.pop(name) for name in SLOWDOWNS] == [100.0, 0.0, 100.0]
     assert figures.pop("power W, by the energy counter") > 0
     assert figures == {
@@ -70,6 +77,20 @@ def test_readings_of_a_gpu_are_nvmls(load: Callable[..., CDLL]) -> None:
         "temperature C": 61.0,
     }
     assert readings.not_measured == {}
+    assert number(library, "samples_taken").value == 2 * len(GPM)
+    assert number(library, "live_samples").value == 0
+
+
+@pytest.mark.parametrize("failing", [1, 1 + len(NAMES)])
+def test_counter_sample_that_fails_leaves_no_figure(
+    load: Callable[..., CDLL], failing: int
+) -> None:
+    """The first sample is taken at the beginning of the windows, the second at their end."""
+    library = load()
+    number(library, "failing_sample").value = failing
+    readings = read(library)
+    assert "Not Supported" in readings.not_measured[NAMES[0]]
+    assert [name in readings.figures for name in NAMES] == [False, True, True, True]
 
 
 def test_settings_of_a_gpu_are_nvmls_and_missing_ones_are_none(load: Callable[..., CDLL]) -> None:
