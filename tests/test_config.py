@@ -41,7 +41,7 @@ ANOTHER: dict[str, Any] = {
     "image_column": "jpg",
     "method": "catlip",
     "image_sizes": (32, 48, 64),
-    "embedding_channels": 8,
+    "stored_grid_channels": 8,
     "caption_lengths": "web",
     "caption": "json.llava",
     "subset": "own-keys.csv",
@@ -77,7 +77,7 @@ def setting(field: str, value: object) -> str:
 
 def based(field: str) -> Experiment:
     """The tiny experiment that takes another value of this field."""
-    if field in ("caption", "image_column", "embedding_channels", "jpeg_decoding"):
+    if field in ("caption", "image_column", "stored_grid_channels", "jpeg_decoding"):
         return change(TINY, data="own-shards")
     return EXPERIMENTS["catlip-tiny"] if field == "accumulation" else TINY
 
@@ -242,7 +242,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
     "cooldown_share": (0.0, 1.0),
     "betas": ((1.0, 0.98), (0.9,), (math.nan, 0.98)),
-    "embedding_channels": (0, 8),  # 8: the pack holds images
+    "stored_grid_channels": (0, 8),  # 8: the pack holds images
     "image_sizes": ((0, 48), (48, 48), (64, 48)),
     "crop_scale": ((0.9, 0.5), (0.5, 1.5)),
 }

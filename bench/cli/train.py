@@ -33,7 +33,7 @@ from bench.environment.circumstances import describe_current_commit
 from bench.environment.files import make_folders_unless_in_root, to_safe_file_name
 from bench.environment.torchrun_ranks import read_torchrun_ranks, read_torchrun_restart_count
 from bench.experiment.config import Experiment, change
-from bench.experiment.fields import PACK_DATA
+from bench.experiment.fields import OWN_LENGTHS
 from bench.orchestration.budgets import with_training_images_and_short_warmup
 from bench.orchestration.preflight import (
     begin_comparison,
@@ -135,7 +135,7 @@ class TrainAndScoreTower(LabelOptions):
             raise ValueError(
                 "train reads captions as they are: leave out caption_lengths, which measure and plan take"
             )
-        experiment = change(named, caption_lengths=PACK_DATA)
+        experiment = change(named, caption_lengths=OWN_LENGTHS)
         if self.count_vocabulary:
             (field,) = vocabulary_fields_of([experiment])
             experiment = change(experiment, **{field: str(out / VOCABULARY)})
@@ -195,7 +195,7 @@ class TrainAndScoreTower(LabelOptions):
             resume_from=resume_from,
         )
         comparison.train_towers(scope, checkpoint_config=checkpoint_config)
-        if scope.tasks and experiment.image.embedding_channels is not None:
+        if scope.tasks and experiment.image.stored_grid_channels is not None:
             log("not scored: the tasks hold images, and this tower reads embeddings")
         elif scope.tasks and not comparison.runner.failures:
             comparison.score_trained_towers(scope)
@@ -212,7 +212,7 @@ def count_and_write_training_vocabulary(experiment: Experiment, out: Path) -> No
 
     The count may take hours, so that the training is checked before, with its default vocabulary.
     """
-    unlabelled = change(experiment, caption_lengths=PACK_DATA)
+    unlabelled = change(experiment, caption_lengths=OWN_LENGTHS)
     require_runnable_experiments(out.resolve(), [unlabelled])
     prepare_data_and_log_notes(out.resolve(), [unlabelled])
     (field,) = vocabulary_fields_of([experiment])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from statistics import NormalDist
 
-from bench.experiment.fields import PACK_DATA, SampleSettings
+from bench.experiment.fields import OWN_LENGTHS, PACK_DATA, SampleSettings
 
 WEB = "web"
 # Tokens of a web caption.
@@ -30,7 +30,7 @@ def _describe_captions_that_a_run_reads(inputs: SampleSettings) -> str:
     if inputs.data != PACK_DATA:
         field = "" if inputs.caption is None else f" ({inputs.caption})"
         return f"those of {inputs.data}{field}"
-    if inputs.caption_lengths == PACK_DATA:
+    if inputs.caption_lengths == OWN_LENGTHS:
         return "those of the pack"
     lengths = f"median {MEDIAN}, 95th percentile {PERCENTILE_95} tokens"
     return f"words of the pack at the lengths of web captions ({lengths})"

@@ -64,7 +64,7 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
         cache=cache,
         captions=parse_caption_choice(inputs.caption),
         image_column=inputs.image_column,
-        has_embeddings=experiment.image.embedding_channels is not None,
+        has_embeddings=experiment.image.stored_grid_channels is not None,
     )
     if not reads_captions(experiment):
         with suppress(ValueError):

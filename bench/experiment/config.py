@@ -13,6 +13,7 @@ from msgspec.structs import fields, replace
 
 from bench.environment.files import prefix_errors
 from bench.experiment.fields import (
+    OWN_LENGTHS,
     PACK_DATA,
     RANDOM_SUBSET,
     SEEN_CONCEPTS,
@@ -101,9 +102,9 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
         image = self.image
         inputs = self.input
         is_pack = inputs.data == PACK_DATA
-        has_images = image.embedding_channels is None
+        has_images = image.stored_grid_channels is None
         lengths = inputs.caption_lengths
-        if not is_pack and lengths != PACK_DATA:
+        if not is_pack and lengths != OWN_LENGTHS:
             yield f"caption_lengths={lengths!r} is for the pack alone: leave it out with data={inputs.data}"
         if is_pack and (inputs.caption or inputs.image_column):
             yield "caption and image_column are for other data than the shipped pack: leave them out"
@@ -118,7 +119,7 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
             yield "jpeg_decoding must be full without JPEGs in shards (data=SHARDS), got 'reduced'"
         if has_images:
             return
-        text = f"embedding_channels={image.embedding_channels} needs"
+        text = f"stored_grid_channels={image.stored_grid_channels} needs"
         if is_pack:
             yield f"{text} data=SHARDS with .npy members, the shipped pack holds images"
         if image.image_sizes or inputs.augmentation != "none":

@@ -8,6 +8,7 @@ from msgspec import Meta
 from msgspec.structs import fields, force_setattr
 
 PACK_DATA = "pack"
+OWN_LENGTHS = "own"
 RANDOM_SUBSET = "random:"
 RANDOM_TEACHER = "random:"
 SEEN_CONCEPTS = "seen-concepts"
@@ -121,9 +122,12 @@ class ImageSettings(SettingsGroup, frozen=True, kw_only=True):
             'Normalisation of pixels: open_clip\'s mean and deviation, or "none": they stay in 0 to 1.',
         ),
     ] = "openai"
-    embedding_channels: Annotated[
+    stored_grid_channels: Annotated[
         Channels | None,
-        field_metadata("Channels of stored grids in place of images; None: images.", "model"),
+        field_metadata(
+            "Channels of stored grids of embeddings, read in place of images; None: images.",
+            "model",
+        ),
     ] = None
 
     @property
@@ -251,12 +255,11 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         ),
     ] = PACK_DATA
     caption_lengths: Annotated[
-        Literal["pack", "web"],
+        Literal["own", "web"],
         field_metadata(
-            'Lengths of the pack\'s captions in tokens: "pack" (their own) or "web". With other data "pack" alone, '
-            "which leaves the captions as they are.",
+            'Lengths of captions in tokens: their "own", or, for the pack alone, those of "web" captions.',
         ),
-    ] = "pack"
+    ] = OWN_LENGTHS
     caption: Annotated[
         NonEmptyStr | None,
         field_metadata(

@@ -17,7 +17,13 @@ from bench.experiment.config import (
     get_field,
     look_up,
 )
-from bench.experiment.fields import PACK_DATA, NonEmptyStr, TimingSettings, TrainingSettings
+from bench.experiment.fields import (
+    OWN_LENGTHS,
+    PACK_DATA,
+    NonEmptyStr,
+    TimingSettings,
+    TrainingSettings,
+)
 
 MIN_STEPS = 4  # of a warm-up and of a window at another batch size
 
@@ -40,7 +46,7 @@ def renamed_with_settings(experiment: Experiment, settings: Iterable[str]) -> Ex
     named = values.keys() - {"seed"}
     # Only the pack's captions can be cut to other lengths.
     if values.get("data", PACK_DATA) != PACK_DATA:
-        values.setdefault("caption_lengths", PACK_DATA)
+        values.setdefault("caption_lengths", OWN_LENGTHS)
     batch_size = values.get("batch_size", experiment.training.batch_size)
     changes: dict[str, Any] = {}
     if batch_size != experiment.training.batch_size:

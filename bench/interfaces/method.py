@@ -231,8 +231,8 @@ def _method_errors(experiment: Experiment, method: Method) -> Iterator[str]:
         yield f"accumulation must be 1, for {method.name} reads the captions of a batch sorted by length"
     if experiment.image.pooling == "both" and not method.accepts_both_poolings:
         yield f"pooling must be own or mean, for {method.name} has one loss, got both"
-    if method.views > 1 and experiment.image.embedding_channels is not None:
-        yield f"embedding_channels must be None, for {method.name} needs augmented views of images"
+    if method.views > 1 and experiment.image.stored_grid_channels is not None:
+        yield f"stored_grid_channels must be None, for {method.name} needs augmented views of images"
     for name in experiment.own:
         if name not in get_declared_method_fields(method.name):
             yield f"{method.name} declares no field {name}"

@@ -27,8 +27,8 @@ class Distillation(Method):
     has_teacher = True
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
-        if experiment.image.embedding_channels is not None:
-            given = f"embedding_channels={experiment.image.embedding_channels}"
+        if experiment.image.stored_grid_channels is not None:
+            given = f"stored_grid_channels={experiment.image.stored_grid_channels}"
             yield f"{given} is not for distill, whose teacher looks at images"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "DistillationStudent":

@@ -41,7 +41,7 @@ def test_batch_of_shards(
         synset_vocabulary="pack-synsets",
         text_padding="bucketed",
         data=str(tmp_path / "0.tar"),
-        caption_lengths="pack",
+        caption_lengths="own",
         jpeg_decoding=decoding,
     )
     captions = repeat("a dog and a cat on a red chair")

@@ -21,7 +21,8 @@ def build_teacher(teacher: str, image_size: int, experiment_seed: int) -> ImageT
     file = Path(teacher)
     if not file.is_file():
         raise ValueError(
-            f"no tower file {teacher!r} for a teacher (`{PROGRAM} train` writes tower files); {RANDOM_TEACHER}NAME is a tower with random weights"
+            f"no tower file {teacher!r} for a teacher (`{PROGRAM} train` writes them); "
+            f"{RANDOM_TEACHER}NAME has random weights"
         )
     tower, _ = load_tower_and_provenance(file)
     return tower

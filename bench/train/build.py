@@ -23,7 +23,7 @@ from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, derive_seed
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.auto_fields import resolve_precision_and_compile, with_resolved_text_padding
 from bench.experiment.config import Experiment
-from bench.experiment.fields import PACK_DATA, SampleSettings
+from bench.experiment.fields import OWN_LENGTHS, SampleSettings
 from bench.interfaces.method import Method, get_method
 from bench.labels.adjectives import frequent_adjective_labels_of_experiment
 from bench.labels.subwords import encode_caption_without_start_and_end
@@ -56,7 +56,7 @@ def build_untrained_tower(experiment: Experiment) -> ImageTower:
         derive_seed(experiment.seed, TOWER),
         image_sizes=image.image_sizes,
         patch_drop=image.patch_drop,
-        embedding_channels=image.embedding_channels,
+        stored_grid_channels=image.stored_grid_channels,
         pooling=image.pooling,
         pixel_normalisation=image.pixel_normalisation,
         last_block_computes_patches=get_method(experiment.method).reads_patch_tokens,
@@ -92,7 +92,7 @@ def open_batch_stream(
         )
     targets = method.make_target_function(with_resolved_text_padding(experiment, device))
     captions = tuple(samples.caption(row) for row in range(len(samples)))
-    if experiment.input.caption_lengths != PACK_DATA:
+    if experiment.input.caption_lengths != OWN_LENGTHS:
         seed = derive_seed(experiment.seed, CAPTIONS)
         captions = rewrite_captions_to_web_lengths(
             captions, lambda text: len(encode_caption_without_start_and_end(text)), seed

@@ -52,7 +52,9 @@ class MuonAndAdamWBuilder(OptimizerBuilder):
         from bench.train.muon import JointOptimizer, split_block_matrices
 
         if not hasattr(torch.optim, "Muon"):
-            raise ValueError(f"optimizer=muon needs torch 2.9 or newer, this is {torch.__version__}")
+            raise ValueError(
+                f"optimizer=muon needs torch 2.9 or newer, this is {torch.__version__}"
+            )
         block_groups, other_groups = split_block_matrices(model, groups)
         muon = torch.optim.Muon(
             block_groups,

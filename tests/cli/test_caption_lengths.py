@@ -9,7 +9,7 @@ import pytest
 from bench.__main__ import main
 from bench.cli.train import TrainAndScoreTower
 from bench.experiment.experiments import get_experiment
-from bench.experiment.fields import PACK_DATA
+from bench.experiment.fields import OWN_LENGTHS
 
 WEB = "words of the pack at the lengths of web captions (median 15, 95th percentile 40 tokens)"
 
@@ -28,7 +28,7 @@ def test_training_reads_captions_as_they_are(
         TrainAndScoreTower(name="clip-vit-b32")
         ._with_training_images_and_vocabulary(experiment, tmp_path)
         .input.caption_lengths
-        == PACK_DATA
+        == OWN_LENGTHS
     )
     assert main(["train", "clip-tiny", "--set", "caption_lengths=web", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err

@@ -13,7 +13,7 @@ from bench.data.caption_lengths import (
 )
 from bench.data.pack import PackImages
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.fields import PACK_DATA
+from bench.experiment.fields import OWN_LENGTHS
 from bench.experiment.settings import renamed_with_settings
 from bench.labels.subwords import SubwordEncoder, encode_caption_without_start_and_end
 from bench.train.build import open_batch_stream
@@ -78,7 +78,7 @@ def test_captions_of_shards_keep_their_lengths() -> None:
     clip = EXPERIMENTS["clip-vit-b16"]
     shards = renamed_with_settings(clip, ["data=own-shards"])
     assert (shards.input.caption_lengths, shards.name) == (
-        PACK_DATA,
+        OWN_LENGTHS,
         "clip-vit-b16[data=own-shards]",
     )
     assert describe_captions_that_runs_read([shards.input]) == "those of own-shards"

@@ -106,7 +106,9 @@ def compiled_shapes(results: Path) -> list[list[int | str]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "compile", partial(torch.compile, backend=keep))
-        losses_of(build_train_run(opened("distill", results, image_size=96, teacher="random:ViT-S-32")))
+        losses_of(
+            build_train_run(opened("distill", results, image_size=96, teacher="random:ViT-S-32"))
+        )
     return shapes
 
 

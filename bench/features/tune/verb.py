@@ -27,7 +27,7 @@ from bench.console.console import log
 from bench.console.options import require_option_in_range
 from bench.environment.files import atomic_write
 from bench.experiment.config import change
-from bench.experiment.fields import PACK_DATA
+from bench.experiment.fields import OWN_LENGTHS
 from bench.experiment.settings import strip_bracketed_settings
 from bench.experiment.tuned_settings import format_tuned_settings
 from bench.features.tune.halving import MIN_TRIALS
@@ -82,7 +82,7 @@ class Tune(LabelOptions):
         named = find_experiments_with_settings(
             names, [*self.settings, *self.format_data_settings()]
         )
-        experiments = [change(experiment, caption_lengths=PACK_DATA) for experiment in named]
+        experiments = [change(experiment, caption_lengths=OWN_LENGTHS) for experiment in named]
         if self.count_vocabulary:
             experiments = with_vocabularies_counted_into_files(experiments, self.results)
         all_trials = [draw_trials(experiment, self.trials) for experiment in experiments]

@@ -40,7 +40,7 @@ def authors_runs(claim: SpeedClaim, ratio: float, rounds: int = 5) -> list[Recor
                 window_seconds=(1000 / (rate * math.exp(0.001 * (-1) ** round_)),),
                 losses=(),
             )
-            experiment = change(get_experiment(name), data=SHARDS, caption_lengths="pack")
+            experiment = change(get_experiment(name), data=SHARDS, caption_lengths="own")
             records.append(
                 Record(
                     comparison="released", experiment=experiment, circumstances=A100, measured=run

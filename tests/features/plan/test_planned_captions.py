@@ -12,7 +12,7 @@ def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(
     rows = {}
     settings = ("context_length=77", "subset=random:300")
     options = [word for setting in settings for word in ("--set", setting)]
-    for lengths in ("pack", "web"):
+    for lengths in ("own", "web"):
         out = tmp_path / f"{lengths}.json"
         words = ["plan", "clip-tiny", "catlip-tiny", "--device", "h100", *options]
         words += ["--set", f"caption_lengths={lengths}", "--results", str(decoded)]
@@ -22,7 +22,7 @@ def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(
             row for row in tables(out)["Assumptions"]["rows"] if row["assumption"] == "captions"
         ]
         assert captions["value"] == (WEB if lengths == "web" else "those of the pack")
-    (own, own_catlip), (web, web_catlip) = rows["pack"], rows["web"]
+    (own, own_catlip), (web, web_catlip) = rows["own"], rows["web"]
     assert 8 < own["tokens per caption"] < 15 < web["tokens per caption"] < 30
     assert web["forward, ms"] > own["forward, ms"]
     assert web_catlip["tokens per caption"] is None

@@ -23,7 +23,7 @@ from bench.data.stream import BatchStream
 from bench.environment.circumstances import describe_current_commit
 from bench.experiment.config import Experiment, change, differing_values_by_field
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.fields import PACK_DATA
+from bench.experiment.fields import OWN_LENGTHS, PACK_DATA
 from bench.features.reference import RELEASED_FILES
 from bench.features.reference.corenet import make_corenet_importable
 from bench.features.reference.corenet_released import (
@@ -78,7 +78,7 @@ def shards(tmp_path: Path) -> str:
 
 
 def released_recipe(method: str, data: str = PACK_DATA, **fields: Any) -> Experiment:
-    lengths = {} if data == PACK_DATA else {"data": data, "caption_lengths": PACK_DATA}
+    lengths = {} if data == PACK_DATA else {"data": data, "caption_lengths": OWN_LENGTHS}
     return change(EXPERIMENTS[f"{method}-vit-b16-datacomp"], **lengths, **fields)
 
 
