@@ -259,7 +259,7 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             'Lengths of captions in tokens: their "own", or, for the pack alone, those of "web" captions.',
         ),
-    ] = OWN_LENGTHS
+    ] = "own"
     caption: Annotated[
         NonEmptyStr | None,
         field_metadata(
