@@ -230,6 +230,7 @@ def test_fields_that_a_method_declares_are_listed_and_set_by_name(folder: Path) 
         assert reason in text
 
 
+@pytest.mark.slow
 def test_record_names_the_extension_and_is_shown_with_the_title_of_its_method_without_it(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from bench.data.text_layouts import pack_into_rows
 from bench.experiment.auto_fields import resolve_text_padding
 from bench.experiment.config import Experiment
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.fields import PACK_DATA
+from bench.experiment.fields import OWN_LENGTHS
 from bench.interfaces.method import METHODS
 from bench.measure.costs import (
     META,
@@ -52,7 +52,7 @@ def test_packed_captions_do_not_overlap_and_lie_in_one_row(lengths: list[int], m
     assert sum(lengths) <= rows * width
 
 
-@pytest.mark.parametrize(("lengths", "batch_size"), [(PACK_DATA, 1024), (WEB, 128)])
+@pytest.mark.parametrize(("lengths", "batch_size"), [(OWN_LENGTHS, 1024), (WEB, 128)])
 def test_all_batches_of_all_ranks_fit_into_the_reserved_rows(
     lengths: str, batch_size: int, results: Path
 ) -> None:

@@ -94,6 +94,7 @@ def test_no_pre_trained_pair_shows_or_names_a_held_out_concept(
     assert held_out.isdisjoint(images.classes[row].get("concept") for row in seen)
 
 
+@pytest.mark.slow
 def test_near_duplicates_of_held_out_emoji_are_left_out(
     images: PackImages, twemoji: PackImages, held_out: set[str]
 ) -> None:

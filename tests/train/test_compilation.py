@@ -30,6 +30,8 @@ from tests.compiled import compilation_counters
 from tests.processes import in_child, in_ranks
 from tests.small import small
 
+pytestmark = pytest.mark.slow
+
 CPU, STEPS = torch.device("cpu"), 2
 # DDP needs no other graphs than a process alone. FSDP2 gives blocks another class, and no embedding.
 GRAPHS_OF_CLIP = {"alone": 5, "ddp": 0, "fsdp2": 4}
@@ -168,7 +170,6 @@ def test_compiled_step_has_the_losses_of_the_eager_one_and_few_graphs(
     require_graphs(found[group], GRAPHS_OF_CLIP[group])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", OTHERWISE)
 def test_steps_of_other_methods_and_settings_have_few_graphs_too(
     found_otherwise: Found, method: str
@@ -176,7 +177,6 @@ def test_steps_of_other_methods_and_settings_have_few_graphs_too(
     require_graphs(found_otherwise[method], OTHERWISE[method][0])
 
 
-@pytest.mark.slow
 def test_blocks_of_two_towers_are_compiled_for_their_own_shapes(found_otherwise: Found) -> None:
     """The teacher's images have other numbers of tokens than the student's."""
     shapes = found_otherwise["shapes"]["distill"]

@@ -292,7 +292,11 @@ def one_process(results: Path) -> Callable[..., Figures]:
     return figures
 
 
-@pytest.mark.parametrize(("ranks", "method", "sharding", "changes"), CASES, ids=str)
+@pytest.mark.parametrize(
+    ("ranks", "method", "sharding", "changes"),
+    [pytest.param(*case, marks=pytest.mark.slow if case[0] > 2 else ()) for case in CASES],
+    ids=str,
+)
 def test_distributed_losses_gradients_and_updates_equal_one_process(
     found_by: FoundBy,
     one_process: Callable[..., Figures],

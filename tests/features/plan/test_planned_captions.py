@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from bench.__main__ import main
 from tests.cli.test_caption_lengths import WEB, tables
 
 
+@pytest.mark.slow
 def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(
     decoded: Path, tmp_path: Path
 ) -> None:
