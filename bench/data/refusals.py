@@ -44,8 +44,9 @@ def unread_data_error(data: str, readable_folder: str | None) -> UserError:
     """Return the error for data that no source reads; one of its folders may be readable."""
     paths = list(islice(iterate_files(data), COUNTED_FILES))
     counts = Counter(path.suffix.lower() for path in paths)
-    files = [f"{count:,} {suffix}" for suffix, count in counts.most_common(3)]
-    reason = f"data={data} holds {', '.join(files) or 'no file'}; no data source reads it"
+    files = [f"{count:,} {suffix or 'without suffix'}" for suffix, count in counts.most_common(3)]
+    holds = "holds" if len(paths) < COUNTED_FILES else "holds at least"
+    reason = f"data={data} {holds} {', '.join(files) or 'no file'}; no data source reads it"
     if readable_folder is None:
         return missing_part_error(reason, data, paths)
     command = f"{PROGRAM} data {quote(readable_folder)}"
@@ -53,20 +54,25 @@ def unread_data_error(data: str, readable_folder: str | None) -> UserError:
 
 
 def missing_part_error(reason: str, data: str, paths: Sequence[Path]) -> UserError:
-    """Return an error that says what the files of data lack, by their endings, else by the first table or image."""
+    """Return an error that says what the files of data lack, by their commonest ending, else by a table or image."""
     missing, command = _find_missing_part_and_command(data, paths)
     return _make_three_line_error(reason, missing, command)
 
 
 def _find_missing_part_and_command(data: str, paths: Sequence[Path]) -> tuple[str, str]:
-    for endings, (missing, command) in REMEDIES.items():
-        for path in paths:
-            if path.name.lower().endswith(endings):
-                return missing, _fill_command(command, path)
+    files_by_endings = {
+        endings: [path for path in paths if path.name.lower().endswith(endings)]
+        for endings in REMEDIES
+    }
+    endings, files = max(files_by_endings.items(), key=lambda item: len(item[1]))
+    if files:
+        missing, command = REMEDIES[endings]
+        return missing, _fill_command(command, files[0])
     tables = find_possible_image_tables(data)
     images = sorted(path for path in paths if path.suffix.lower() in IMAGE_ENDINGS)
-    if images and (not tables or tables[0].suffix == ".txt"):
-        command = _fill_command("echo 'a dog' > {folder}/caption.txt", images[0])
+    has_table_beside_texts = bool(tables) and tables[0].suffix != ".txt"  # texts are sorted last
+    if images and not has_table_beside_texts:
+        command = _fill_command("echo 'YOUR CAPTION' > {folder}/caption.txt", images[0])
         return "captions: a text beside each image, or one for a folder", command
     if tables:
         return _find_missing_part_of_table_and_command(tables[0])
@@ -92,7 +98,7 @@ def _fill_command(command: str, path: Path, **columns: str) -> str:
 
 def _find_missing_part_of_table_and_command(path: Path) -> tuple[str, str]:
     """Return what a table lacks whose images are not found, and the command that helps."""
-    columns = list[str]()
+    columns: list[str] | None = None
     reason = ""
     try:
         with open_table(path) as table:
@@ -101,7 +107,7 @@ def _find_missing_part_of_table_and_command(path: Path) -> tuple[str, str]:
         read_image_table_layout(path, None)
     except UNREADABLE as error:
         reason = str(error).partition("\n")[0]
-    if not columns:
+    if columns is None:
         return f"a table that can be read ({reason})", _fill_command("head -c 500 {file}", path)
     url = find_first_known_column(columns, URL_COLUMNS)
     if url is None:

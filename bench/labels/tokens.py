@@ -12,7 +12,7 @@ case only. The model's sentence starters and the rest of its table of letter cas
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache, cached_property
+from functools import cache
 from itertools import pairwise
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ PUNKT_TOKEN = regex.compile(
 
 
 class PunktParameters(
-    msgspec.Struct, frozen=True, dict=True, rename={"lower_case_starters": "lower-case starters"}
+    msgspec.Struct, frozen=True, rename={"lower_case_starters": "lower-case starters"}
 ):
     """Punkt's parameters of a language."""
 
@@ -52,16 +52,16 @@ class PunktParameters(
     collocations: frozenset[tuple[str, str]]  # the words before and after a period
     lower_case_starters: frozenset[str]
 
-    @cached_property
-    def before_collocations(self) -> frozenset[str]:
-        """The words before the period of a collocation."""
-        return frozenset(first for first, _ in self.collocations)
-
 
 @cache
 def get_punkt_parameters() -> PunktParameters:
     """Return the shipped parameters of Punkt for English, read once per process."""
     return msgspec.json.decode((PACK / "punkt-english.json").read_bytes(), type=PunktParameters)
+
+
+@cache
+def _first_words_of_collocations() -> frozenset[str]:
+    return frozenset(first for first, _ in get_punkt_parameters().collocations)
 
 
 def clean_and_tokenize(caption: str) -> list[str]:
@@ -82,17 +82,6 @@ def split_sentences(text: str) -> list[str]:
     if not SENTENCE_END_CANDIDATE.search(text):
         return [text.rstrip()]
     return [text[start:stop] for start, stop in _sentence_bounds(text) if start < stop]
-
-
-def always_ends_sentence(piece: str) -> bool:
-    """Return whether a sentence ends after a piece without spaces that ends in a period, whatever follows it."""
-    token = PUNKT_TOKEN.findall(piece)[-1]
-    if not token.endswith(".") or not _seems_to_end_sentence(token):
-        return False
-    token_type = _punkt_token_type(token).removesuffix(".")
-    if INITIAL.match(token) or token_type == NUMBER:
-        return False
-    return token_type not in get_punkt_parameters().before_collocations
 
 
 def _sentence_bounds(text: str) -> Iterator[tuple[int, int]]:
@@ -130,9 +119,9 @@ def _iterate_sentence_end_candidates(text: str) -> Iterator[tuple[Any, str]]:
     start = 0  # bounds of the word before the last candidate
     stop = 0
     for match in SENTENCE_END_CANDIDATE.finditer(text):
-        spaces = [text.rfind(character, stop, match.start()) for character in SPACES]
-        space = max(spaces) - stop
-        word_start = space + stop + 1 if space > 0 else start
+        space = max(text.rfind(character, stop, match.start()) for character in SPACES)
+        # As in NLTK, a space at the beginning of the text begins no word.
+        word_start = space + 1 if space > stop else start
         if last and stop <= word_start:
             yield last, text[start:stop] + last[0] + last["after"]
         last = match
@@ -174,6 +163,21 @@ def _punkt_ends_sentence(token: str, following: str) -> bool:
     return seems_to_end
 
 
+def always_ends_sentence(piece: str) -> bool:
+    """Return whether a sentence ends after a piece without spaces that ends in a period, whatever follows it.
+
+    If so, `_punkt_ends_sentence` is true of the piece's last token for every following token. The converse does not
+    hold: false is returned for every token of which the following token may decide.
+    """
+    token = PUNKT_TOKEN.findall(piece)[-1]
+    if not token.endswith(".") or not _seems_to_end_sentence(token):
+        return False
+    token_type = _punkt_token_type(token).removesuffix(".")
+    if INITIAL.match(token) or token_type == NUMBER:
+        return False
+    return token_type not in _first_words_of_collocations()
+
+
 def _punkt_token_type(token: str) -> str:
     return NUMBER if NUMERAL.match(token) else token.lower()
 
@@ -189,8 +193,8 @@ def _seems_to_end_sentence(token: str) -> bool:
     return word not in abbreviations and word.split("-")[-1] not in abbreviations
 
 
-class SpacingSubstitution(NamedTuple):
-    """A substitution that inserts spaces around tokens."""
+class SpacingRule(NamedTuple):
+    """A rule that inserts spaces around tokens: the replacement of a pattern."""
 
     # Skipped if the text has none of these characters; empty: never skipped.
     needs: frozenset[str]
@@ -198,54 +202,54 @@ class SpacingSubstitution(NamedTuple):
     replacement: str
 
 
-def _compile_spacing_substitution(
+def _compile_spacing_rule(
     needed_characters: str, pattern: str, replacement: str, engine: ModuleType = regex
-) -> SpacingSubstitution:
-    """Compile a substitution; NLTK reads the patterns of contractions with re, and all others with regex."""
-    return SpacingSubstitution(frozenset(needed_characters), engine.compile(pattern), replacement)
+) -> SpacingRule:
+    """Compile a rule; NLTK reads the patterns of contractions with re, and all others with regex."""
+    return SpacingRule(frozenset(needed_characters), engine.compile(pattern), replacement)
 
 
 # Rules for a sentence, in their order.
 SENTENCE_RULES = (
     # opening quotes
-    _compile_spacing_substitution("«“‘„`", "([«“‘„]|`+)", r" \1 "),
-    _compile_spacing_substitution('"', '^"', "``"),
-    _compile_spacing_substitution("`", "(``)", r" \1 "),
-    _compile_spacing_substitution("\"'", r"([ (\[{<])(\"|'')", r"\1 `` "),
+    _compile_spacing_rule("«“‘„`", "([«“‘„]|`+)", r" \1 "),
+    _compile_spacing_rule('"', '^"', "``"),
+    _compile_spacing_rule("`", "(``)", r" \1 "),
+    _compile_spacing_rule("\"'", r"([ (\[{<])(\"|'')", r"\1 `` "),
     # an apostrophe at the beginning of a word
-    _compile_spacing_substitution("'", r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 "),
+    _compile_spacing_rule("'", r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 "),
     # punctuation; the first rule is for the period that ends the sentence
-    _compile_spacing_substitution(".", r"([^.])(\.)([\])}>\"' »”’]*+)\s*$", r"\1 \2 \3 "),
-    _compile_spacing_substitution(":,", r"([:,])([^\d])", r" \1 \2"),
-    _compile_spacing_substitution(":,", r"([:,])$", r" \1 "),
-    _compile_spacing_substitution(".", r"(\.{2,})", r" \1 "),
-    _compile_spacing_substitution(";@#$%&", r"([;@#$%&])", r" \1 "),
-    _compile_spacing_substitution("\u2012\u2013\u2014\u2015", "([\u2012-\u2015])", r" \1 "),
-    _compile_spacing_substitution("?!", r"([?!])", r" \1 "),
-    _compile_spacing_substitution("'", r"([^'])' ", r"\1 ' "),
-    _compile_spacing_substitution("*", r"(\*)", r" \1 "),
-    _compile_spacing_substitution("[](){}<>", r"([\]\[(){}<>])", r" \1 "),
-    _compile_spacing_substitution("-", "(--)", r" \1 "),
+    _compile_spacing_rule(".", r"([^.])(\.)([\])}>\"' »”’]*+)\s*$", r"\1 \2 \3 "),
+    _compile_spacing_rule(":,", r"([:,])([^\d])", r" \1 \2"),
+    _compile_spacing_rule(":,", r"([:,])$", r" \1 "),
+    _compile_spacing_rule(".", r"(\.{2,})", r" \1 "),
+    _compile_spacing_rule(";@#$%&", r"([;@#$%&])", r" \1 "),
+    _compile_spacing_rule("\u2012\u2013\u2014\u2015", "([\u2012-\u2015])", r" \1 "),
+    _compile_spacing_rule("?!", r"([?!])", r" \1 "),
+    _compile_spacing_rule("'", r"([^'])' ", r"\1 ' "),
+    _compile_spacing_rule("*", r"(\*)", r" \1 "),
+    _compile_spacing_rule("[](){}<>", r"([\]\[(){}<>])", r" \1 "),
+    _compile_spacing_rule("-", "(--)", r" \1 "),
 )
 # Rules for the sentence with a space before and after it, in their order.
 PADDED_RULES = (
     # closing quotes
-    _compile_spacing_substitution("»”’", "([»”’])", r" \1 "),
-    _compile_spacing_substitution("'", "('')", r" \1 "),
-    _compile_spacing_substitution('"', '"', " '' "),
+    _compile_spacing_rule("»”’", "([»”’])", r" \1 "),
+    _compile_spacing_rule("'", "('')", r" \1 "),
+    _compile_spacing_rule('"', '"', " '' "),
     # clitics, which need single spaces
-    _compile_spacing_substitution("'", r"\s+", " "),
-    _compile_spacing_substitution("'", r"([^' ])('[sS]|'[mM]|'[dD]|') ", r"\1 \2 "),
-    _compile_spacing_substitution("'", r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", r"\1 \2 "),
+    _compile_spacing_rule("'", r"\s+", " "),
+    _compile_spacing_rule("'", r"([^' ])('[sS]|'[mM]|'[dD]|') ", r"\1 \2 "),
+    _compile_spacing_rule("'", r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", r"\1 \2 "),
     # contractions
-    _compile_spacing_substitution(
+    _compile_spacing_rule(
         "",
         r"(?i)\b(can(?=not\b)|gim(?=me\b)|gon(?=na\b)|got(?=ta\b)|lem(?=me\b)|wan(?=na\s))(\w+)",
         r" \1 \2 ",
         re,
     ),
-    _compile_spacing_substitution("'", r"(?i)\b(d(?='ye\b)|more(?='n\b))('\w+)", r" \1 \2 ", re),
-    _compile_spacing_substitution("'", r"(?i) ('t)(is|was)\b", r" \1 \2 ", re),
+    _compile_spacing_rule("'", r"(?i)\b(d(?='ye\b)|more(?='n\b))('\w+)", r" \1 \2 ", re),
+    _compile_spacing_rule("'", r"(?i) ('t)(is|was)\b", r" \1 \2 ", re),
 )
 
 
@@ -254,13 +258,11 @@ def split_words(sentence: str) -> list[str]:
     characters = set(sentence)
     if '"' in characters:
         characters |= {"'", "`"}  # replacements of the quotes
-    text = _apply_substitutions(SENTENCE_RULES, sentence, characters)
-    return _apply_substitutions(PADDED_RULES, f" {text} ", characters).split()
+    text = _apply_rules(SENTENCE_RULES, sentence, characters)
+    return _apply_rules(PADDED_RULES, f" {text} ", characters).split()
 
 
-def _apply_substitutions(
-    rules: Iterable[SpacingSubstitution], text: str, characters: set[str]
-) -> str:
+def _apply_rules(rules: Iterable[SpacingRule], text: str, characters: set[str]) -> str:
     for needs, pattern, replacement in rules:
         if not needs or not needs.isdisjoint(characters):
             text = pattern.sub(replacement, text)

@@ -1,7 +1,7 @@
 """Tar shards of generated JPEGs: as large as photographs of their size, to time loading where there are no others.
 
 `python -m bench.measure.generated_shards FOLDER IMAGES` writes so many pairs, in shards of 1,024, with the pack's
-captions at the lengths of web captions. Shards that exist are kept.
+captions at the lengths of web captions. Shards that exist are kept; a folder with other shards is refused.
 """
 
 import io
@@ -28,36 +28,38 @@ NOISE = 8.0
 QUALITY = 87
 
 
-def main(folder: str, num_images: str) -> None:
-    """Write shards with so many image-caption pairs into a folder, as the command line gives them."""
+def main(folder: Path, num_images: int) -> None:
+    """Write shards with so many image-caption pairs into a folder; ValueError if it holds other shards."""
+    ending = f"-of-{num_images:08}.tar"
+    for path in folder.glob("*.tar"):
+        if not path.name.endswith(ending):
+            raise ValueError(f"{path} is not of {num_images} images: name another folder")
     captions = rewrite_captions_to_web_lengths(
         load_pack_images("pretrain", user_cache_folder()).captions,
         lambda text: len(encode_caption_without_start_and_end(text)),
         seed=0,
     )
     with ProcessPoolExecutor(count_available_cores()) as pool:
-        shards = []
-        for first in range(0, int(num_images), IMAGES_PER_SHARD):
-            path = Path(folder) / f"{first:08}.tar"
-            if path.exists():
-                continue
-            end = min(first + IMAGES_PER_SHARD, int(num_images))
-            numbers = range(first, end)
-            texts = [captions[number % len(captions)] for number in numbers]
-            shards.append(pool.submit(write_shard, path, numbers, texts))
-        for shard in shards:
-            shard.result()
+        writes = []
+        for first in range(0, num_images, IMAGES_PER_SHARD):
+            path = folder / f"{first:08}{ending}"
+            if not path.exists():
+                seeds = range(first, min(first + IMAGES_PER_SHARD, num_images))
+                texts = [captions[seed % len(captions)] for seed in seeds]
+                writes.append(pool.submit(write_shard, path, seeds, texts))
+        for write in writes:
+            write.result()
     print(f"{num_images} JPEGs of {SIDE} pixels a side in {folder}")
 
 
 def write_shard(
-    path: Path, image_seeds: Iterable[int], captions: Iterable[str], side: int = SIDE
+    path: Path, seeds: Iterable[int], captions: Iterable[str], side: int = SIDE
 ) -> None:
-    """Write a tar file of square JPEGs of `side` pixels and their captions; equal numbers have equal images."""
+    """Write a tar file of square JPEGs of `side` pixels and their captions; equal seeds have equal images."""
     with atomic_write(path) as temporary, tarfile.open(temporary, "w") as tar:
-        for number, caption in zip(image_seeds, captions, strict=False):
-            _add_file_to_tar(tar, f"{number:08}.jpg", make_photo_sized_jpeg(number, side))
-            _add_file_to_tar(tar, f"{number:08}.txt", caption.encode())
+        for seed, caption in zip(seeds, captions, strict=True):
+            _add_file_to_tar(tar, f"{seed:08}.jpg", make_photo_sized_jpeg(seed, side))
+            _add_file_to_tar(tar, f"{seed:08}.txt", caption.encode())
 
 
 def _add_file_to_tar(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -80,4 +82,4 @@ def make_photo_sized_jpeg(seed: int, side: int = SIDE) -> bytes:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -5,7 +5,7 @@ other processes do not count.
 """
 
 import time
-from itertools import count, repeat
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def test_batch_of_shards(
         caption_lengths="own",
         jpeg_decoding=decoding,
     )
-    captions = repeat("a dog and a cat on a red chair")
+    captions = ["a dog and a cat on a red chair"] * IMAGES
     write_shard(tmp_path / "0.tar", range(IMAGES), captions, side)
     request = SampleFieldsRequest(cache=tmp_path / "cache", captions=CaptionChoice())
     shards = TarShards().open(str(tmp_path), request)

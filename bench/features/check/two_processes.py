@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 from bench.data.stream import Batch, PackStream
-from bench.experiment.config import Experiment
+from bench.experiment.config import Experiment, join_first_names_shortened
 from bench.interfaces.extensions import load_features_and_extensions
 from bench.measure.method_checks import CheckError
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
 
 PROCESSES = 2
 SEED = 1
-# Relative to the loss, and to the largest gradient, by the dtype of the loss.
+# Relative to the loss, and to the largest gradient, by the dtype of the loss: a method may compute it in float32.
 LOSS_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 GRADIENT_TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
 NOISE = 0.02  # standard deviation
@@ -38,8 +38,11 @@ def check_two_processes_equal_one(experiment: Experiment, results: Path) -> None
         try:
             spawn(_compare_on_process, (experiment, results, Path(folder)), PROCESSES)  # type: ignore[no-untyped-call]
         except ProcessRaisedException as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise CheckError(reason.removeprefix("AssertionError: ")) from None
+            last_line = str(error).strip().splitlines()[-1]
+            kind, _, reason = last_line.partition(": ")
+            if kind != "AssertionError":
+                raise
+            raise CheckError(reason) from None
 
 
 def _compare_on_process(rank: int, experiment: Experiment, results: Path, folder: Path) -> None:
@@ -61,6 +64,8 @@ def _compare_on_process(rank: int, experiment: Experiment, results: Path, folder
         timeout=TIMEOUT,
     )
     assert isinstance(run.stream, PackStream)
+    # The captions of half a batch are selected from the data set, as each process of a training does: a batch's are
+    # already grouped by width or packed, and `split_into_micro_batches` serves methods without captions only.
     half_batch = Batch(
         batch.images.chunk(PROCESSES)[rank],
         run.stream.targets.select(run.stream.order.batch_rows(0).chunk(PROCESSES)[rank]),
@@ -107,34 +112,36 @@ def _require_equal_means(
         atol=0,
         msg=f"the mean loss of two processes is {mean_loss:.9g}, that of one with all images {whole_loss:.9g}",
     )
-    gradients = {
-        name: parameter.grad
-        for name, parameter in whole.named_parameters()
-        if parameter.grad is not None
-    }
+    gradients = _gradients_by_name(whole)
+    half_gradients = _gradients_by_name(half)
+    unpaired = gradients.keys() ^ half_gradients.keys()
+    assert not unpaired, (
+        f"on two processes or on one alone, no gradient reaches {join_first_names_shortened(sorted(unpaired))}"
+    )
     largest = max(float(gradient.abs().max()) for gradient in gradients.values())
     assert math.isfinite(largest), "a gradient is not finite"
-    half_parameters = dict(half.named_parameters())
     for name, gradient in gradients.items():
-        half_gradient = half_parameters[name].grad
-        assert half_gradient is not None, f"no gradient reaches {name} on two processes"
         torch.testing.assert_close(
-            _mean_over_processes(half_gradient),
+            _mean_over_processes(half_gradients[name]),
             gradient,
             rtol=0,
             atol=GRADIENT_TOLERANCE[whole_loss.dtype] * largest,
             msg=f"the mean gradient of {name} over two processes is not that of one with all images",
         )
-    half_buffers = dict(half.named_buffers())
-    for name, buffer in whole.named_buffers():
+    for (name, buffer), half_buffer in zip(whole.named_buffers(), half.buffers(), strict=True):
         torch.testing.assert_close(
-            half_buffers[name].double(),
+            half_buffer.double(),
             buffer.double(),
             rtol=tolerance,
             atol=tolerance,
             equal_nan=True,
             msg=f"the loss leaves another buffer {name} on two processes than on one with all images",
         )
+
+
+def _gradients_by_name(model: nn.Module) -> dict[str, Tensor]:
+    parameters = model.named_parameters()
+    return {name: value.grad for name, value in parameters if value.grad is not None}
 
 
 @torch.no_grad()

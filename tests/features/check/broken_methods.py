@@ -142,6 +142,30 @@ class MeanOverTokens(Broken):
         return F.cross_entropy(model(images), brightest_corner(images)) * padded.double().mean()
 
 
+class BiasOfGroup(Broken):
+    """It has a parameter that only several processes read, with no effect on the loss."""
+
+    name = "bias_of_group"
+
+    def build_model(self, tower: Any, experiment: Any) -> nn.Module:
+        model = super().build_model(tower, experiment)
+        model.bias = nn.Parameter(torch.ones(()))
+        return model
+
+    def loss(self, model: Any, images: Tensor, _target: Any, group: Any) -> Tensor:
+        loss = F.cross_entropy(model(images), brightest_corner(images))
+        return loss if group is None else loss + 0 * model.bias
+
+
+class FailsInGroup(Broken):
+    name = "fails_in_group"
+
+    def loss(self, model: Any, images: Tensor, target: Any, group: Any) -> Tensor:
+        if group is not None:
+            raise KeyError("queue")
+        return super().loss(model, images, target, group)
+
+
 METHODS = (
     TowerElsewhere,
     NoTower,
@@ -155,5 +179,7 @@ METHODS = (
     KeepsCount,
     MovesFrozen,
     MeanOverTokens,
+    BiasOfGroup,
+    FailsInGroup,
 )
 EXTENSION = Extension(methods=[method() for method in METHODS])

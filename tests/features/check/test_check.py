@@ -46,6 +46,11 @@ BROKEN: dict[str, tuple[Callable[[Experiment, Path], None], str]] = {
     ),
     "not_finite": (check_two_processes_equal_one, "the loss is nan"),
     "sum_of_batch": (check_two_processes_equal_one, "the mean loss of two processes is"),
+    "bias_of_group": (check_two_processes_equal_one, "no gradient reaches bias"),
+    "fails_in_group": (
+        check_two_processes_equal_one,
+        r"broken_methods\.py\", line \d+, in loss .*KeyError: 'queue'",
+    ),
     "remembers_its_rank": (check_two_processes_equal_one, "leaves another buffer queue"),
 }
 
