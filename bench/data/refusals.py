@@ -70,8 +70,8 @@ def _find_missing_part_and_command(data: str, paths: Sequence[Path]) -> tuple[st
         return missing, _fill_command(command, files[0])
     tables = find_possible_image_tables(data)
     images = sorted(path for path in paths if path.suffix.lower() in IMAGE_ENDINGS)
-    has_table_beside_texts = bool(tables) and tables[0].suffix != ".txt"  # texts are sorted last
-    if images and not has_table_beside_texts:
+    has_only_texts = not tables or tables[0].suffix == ".txt"  # texts come after other tables
+    if images and has_only_texts:
         command = _fill_command("echo 'YOUR CAPTION' > {folder}/caption.txt", images[0])
         return "captions: a text beside each image, or one for a folder", command
     if tables:
@@ -98,7 +98,7 @@ def _fill_command(command: str, path: Path, **columns: str) -> str:
 
 def _find_missing_part_of_table_and_command(path: Path) -> tuple[str, str]:
     """Return what a table lacks whose images are not found, and the command that helps."""
-    columns: list[str] | None = None
+    columns = None
     reason = ""
     try:
         with open_table(path) as table:

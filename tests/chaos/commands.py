@@ -13,7 +13,6 @@ import psutil
 from bench.environment.child_processes import PARENT
 from bench.environment.circumstances import CHECKOUT
 from bench.records.record import Failure, Training, read_record
-from bench.records.record_kind import AnyRecordContent
 from bench.train.checkpoints import list_checkpoints_newest_first, verify_and_read_metadata
 
 EXIT_SECONDS = 120.0  # seconds that a process is given to end, on a busy machine
@@ -50,7 +49,7 @@ def wait_for_exit(process: Process, seconds: float = EXIT_SECONDS) -> int | None
 
 
 def end(process: Process) -> None:
-    """End a process with all that it has started."""
+    """End a process with its descendants; none are looked for if it has ended itself."""
     running = descendants(process)
     process.kill()
     process.wait()
@@ -60,7 +59,9 @@ def end(process: Process) -> None:
 
 
 def descendants(process: Process) -> list[psutil.Process]:
-    """Return a process's descendants."""
+    """Return a process's descendants; none if it has ended, as its number may be another process's by now."""
+    if process.poll() is not None:
+        return []
     found = list[psutil.Process]()
     with suppress(psutil.NoSuchProcess):
         found += psutil.Process(process.pid).children(recursive=True)
@@ -104,16 +105,10 @@ def read_record_files(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in paths}
 
 
-def measured_in(out: Path) -> dict[str, AnyRecordContent]:
-    """Return what was measured, by what records are called but for their comparison."""
-    return {
-        path.name.split(".", 1)[1]: read_record(path).measured for path in out.glob("*-*.*.json")
-    }
-
-
 def training_of(out: Path) -> tuple[tuple[float, ...], tuple[object, ...], bytes]:
     """Return what a training left: losses, and its last tower's file."""
-    (training,) = (one for one in measured_in(out).values() if isinstance(one, Training))
+    contents = [read_record(path).measured for path in out.glob("*-*.*.json")]
+    (training,) = (content for content in contents if isinstance(content, Training))
     return (
         training.trunk_losses,
         training.cooldown_losses,

@@ -22,7 +22,10 @@ from bench.towers.tower_from import (
 
 
 def write_package(folder: Path) -> timm.models.EfficientNet:
-    """Write a package as the published one, with random weights under its names, and return timm's model of them."""
+    """Write a package as the published one, with random weights, and return timm's model of them.
+
+    The weights have other names than timm's, in the same order, as in the published package.
+    """
     model = timm.create_model(REFERENCE_TOWER_TIMM_NAME)
     file = folder / REFERENCE_TOWER_PACKAGE / REFERENCE_TOWER_WEIGHTS
     file.parent.mkdir(parents=True)
@@ -51,7 +54,7 @@ def test_reference_tower_has_the_features_of_the_package(
 ) -> None:
     model = write_package(tmp_path).eval()
     monkeypatch.syspath_prepend(tmp_path)
-    sys.modules.pop(REFERENCE_TOWER_PACKAGE, None)
+    monkeypatch.delitem(sys.modules, REFERENCE_TOWER_PACKAGE, raising=False)
     assert list_reference_feature_names() == REFERENCES
     tower = load_tower("reference-tower").tower.eval()
     images = torch.rand(2, 3, 224, 224)

@@ -3,8 +3,7 @@
 import random
 import shutil
 import time
-from collections.abc import Callable
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from msgspec.structs import replace
 
 from bench.data.samples import training_files_digest
 from bench.train.checkpoints import (
+    FORMAT,
     STATE,
     TENSORS,
     CheckpointMetadata,
@@ -79,20 +79,37 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", [TENSORS, STATE])
-@pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
-def test_damaged_checkpoint_is_named_and_the_previous_one_used(
-    damage: Callable[[Path], None], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(params=product((cut, flip, Path.unlink), (TENSORS, STATE)))
+def damaged_file(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The name of a file that is damaged in the newer of two checkpoints, after 5 and 10 steps."""
+    damage, name = request.param
     written(tmp_path, 5)
     damage(written(tmp_path, 10) / name)
+    return str(name)
+
+
+@pytest.mark.usefixtures("damaged_file")
+def test_the_checkpoint_before_a_damaged_one_is_resumed_from(tmp_path: Path) -> None:
     assert find_latest_valid_checkpoint(tmp_path)[0].name == "step-00000005"
+
+
+def test_damaged_checkpoint_is_named_with_its_file(
+    damaged_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find_latest_valid_checkpoint(tmp_path)
     text = capsys.readouterr().err
     assert "step-00000010 is damaged and not resumed from" in text
-    assert name in text
-    written(tmp_path, 7)  # of a training that went on from the whole one
+    assert damaged_file in text
+
+
+@pytest.mark.usefixtures("damaged_file")
+def test_the_next_checkpoint_replaces_a_damaged_one_of_a_later_step(tmp_path: Path) -> None:
+    written(tmp_path, 7)
     assert names(tmp_path) == ["step-00000005", "step-00000007"]
-    damage(written(tmp_path, 10) / name)
+
+
+@pytest.mark.usefixtures("damaged_file")
+def test_damaged_checkpoint_is_written_anew_at_its_step(tmp_path: Path) -> None:
     written(tmp_path, 10)
     assert find_latest_valid_checkpoint(tmp_path)[0].name == "step-00000010"
 
@@ -108,14 +125,15 @@ def test_folder_without_a_valid_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
     saved = replace(verify_and_read_metadata(written(tmp_path, 5)), format=99)
     path = write_checkpoint_and_remove_old(tmp_path, saved, Path.touch)
-    with pytest.raises(ValueError, match="has format 99, this version reads format 4: train anew"):
+    message = f"has format 99, this version reads format {FORMAT}: train anew"
+    with pytest.raises(ValueError, match=message):
         verify_and_read_metadata(path)
 
 
 def test_checkpoint_of_another_experiment_is_refused_with_the_differences(tmp_path: Path) -> None:
     saved = verify_and_read_metadata(written(tmp_path, 5))
     require_resumable(saved, small("catlip"), 1, DIGEST)
-    require_resumable(saved, small("catlip", workers=2), 1, DIGEST)  # which change no batch
+    require_resumable(saved, small("catlip", workers=2), 1, DIGEST)  # workers change no batch
     with pytest.raises(
         ValueError, match="data=pack, its subset, vocabulary or teacher is not what it was"
     ):
@@ -125,7 +143,7 @@ def test_checkpoint_of_another_experiment_is_refused_with_the_differences(tmp_pa
 
 
 def test_resume_with_another_world_size_needs_the_same_global_batch(tmp_path: Path) -> None:
-    saved = verify_and_read_metadata(written(tmp_path, 5))  # of one process with 16
+    saved = verify_and_read_metadata(written(tmp_path, 5))  # one process, 16 images per step
     require_resumable(saved, small("catlip", batch_size=8), 2, DIGEST)
     for batch, processes in ((16, 2), (5, 3)):
         with pytest.raises(
@@ -137,7 +155,8 @@ def test_resume_with_another_world_size_needs_the_same_global_batch(tmp_path: Pa
     with pytest.raises(ValueError, match="they differ in batch_size: 16 / 8"):
         require_resumable(saved, small("catlip", batch_size=8), 1, DIGEST)
     sizes = replace(saved, experiment=small("catlip", image_sizes=[36, 48], batch_size=9))
-    with pytest.raises(ValueError, match="images of 36 px"):  # 3 x 5 images are not 16
+    # One process has 9 images of 48 px or 16 of 36 px, three have 3 x 3 or 3 x 5.
+    with pytest.raises(ValueError, match="images of 36 px"):
         require_resumable(sizes, small("catlip", image_sizes=[36, 48], batch_size=3), 3, DIGEST)
 
 
