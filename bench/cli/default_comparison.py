@@ -69,13 +69,13 @@ def run_default_comparison(options: DefaultComparison) -> int:
     )
     comparison = begin_comparison(options.results, name, experiments, resume=options.resume)
     comparison.measure_memory()
-    comparison.measure_speed(1)
+    comparison.measure_speed(range(1))
     times = comparison.estimate_remaining_stage_times()
     if times is not None:  # else a run of the first round failed
         seconds = 60 * (options.minutes or DEFAULT_MINUTES) - (time.monotonic() - start)
         is_limit = options.minutes is not None
         scope = plan_remaining_stages(comparison, scope, times, seconds, is_limit=is_limit)
-    comparison.measure_speed(scope.rounds, first_round=1)
+    comparison.measure_speed(range(1, scope.rounds))
     comparison.train_towers(scope)
     comparison.score_trained_towers(scope)
     tables = [*speed_and_memory_tables(comparison), *make_transfer_tables(comparison.records())]

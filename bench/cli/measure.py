@@ -93,7 +93,7 @@ class MeasureSpeedAndMemory(LabelOptions):
                 comparison, extension_measurement_tables(comparison.records(), names), self.json
             )
         comparison.measure_memory()
-        comparison.measure_speed(rounds)
+        comparison.measure_speed(range(rounds))
         tables = speed_and_memory_tables(comparison, allow_differences=self.allow_differences)
         return print_timed_results_and_get_exit_code(comparison, tables, self.json)
 

@@ -99,7 +99,7 @@ def list_reference_feature_names() -> tuple[str, ...]:
     return REFERENCES
 
 
-def is_pack_task(task_name: str) -> bool:
+def is_task_on_pack_drawings(task_name: str) -> bool:
     """Return whether the images of a task are drawings of the shipped pack."""
     return TASKS.is_built_in(task_name) and not TASKS[task_name].layout
 
@@ -110,7 +110,7 @@ def describe_out_of_domain_scoring(
     """Return a sentence if towers trained on the user's data are scored on the pack's drawings alone, else ""."""
     if not training_data or PACK_DATA in training_data:
         return ""
-    if not all(map(is_pack_task, task_names)):
+    if not all(map(is_task_on_pack_drawings, task_names)):
         return ""
     where = " and ".join(training_data)
     return (

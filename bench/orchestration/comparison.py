@@ -98,15 +98,15 @@ class Comparison:
             saves_checkpoints=saves_checkpoints,
         )
 
-    def measure_speed(self, num_rounds: int, *, first_round: int = 0) -> None:
-        """Time every experiment once in each round from `first_round` to `num_rounds` - 1, each in a fresh process.
+    def measure_speed(self, rounds: range) -> None:
+        """Time every experiment once in each of the rounds, which count from 0, each in a fresh process.
 
         UserError if the runs of an experiment would fail again.
         """
-        for round_ in range(first_round, num_rounds):
+        for round_ in rounds:
             self._require_no_repeated_failure()
-            num_rounds_left = None if first_round else num_rounds - round_ - 1
-            self.run_round(self.make_speed_runs(round_, num_rounds), num_rounds_left)
+            num_rounds_left = None if rounds.start else rounds.stop - round_ - 1
+            self.run_round(self.make_speed_runs(round_, rounds.stop), num_rounds_left)
 
     def run_round(self, runs: Sequence[FunctionRun], num_rounds_left: int | None) -> None:
         """Run a round: interleaved by window on a CPU without a launcher, else one run after the other.

@@ -119,7 +119,9 @@ def test_uncertain_speeds_give_no_budget(
 def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:
     runner = RecordingRunner()
     experiments = [change(EXPERIMENTS["clip-tiny"], name=name) for name in "abcd"]
-    Comparison("c", tmp_path, experiments, cores=2, on_gpu=False, runner=runner).measure_speed(6)
+    Comparison("c", tmp_path, experiments, cores=2, on_gpu=False, runner=runner).measure_speed(
+        range(6)
+    )
     rounds = []
     for runs, _, _ in runner.calls:
         rounds.append("".join(run.experiment.name for run in runs if run.experiment))
@@ -142,14 +144,14 @@ def test_failure_that_comes_again_ends_a_comparison_unless_the_experiment_was_ti
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
     for kind, reason in (("memory", "no tokens"), ("round 1", "killed")):
         write_record(failed(kind, reason), record_path(tmp_path, "c", "failure", kind))
-    comparison.measure_speed(2)
+    comparison.measure_speed(range(2))
     write_record(failed("round 2", "no tokens"), record_path(tmp_path, "c", "failure", "round 2"))
     with pytest.raises(UserError, match=r"every run would fail: catlip-tiny: no tokens$"):
-        comparison.measure_speed(3, first_round=2)
+        comparison.measure_speed(range(2, 3))
     write_record(
         timed(EXPERIMENTS["catlip-tiny"], 1000.0, 2), record_path(tmp_path, "c", "speed", "x")
     )
-    comparison.measure_speed(3, first_round=2)
+    comparison.measure_speed(range(2, 3))
     assert len(runner.calls) == 3
 
 
@@ -160,11 +162,11 @@ def test_later_rounds_on_a_cpu_have_the_flops_of_the_first(
     comparison = Comparison(
         "rounds", results, [few_images("catlip")], cores=1, on_gpu=False, runner=InProcess()
     )
-    comparison.measure_speed(1)
+    comparison.measure_speed(range(1))
     monkeypatch.setattr(
         "bench.measure.speed.count_mean_step_flops", lambda *_: pytest.fail("counted again")
     )
-    comparison.measure_speed(2, first_round=1)
+    comparison.measure_speed(range(1, 2))
     measured = [record.measured for record in comparison.records()]
     assert [one.round for one in measured if isinstance(one, Speed)] == [0, 1]
     assert len({one.flops for one in measured if isinstance(one, Speed)}) == 1
@@ -182,9 +184,9 @@ def test_remaining_time_is_known_after_the_first_round(
             self.progress.log_run_start(runs[0].label)
 
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=Logging())
-    comparison.measure_speed(1)
+    comparison.measure_speed(range(1))
     comparison.runner.progress.set_remaining_seconds(600.0)
-    comparison.measure_speed(2, first_round=1)
+    comparison.measure_speed(range(1, 2))
     first, second = capsys.readouterr().err.splitlines()
     assert "estimating | speed of clip-tiny, round 1 of 1" in first
     assert "about 0:10:00 left | speed of clip-tiny, round 2 of 2" in second

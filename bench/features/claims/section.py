@@ -38,12 +38,12 @@ def describe_published_catlip_speed() -> str:
         f"{format_ratio(base.published_speed_ratio)} and {format_ratio(huge.published_speed_ratio)} times the images "
         f"per GPU-hour. FLOPs predict {format_range(*base.padded_flop_ratios)} at B/16 and "
         f"{format_range(*huge.padded_flop_ratios)} at H/16, depending on the image sizes that were timed. "
-        f"Factors of {_format_ratio_unexplained_by_flops(base)} and {_format_ratio_unexplained_by_flops(huge)} remain "
-        "unexplained."
+        f"Factors of {_format_range_of_published_over_flops(base)} and "
+        f"{_format_range_of_published_over_flops(huge)} remain unexplained."
     )
 
 
-def _format_ratio_unexplained_by_flops(claim: SpeedClaim) -> str:
+def _format_range_of_published_over_flops(claim: SpeedClaim) -> str:
     """Return the range of the published speed ratio over the FLOP ratios, as text."""
     low, high = claim.padded_flop_ratios
     return format_range(claim.published_speed_ratio / high, claim.published_speed_ratio / low)

@@ -36,7 +36,7 @@ class ExampleDataset(Protocol[T_co]):
     def __getitem__(self, row: int, /) -> T_co: ...
 
 
-class DenseTrainingResult(NamedTuple):
+class ModelTrainedAtBestRate(NamedTuple):
     """A model that was trained at the best learning rate, and how it was trained."""
 
     model: Any
@@ -57,7 +57,7 @@ class DenseTrainingRecipe(TaskTrainingRecipe):
         tower: ImageTower,
         train: Callable[[ExampleDataset[T], float], Model],
         measure_quality: Callable[[Model, ExampleDataset[T]], float],
-    ) -> DenseTrainingResult:
+    ) -> ModelTrainedAtBestRate:
         """Choose the learning rate on the validation part, and train on training and validation part.
 
         `train` returns a model trained on examples at a rate. Towers as wide as ViT-B take the first rate.
@@ -71,7 +71,7 @@ class DenseTrainingRecipe(TaskTrainingRecipe):
             rate, _ = find_best_learning_rate(self.learning_rates, measure_rate)
         joint = cast("ExampleDataset[T]", ConcatDataset(cast("Any", [task.train, task.validation])))
         training = self.make_task_training_record(len(joint), tower.image_size, rate)
-        return DenseTrainingResult(train(joint, rate), len(joint), training)
+        return ModelTrainedAtBestRate(train(joint, rate), len(joint), training)
 
     def train_copy(
         self,

@@ -66,7 +66,8 @@ class ExplainRatio:
             ladder=ladder,
         )
         comparison.runner.run([ladder_run], threads=comparison.cores)
-        comparison.measure_speed(self.rounds or default_num_rounds(on_gpu=has_gpu()))
+        num_rounds = self.rounds or default_num_rounds(on_gpu=has_gpu())
+        comparison.measure_speed(range(num_rounds))
         records = comparison.records()
         tables = [failed_run_table(records)]
         result = decompose_ratio_by_ladder(records)

@@ -67,6 +67,7 @@ class FeatureStream(BatchStream[T]):
         return Batch(grids, target.to(self.device))
 
     def target(self, k: int) -> T:
+        """Return the target that the captions of batch k have, whose features take the place of the images."""
         return self._captions.target(k)
 
     def keys(self, k: int) -> Sequence[str]:

@@ -138,7 +138,7 @@ def train_classifier_copy(
         micro_batch_size -= 1
 
     def load_micro_batches(batch_number: int) -> list[tuple[Tensor, Tensor]]:
-        crops, rows = load_augmented_batch(images, tower.image_size, recipe, batch_number)
+        crops, rows = load_augmented_crops_and_rows(images, tower.image_size, recipe, batch_number)
         micro_batches = torch.split(crops, micro_batch_size)
         labels_of_micro_batches = torch.split(labels[rows], micro_batch_size)
         return list(zip(micro_batches, labels_of_micro_batches, strict=True))
@@ -155,7 +155,7 @@ def train_classifier_copy(
     )
 
 
-def load_augmented_batch(
+def load_augmented_crops_and_rows(
     images: ImageSource, side: int, recipe: FineTuningRecipe, batch_number: int
 ) -> tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]:
     """Return a batch of shuffled, randomly cropped and flipped images of `side` pixels, and their rows.

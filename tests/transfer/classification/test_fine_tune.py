@@ -16,7 +16,7 @@ from bench.transfer.classification.fine_tune import (
     LINEAR_PROBE,
     FineTuningRecipe,
     compute_cross_entropy,
-    load_augmented_batch,
+    load_augmented_crops_and_rows,
     make_random_head,
     score_fine_tuning,
     train_classifier_copy,
@@ -100,7 +100,7 @@ def test_published_probe_equals_a_loop_over_frozen_features() -> None:
     optimizer = torch.optim.AdamW(head.parameters(), weight_decay=0.0)
     steps = recipe.count_steps(24)
     for step in range(steps):
-        images, rows = load_augmented_batch(part.images, tower.image_size, recipe, step)
+        images, rows = load_augmented_crops_and_rows(part.images, tower.image_size, recipe, step)
         with torch.no_grad():
             features = tower.eval()(normalise(images / WHITE))
         labels = torch.from_numpy(part.labels[rows])
@@ -150,7 +150,7 @@ def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
 def test_epoch_shows_each_image_once(images: int, size: int, seed: int) -> None:
     size = min(size, images)
     load = partial(
-        load_augmented_batch,
+        load_augmented_crops_and_rows,
         toy_part(images).images,
         16,
         FineTuningRecipe(batch_size=size, crop_scale=(0.5, 1.0), seed=seed),
