@@ -1,6 +1,7 @@
 """Rows of a JSON file: COCO's captions, or a list of objects."""
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.data.text_tables import UTF8_MARK, Row, TextTable, decode_json_object
+from bench.data.text_tables import Row, TextTable, decode_json_object
 from bench.environment.files import decode_json, read_bytes_unless_larger
 
 
@@ -35,7 +36,7 @@ class CocoCaptionFile(msgspec.Struct):
 
 def open_json_table(path: Path) -> TextTable:
     """Read a JSON list of objects, or COCO's captions, as rows; ValueError for any other file."""
-    content = read_bytes_unless_larger(path).removeprefix(UTF8_MARK).strip()
+    content = read_bytes_unless_larger(path).removeprefix(BOM_UTF8).strip()
     if content.startswith(b"["):
         rows = _iterate_json_list_objects(content)
     else:

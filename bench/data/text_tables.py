@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
 # Bytes; a longer line means another format or an unclosed quotation mark.
 MAX_LINE_BYTES = 16 * 2**20
 csv.field_size_limit(MAX_LINE_BYTES)  # a setting of the whole process
-UTF8_MARK = b"\xef\xbb\xbf"  # with which a text may begin
 UTF8_REMEDY = (
     "convert the files to UTF-8, where they are Latin-1 with iconv -f latin1 -t utf-8 FILE > NEW"
 )
@@ -45,7 +45,10 @@ class TextTable:
         return self.columns
 
     def read_rows(self, _columns: list[str]) -> Iterator[Row]:
-        """Yield the rows once, with all columns, whichever are named; a row that cannot be read has none."""
+        """Return the rows, which can be read once.
+
+        A row has all columns, whichever are named, because a line is read whole; one that cannot be read has none.
+        """
         return self.rows
 
 
@@ -78,7 +81,7 @@ def open_text_table(path: Path) -> Iterator[TextTable]:
 
 def _has_header_line(file: io.BufferedReader) -> bool:
     """Return whether a text begins with a header: column names known for paths of images and for captions."""
-    line = file.peek(1).removeprefix(UTF8_MARK).partition(b"\n")[0]
+    line = file.peek(1).removeprefix(BOM_UTF8).partition(b"\n")[0]
     parts = re.split(r"[,;|\t]", line.decode("utf-8", "replace").lower())
     names = {part.strip(' "\r') for part in parts}
     return not (names.isdisjoint(PATH_COLUMNS) or names.isdisjoint(CAPTION_COLUMNS))
@@ -93,8 +96,8 @@ def _row_by_column(columns: list[str], row: list[str]) -> Row:
 
 def _iterate_lines(file: io.BufferedReader) -> Iterator[bytes]:
     """Yield lines without their line breaks; ValueError for a line that is too long."""
-    if file.peek(len(UTF8_MARK)).startswith(UTF8_MARK):
-        file.read(len(UTF8_MARK))
+    if file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
+        file.read(len(BOM_UTF8))
     while line := file.readline(MAX_LINE_BYTES + 1):
         if len(line) > MAX_LINE_BYTES:
             raise ValueError(f"a line is longer than {MAX_LINE_BYTES // 2**20} MiB")
@@ -104,8 +107,9 @@ def _iterate_lines(file: io.BufferedReader) -> Iterator[bytes]:
 def _read_csv_lines(lines: Iterator[bytes], suffix: str) -> Iterator[list[str]]:
     """Yield the header and the rows.
 
-    The delimiter is a tab if the header has one, as open_clip's default is, else a comma, a semicolon or a bar. Values
-    between bars have no quotation marks, as in Flickr30k's table.
+    The delimiter is a tab in a .tsv file and wherever the header has one, as open_clip's default is; else it is the
+    comma, semicolon or bar that the header has most often, and a comma if it has none of them. Values between bars have
+    no quotation marks, as in Flickr30k's table; csv.Error if other values leave one open.
     """
     texts = (line.decode("utf-8", "replace") + "\n" for line in lines)
     header = next(texts, "\n")
@@ -117,14 +121,15 @@ def _read_csv_lines(lines: Iterator[bytes], suffix: str) -> Iterator[list[str]]:
         return csv.reader(
             lines_of_table, delimiter="|", quoting=csv.QUOTE_NONE, skipinitialspace=True
         )
-    # An additional empty line is an empty row, unless it is within quotation marks.
-    return _require_closed_quotes(csv.reader(chain(lines_of_table, ["\n"]), delimiter=delimiter))
+    return _read_rows_with_closed_quotes(lines_of_table, delimiter)
 
 
-def _require_closed_quotes(rows: Iterator[list[str]]) -> Iterator[list[str]]:
-    """Yield rows; csv.Error if the last one, of the end of the file, is not empty."""
+def _read_rows_with_closed_quotes(lines: Iterator[str], delimiter: str) -> Iterator[list[str]]:
+    """Yield rows, and at last an empty one; csv.Error if a quotation mark is not closed."""
+    # The additional line is an empty row, unless it is within quotation marks. csv's strict=True would find this too,
+    # but also refuse a letter after a closing mark, which web data have.
     row: list[str] = []
-    for row in rows:
+    for row in csv.reader(chain(lines, ["\n"]), delimiter=delimiter):
         yield row
     if row:
         raise csv.Error("a quotation mark is not closed")
@@ -150,5 +155,5 @@ def decode_json_object(content: bytes) -> dict[str, object] | None:
 
 
 def decode_utf8_without_bom(content: bytes) -> str:
-    """Decode UTF-8 without a byte order mark; bytes that are not valid become U+FFFD."""
-    return content.removeprefix(UTF8_MARK).decode("utf-8", "replace")
+    """Decode UTF-8 and leave out a byte order mark; bytes that are not valid become U+FFFD."""
+    return content.decode("utf-8-sig", "replace")

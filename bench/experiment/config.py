@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from itertools import chain
 from operator import attrgetter
 from statistics import fmean
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar, get_origin
 
 from msgspec import Meta
 from msgspec.structs import fields, replace
@@ -132,11 +132,14 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
         training = self.training
         if training.images < training.batch_size:
             yield f"images must be a batch or more, got {training.images}"
-        falls_from = training.images * (
-            1 - training.cooldown_share if training.schedule == "wsd" else 1
-        )
-        if training.warmup_images > falls_from:
-            yield f"warmup_images leaves nothing before the rate falls: {training.warmup_images}"
+        most_images = training.images
+        if training.schedule == "wsd":
+            most_images = int(training.images * (1 - training.cooldown_share))
+        if training.warmup_images > most_images:
+            yield (
+                f"warmup_images must be at most {most_images}, the images before any cool-down, "
+                f"got {training.warmup_images}"
+            )
         if training.min_learning_rate > self.optimizer.learning_rate:
             yield f"min_learning_rate is above learning_rate: {training.min_learning_rate}"
         if self.input.crop_scale[0] > self.input.crop_scale[1]:
@@ -184,9 +187,9 @@ def _read_field_declaration(group: str, field: Any) -> FieldDeclaration:
 OWN = "own"  # field of `Experiment` that holds the method's own fields
 FIELD_DECLARATIONS = dict[str, FieldDeclaration]()
 for _field in fields(Experiment):
-    if _field.name in ("name", "method", "seed"):
+    if get_origin(_field.type) is Annotated:
         FIELD_DECLARATIONS[_field.name] = _read_field_declaration("", _field)
-    elif _field.name != OWN:  # it is a group
+    elif _field.name != OWN:  # its type is a SettingsGroup
         FIELD_DECLARATIONS |= {
             field.name: _read_field_declaration(_field.name, field) for field in fields(_field.type)
         }
@@ -239,6 +242,7 @@ def get_field(experiment: Experiment, field: str) -> Any:
 def change(experiment: Experiment, **changes: Any) -> Experiment:
     """Return a copy of the experiment with other values of the named fields, whatever their groups.
 
+    Another `method` drops the fields that the present one declares, so that those of the new one have their defaults.
     Raises ValueError for a value that cannot be run, and for an unknown field.
     """
     method = str(changes.get("method", experiment.method))
