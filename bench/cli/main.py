@@ -55,8 +55,8 @@ def dispatch(arguments: Sequence[str]) -> int:
 def _train_on_rank(words: Sequence[str]) -> int:
     """Run a training on this rank of a torchrun; other verbs are refused."""
     from bench.orchestration.ranks import (
+        open_rank_store,
         share_run_with_ranks,
-        wait_for_all_ranks,
         wait_for_and_execute_run_of_rank0,
     )
 
@@ -67,11 +67,11 @@ def _train_on_rank(words: Sequence[str]) -> int:
         return USAGE
     if not is_rank0:
         return wait_for_and_execute_run_of_rank0()
-    wait_for_all_ranks()
+    open_rank_store()
     try:
         return _run_verb(words)
     finally:
-        share_run_with_ranks(None)
+        share_run_with_ranks("")
 
 
 def _run_verb(words: Sequence[str]) -> int:

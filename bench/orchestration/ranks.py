@@ -30,9 +30,10 @@ class Rank0Runner(Runner):
 
     def run(self, runs: Sequence[FunctionRun], *, max_parallel: int = 1, threads: int) -> None:
         """Execute the distributed run, the training, if any, on all ranks; then the other runs as `Runner.run` does."""
-        for run in runs:
-            if run.is_distributed and not run.is_done:
-                self._run_and_record_failure(run, {})  # in the main thread, which handles signals
+        distributed = [run for run in runs if run.is_distributed and not run.is_done]
+        if distributed:
+            (training,) = distributed  # the other ranks wait for one run
+            self._run_and_record_failure(training, {})  # in the main thread, which handles signals
         others = [run for run in runs if not run.is_distributed]
         super().run(others, max_parallel=max_parallel, threads=threads)
 
@@ -41,25 +42,28 @@ class Rank0Runner(Runner):
     ) -> str:
         if not run.is_distributed:
             return super()._execute_and_return_failure_reason(run, settings, slot)
-        share_run_with_ranks(run)
-        return execute_and_return_failure_reason(run)
+        content = run.encode_as_json()
+        share_run_with_ranks(content)
+        return execute_on_this_rank(content)
 
 
-def wait_for_all_ranks() -> None:
-    """Wait until the other ranks have started."""
+def open_rank_store() -> None:
+    """Open the store on rank 0, before it prepares for longer than other ranks would try to connect.
+
+    Where rank 0 holds the store, it waits for the other ranks here. torchrun usually holds it; then nothing waits,
+    because the store outlives all ranks.
+    """
     with imports_without_gc():
         from bench.train.distributed import connect_rank_store
 
     connect_rank_store()
 
 
-def share_run_with_ranks(run: FunctionRun | None) -> None:
-    """Let the other ranks execute a run; None ends those that still wait for one."""
+def share_run_with_ranks(content: str) -> None:
+    """Let the other ranks execute a run, given as JSON; "" ends ranks that wait. The first call counts."""
     from bench.train.distributed import connect_rank_store
 
-    store = connect_rank_store()
-    if run is not None or not store.check([RUN_KEY]):
-        store.set(RUN_KEY, "" if run is None else run.encode_as_json())
+    connect_rank_store().compare_set(RUN_KEY, "", content)
 
 
 def wait_for_and_execute_run_of_rank0() -> int:
@@ -79,11 +83,11 @@ def wait_for_and_execute_run_of_rank0() -> int:
         return TERMINATED
     if not content:
         return OK
-    return FAILED_CASE if execute_and_return_failure_reason(decode_run_from_json(content)) else OK
+    return FAILED_CASE if execute_on_this_rank(content) else OK
 
 
-def execute_and_return_failure_reason(run: FunctionRun) -> str:
-    """Execute a run in this process; return the reason of its failure, or "". Raises Stopped after a signal.
+def execute_on_this_rank(content: str) -> str:
+    """Execute the run that JSON describes; return the reason of its failure, or "". Raises Stopped after a signal.
 
     torchrun sends SIGTERM to all ranks when one has failed: this is no request to save, but the failure of all.
     """
@@ -91,14 +95,15 @@ def execute_and_return_failure_reason(run: FunctionRun) -> str:
 
     os.environ |= {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     store = connect_rank_store()
-    reason = "another rank failed"
     try:
         with handle_stop_signals() as stop:
-            execute_run_and_write_record(decode_run_from_json(run.encode_as_json()), stop)
+            execute_run_and_write_record(decode_run_from_json(content), stop)
     except SystemExit as ended:
         kill_multiprocessing_children()  # loader workers would finish their batches first
-        if not store.check([FAILURE_KEY]):
-            raise Stopped(int(ended.code or 0)) from None
+        with suppress(RuntimeError):  # the rank that holds the store has ended
+            if not store.check([FAILURE_KEY]):
+                raise Stopped(int(ended.code or 0)) from None
+        reason = "another rank failed"
     except Exception as error:  # noqa: BLE001 - it is recorded
         reason = log_and_describe_failure(error)
         log(f"failed on {reason}")
@@ -106,7 +111,6 @@ def execute_and_return_failure_reason(run: FunctionRun) -> str:
     else:
         return ""
     with suppress(RuntimeError):  # the rank that holds the store has ended
-        if not store.check([FAILURE_KEY]):
-            store.set(FAILURE_KEY, reason)
-        return store.get(FAILURE_KEY).decode()
+        reason_of_first_failure = store.compare_set(FAILURE_KEY, "", reason)
+        return reason_of_first_failure.decode()
     return reason

@@ -44,7 +44,10 @@ WATCHDOG_TIMEOUT = timedelta(
 
 @cache
 def connect_rank_store() -> Store:
-    """Connect to the key-value store of all ranks, which rank 0 or torchrun holds, and wait until all are connected."""
+    """Connect to the key-value store of all ranks.
+
+    torchrun holds it and outlives the ranks; without torchrun's store rank 0 does, and waits until all have connected.
+    """
     connection = next(rendezvous("env://", timeout=WATCHDOG_TIMEOUT))
     store: Store = connection[0]
     return store
