@@ -31,14 +31,14 @@ def vocabulary_fields_of(experiments: Sequence[Experiment]) -> list[str]:
     return sorted(fields)
 
 
-def count_data_vocabulary(inputs: SampleSettings, vocabulary_field_name: str) -> Vocabulary:
+def count_data_vocabulary(source: SampleSettings, vocabulary_field_name: str) -> Vocabulary:
     """Count labels in the captions of training data, in all texts where one of several is drawn.
 
     All subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
     `default_min_synset_count` the captions keeps. Raises ValueError for captions without such labels, or a file that
     fails.
     """
-    counted = count_label_vocabulary(inputs, RULES[vocabulary_field_name])
+    counted = count_label_vocabulary(source, RULES[vocabulary_field_name])
     if counted.rule == SUBWORD:
         return cut_vocabulary(counted, 1, None)
     return cut_vocabulary(
@@ -55,9 +55,9 @@ def with_vocabularies_counted_into_files(
     `count_data_vocabulary` and `vocabulary_fields_of`.
     """
     files = dict[str, str]()
-    inputs = experiments[0].input
+    source = experiments[0].input
     for field in vocabulary_fields_of(experiments):
-        vocabulary = count_data_vocabulary(inputs, field)
+        vocabulary = count_data_vocabulary(source, field)
         digest = hashlib.sha256(msgspec.json.encode(vocabulary)).hexdigest()[:8]
         path = results / FOLDER / f"{field.partition('_')[0]}s-{digest}.json"
         write_and_log_vocabulary(vocabulary, path)

@@ -1,4 +1,4 @@
-"""Counts of the labels of captions: data sample by sample, and files of captions side by side on all cores."""
+"""Count the labels of captions: those of a data source in this process, those of files in several processes."""
 
 import multiprocessing
 import signal
@@ -33,27 +33,28 @@ from bench.labels.vocabulary import Vocabulary
 MIN_BYTES_PER_PROCESS = 8 * 2**20  # of the files
 
 
-def count_label_vocabulary(inputs: SampleSettings, rule_name: str) -> Vocabulary:
+def count_label_vocabulary(source: SampleSettings, rule_name: str) -> Vocabulary:
     """Count the labels of data or of caption files, and return them as a vocabulary; errors as `count_labels`."""
-    return make_vocabulary(get_label_rule(rule_name), count_labels([inputs], rule_name))
+    return make_vocabulary(get_label_rule(rule_name), count_labels([source], rule_name))
 
 
 def count_labels(
-    inputs: Sequence[SampleSettings], rule_name: str, num_workers: int | None = None
+    sources: Sequence[SampleSettings], rule_name: str, num_workers: int | None = None
 ) -> LabelTally:
     """Count the labels of data or of caption files; log how many captions are missing or not UTF-8.
 
-    All inputs have the same choice of captions. Files are counted by `num_workers` processes; None: one per core, fewer
-    for small files. ValueError or OSError for a file that cannot be read, ValueError for a field that no caption has.
+    All sources have the same choice of captions. Files are counted by `num_workers` processes; None: one per core, or
+    fewer for small files. ValueError or OSError for a file that cannot be read, ValueError for a field that no caption
+    has.
     """
     total = LabelTally()
     files = dict[Path, None]()
-    for input_ in inputs:
-        files_of_input = files_to_count_labels_in(input_)
-        files |= dict.fromkeys(files_of_input)
-        if not files_of_input:
-            total.add(_count_sample_labels(input_, rule_name))
-    caption_option = inputs[0].caption
+    for source in sources:
+        files_of_source = files_to_count_labels_in(source)
+        files |= dict.fromkeys(files_of_source)
+        if not files_of_source:
+            total.add(_count_sample_labels(source, rule_name))
+    caption_option = sources[0].caption
     num_bytes = sum(path.stat().st_size for path in files)
     workers = num_workers or min(count_available_cores(), 1 + num_bytes // MIN_BYTES_PER_PROCESS)
     count = partial(_count_file_labels, rule_name, caption_option)
@@ -71,16 +72,16 @@ def count_labels(
     return total
 
 
-def _count_sample_labels(inputs: SampleSettings, rule_name: str) -> LabelTally:
+def _count_sample_labels(source: SampleSettings, rule_name: str) -> LabelTally:
     """Count the labels of all texts of the samples of a data source.
 
     Their index lies in the user's cache.
     """
-    choice = parse_caption_choice(inputs.caption)
+    choice = parse_caption_choice(source.caption)
     request = SampleFieldsRequest(
-        cache=user_cache_folder(), captions=choice, image_column=inputs.image_column
+        cache=user_cache_folder(), captions=choice, image_column=source.image_column
     )
-    samples = open_source_samples(inputs.data, request)
+    samples = open_source_samples(source.data, request)
     rows = iterate_with_progress_bar(
         range(len(samples)), len(samples), "reading captions", "samples"
     )
@@ -119,16 +120,18 @@ def _map_in_processes(
     pool = ProcessPoolExecutor(num_workers, context, _limit_threads_and_exit_with_parent)
     try:
         # The processes that this starts inherit the mask, and leave Ctrl-C to their parent.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        tallies = pool.map(count, files)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            tallies = pool.map(count, files)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         yield from tallies
     except BaseException as error:
-        # An exception that a signal raises in a child may be lost, for example in `__del__`.
+        # Else the end of the pool would wait for the files that the processes are counting, which may take minutes.
         kill_multiprocessing_children()
         if isinstance(error, BrokenProcessPool):
             raise ChildProcessError(
-                "a labelling process was killed: check the free memory, or lower --workers"
+                "a labelling process was killed: check the free memory; label --workers 1 needs the least"
             ) from None
         raise
     finally:

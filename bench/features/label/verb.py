@@ -58,11 +58,11 @@ class CountLabels:
             raise ValueError("--out is missing: name the .json file for the vocabulary")
         if not self.inputs:
             raise ValueError("no input given: name data, or files, globs or folders of captions")
-        inputs = [
+        sources = [
             SampleSettings(data=name, caption=self.caption, image_column=self.image)
             for name in self.inputs
         ]
-        total = count_labels(inputs, self.rule, self.workers)
+        total = count_labels(sources, self.rule, self.workers)
         vocabulary = make_vocabulary(get_label_rule(self.rule), total)
         print_tables([caption_count_table(total), frequent_labels_table(vocabulary)], self.json)
         cut = cut_vocabulary(vocabulary, self.min_count or 1, self.size)
