@@ -28,9 +28,9 @@ CALM_SPREAD = 0.03  # standard deviation of the log throughput within a round, u
 # that each page is 1.7 % and this is four of them.
 MAX_MEMORY_DIFFERENCE = 0.08
 
-UNCHANGED, REPEATED, SLOWER_BY_5_PERCENT, SLOWER_BY_10_PERCENT = range(
-    4
-)  # the arms of a comparison
+# The arms of a comparison.
+NUM_ARMS = 4
+UNCHANGED, REPEATED, SLOWER_BY_5_PERCENT, SLOWER_BY_10_PERCENT = range(NUM_ARMS)
 LogRates = npt.NDArray[np.float64]  # logs of images per second, [comparisons, arms, rounds]
 
 
@@ -88,12 +88,11 @@ def slowed_arms() -> list[Experiment]:
 
 
 def measure_arms(arms: list[Experiment], results: Path) -> list[Record]:
-    """Time the arms in interleaved rounds, and the memory of three equal runs: first, last and beside another."""
+    """Measure the memory of the arms, in parallel on a CPU, and time them in interleaved rounds."""
     require_runnable_and_prepare_data(results, arms, may_differ=(*MAY_DIFFER, "injected_slowdown"))
     comparison = begin_comparison(results, "selftest", arms)
-    comparison.measure_memory(arms[:1])
+    comparison.measure_memory()
     comparison.measure_speed(range(COMPARISONS * ROUNDS_PER_COMPARISON))
-    comparison.measure_memory(arms[1:3])
     assert not comparison.runner.failures
     return comparison.records()
 
@@ -125,6 +124,6 @@ def test_equal_runs_need_equal_memory(measured: Measured) -> None:
         peak = memory.peak_rss_bytes or memory.peak_allocated_bytes  # the latter on a GPU
         assert peak is not None
         peaks.append(peak)
-    assert len(peaks) == 3
+    assert len(peaks) == NUM_ARMS
     assert len({memory.peak_tensor_bytes for memory in measured.memory}) == 1
     assert max(peaks) / min(peaks) - 1 <= MAX_MEMORY_DIFFERENCE
