@@ -5,6 +5,7 @@ the key-value store of the ranks.
 """
 
 import os
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -105,6 +106,8 @@ def execute_on_this_rank(content: str) -> str:
                 raise Stopped(int(ended.code or 0)) from None
         reason = "another rank failed"
     except Exception as error:  # noqa: BLE001 - it is recorded
+        # Rank 0 records the failure while torchrun, because another rank has already ended, asks it to end.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         reason = log_and_describe_failure(error)
         log(f"failed on {reason}")
         kill_multiprocessing_children()
