@@ -24,7 +24,7 @@ IN_ORDER = ["-p", "no:randomly"]
 # The tests of a file share fixtures.
 SIDE_BY_SIDE = [
     "-n",
-    "3",
+    "2",
     "--dist",
     "loadfile",
     "--no-loadscope-reorder",
@@ -140,7 +140,7 @@ def history(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Test on the CPU, offline, shapes checked, in three processes (`-- -n 0`: in one)."""
+    """Test on the CPU, offline, shapes checked, in two processes (`-- -n 0`: in one)."""
     install(session, ".[tests]")
     run(session, "python", "-m", "pytest", *SIDE_BY_SIDE, *QUICK, *session.posargs, env=ONE_THREAD)
 

@@ -6,15 +6,18 @@ from bench.environment.imports import imports_without_gc
 from bench.interfaces.extensions import load_features_and_extensions
 
 MODULES = (
-    *(
-        "open_clip.loss",
-        "torch.nn.parallel",
-        "bench.train.loop",
-        "bench.transfer.score",
-        "bench.cli.main",
-        "tyro",
-    ),
-    *("bench.orchestration.worker", "bench.measure.memory", "pandas", "tests.computed_once"),
+    "open_clip.loss",
+    "torch.nn.parallel",
+    "bench.train.loop",
+    "bench.transfer.score",
+    "bench.cli.main",
+    "tyro",
+    "bench.orchestration.worker",
+    "bench.measure.memory",
+    "pandas",
+    "scipy.stats",
+    "reports.build",
+    "tests.computed_once",
 )
 with imports_without_gc():
     for module in MODULES:

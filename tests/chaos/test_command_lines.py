@@ -90,7 +90,8 @@ def test_signals_at_one_instant_end_a_command_line_once(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text(WAITS)
     command = start(tmp_path, "--extension waits.py wait")
     wait_until((tmp_path / "out").read_text, command)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGINT):
+    # Stopped meanwhile, so that none comes after its end.
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCONT):
         command.send_signal(number)
     assert command.wait(60) in (75, 130, 143)
     assert "interrupted: finished work is kept" in (tmp_path / "err").read_text()

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -100,43 +99,14 @@ def test_job_that_fails_is_requeued_while_its_checkpoints_advance(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("decoded")
-def test_training_on_two_nodes_requeues_itself_and_then_ends(
-    tmp_path: Path, commands: Path, slurm_environment: dict[str, str]
-) -> None:
-    """The first job has less time left than a training keeps for saving; the second has no limit."""
-    out = tmp_path / "out"
-    train = [str(out), "catlip-tiny", "--images", "640", "--set", "batch_size=8", "--no-score"]
-    ending = {"SLURM_JOB_END_TIME": str(int(time.time()) + 60)}
-    code, text = submit("train.sbatch", *train, commands=commands, **slurm_environment, **ending)
-    assert (commands / "requeued").read_text() == "requeue 7\n", text
-    assert code != 0
-    assert not [*out.glob("*.failure.*")]
-
-    (commands / "requeued").unlink()
-    code, text = submit(
-        "train.sbatch", *train, commands=commands, **slurm_environment, SLURM_RESTART_COUNT="1"
-    )
-    assert code == 0, text
-    assert not (commands / "requeued").exists()
-    (training,) = (record for record in read_records(out) if isinstance(record.measured, Training))
-    assert training.circumstances.processes == 2
-    assert find_latest_valid_checkpoint(out / "checkpoints")[1].processes == 2
-
-
-@pytest.mark.slow
-def test_training_saves_when_slurm_signals_all_processes_of_the_job(
+def test_training_on_two_nodes_saves_and_requeues_itself_when_signalled_and_then_ends(
     tmp_path: Path, commands: Path, slurm_environment: dict[str, str]
 ) -> None:
     """SLURM signals the loader workers, too, and torchrun signals its own processes once more."""
     out, data = tmp_path / "out", write_shards(tmp_path / "data")
-    settings = [
-        f"--set=data={data}",
-        "--set=subword_vocabulary=all",
-        "--set=batch_size=8",
-        "--set=workers=1",
-    ]
-    train = [str(out), "clip-tiny", "--images", "640k", "--no-score", *settings]
+    settings = [f"--set=data={data}", "--set=batch_size=8", "--set=workers=1"]
+    settings.append("--set=subword_vocabulary=all")
+    train = [str(out), "clip-tiny", "--images", "320", "--no-score", *settings]
     training = start_job("train.sbatch", *train, commands=commands, **slurm_environment)
     try:
         lines = iter(training.stderr or ())
@@ -152,5 +122,19 @@ def test_training_saves_when_slurm_signals_all_processes_of_the_job(
         text += training.communicate(timeout=LONGEST_SECONDS)[1]
     finally:
         training.kill()
-    assert (commands / "requeued").exists(), text
-    assert find_latest_valid_checkpoint(out / "checkpoints")[1].steps_taken > 0
+    assert training.returncode != 0
+    assert (commands / "requeued").read_text() == "requeue 7\n", text
+    assert not [*out.glob("*.failure.*")]
+    assert 0 < find_latest_valid_checkpoint(out / "checkpoints")[1].steps_taken < 20
+
+    (commands / "requeued").unlink()
+    code, text = submit(
+        "train.sbatch", *train, commands=commands, **slurm_environment, SLURM_RESTART_COUNT="1"
+    )
+    assert code == 0, text
+    assert not (commands / "requeued").exists()
+    (training_record,) = (
+        record for record in read_records(out) if isinstance(record.measured, Training)
+    )
+    assert training_record.circumstances.processes == 2
+    assert find_latest_valid_checkpoint(out / "checkpoints")[1].processes == 2
