@@ -437,6 +437,7 @@ def test_method_of_an_extension_is_used_as_one_of_ours(
     assert found == {"clip": {}, name: {"margin": 0.5} if settings else {}}
 
 
+@pytest.mark.slow
 def test_installed_package_adds_its_methods_by_an_entry_point(folder: Path, tmp_path: Path) -> None:
     package, installed = tmp_path / "of_others", tmp_path / "of_others-1.2.dist-info"
     package.mkdir()

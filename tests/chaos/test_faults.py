@@ -69,6 +69,7 @@ def with_full_disk(folder: Path, *words: str) -> tuple[int, str]:
     return under(resource.RLIMIT_FSIZE, 2**20, folder, *words)
 
 
+@pytest.mark.slow
 def test_disk_that_is_full_before_the_first_run_is_one_line(tmp_path: Path) -> None:
     """The decoded pack has 200 MB."""
     words = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(tmp_path / "results")]

@@ -76,6 +76,7 @@ def coloured(seed: int, count: int) -> LabelledImages:
     return part_of(np.random.default_rng(seed).random((count, 3)) < 0.4)
 
 
+@pytest.mark.slow
 def test_fine_tuning_learns_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 40)
     monkeypatch.setattr(fine_tune_module, "LEARNING_RATES", (1e-3,))
