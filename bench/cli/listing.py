@@ -70,6 +70,7 @@ def _experiment_row(experiment: Experiment) -> dict[str, Any]:
 def experiment_field_table() -> Table:
     """Return the fields of experiments, with those that methods of extensions declare."""
     all_facts = dict(FIELD_DECLARATIONS)
+    del all_facts["name"]  # --set does not change it
     for method in METHODS:
         all_facts |= get_declared_method_fields(method)
     rows = []

@@ -208,7 +208,7 @@ def numbers() -> dict[str, Case]:
     }
     for words in (
         "plan clip-vit-b16 --device h100 --utilisation=1.0000000001",
-        "label --explain dog --size=0",
+        "label --labels-of dog --size=0",
         "regress HEAD --rounds=0",
         "history 0",
         "train clip-tiny --checkpoint-minutes=-1 --out FOLDER/out",
@@ -283,7 +283,7 @@ def environments() -> dict[str, Case]:
     """Return environment variables of torchrun, SLURM, the shell and this project that are wrong."""
 
     def with_variables(
-        text: str, *, words: str = "label --explain dog", code: int = 2, **variables: str
+        text: str, *, words: str = "label --labels-of dog", code: int = 2, **variables: str
     ) -> Case:
         return command(words, text, code=code, environment=variables)
 

@@ -29,7 +29,7 @@ class SummarizeData:
     caption: Caption = None
     image: Image = None
     # number of images, drawn at random, that are decoded
-    sample: int = 2000
+    sample_size: int = 2000
     seed: int = 0  # seed of the random sample: another seed decodes and shows other images
     # HTML page to write: the tables, and 64 of the sampled images with their captions; default: none
     out: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -41,14 +41,14 @@ class SummarizeData:
 
     def run(self) -> int:
         """Read the samples, print the tables, and write the page."""
-        require_option_in_range("sample", self.sample, 1, 1e6)
+        require_option_in_range("sample-size", self.sample_size, 1, 1e6)
         if self.data != PACK_DATA:
             get_source(self.data)  # refuses what no source reads, before PyTorch is imported
         from bench.features.data_summary.summary import summarize_data
         from bench.features.data_summary.tables import summary_tables
 
         inputs = SampleSettings(data=self.data, caption=self.caption, image_column=self.image)
-        summary = summarize_data(inputs, self.results, self.sample, self.seed, self.keys)
+        summary = summarize_data(inputs, self.results, self.sample_size, self.seed, self.keys)
         print_tables(summary_tables(summary), self.json)
         if self.out is not None:
             from bench.features.data_summary.page import render_summary_html

@@ -1,4 +1,4 @@
-"""Tables that summarise counted labels, or explain a caption's labels (`--explain`)."""
+"""Tables that summarise counted labels, or show a caption's labels (`--labels-of`)."""
 
 from textwrap import shorten
 

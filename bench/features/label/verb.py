@@ -1,4 +1,4 @@
-"""The verb `label`: counts the labels of captions into a vocabulary, and explains the labels of a caption."""
+"""The verb `label`: counts the labels of captions into a vocabulary, and shows those of one caption."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ class CountLabels:
 
     # data, or files, globs or folders of captions
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="PATH ...")] = ()
-    # .json file to write: the vocabulary, as --vocabulary reads it; required without --explain
+    # .json file to write: the vocabulary, as --vocabulary reads it; required without --labels-of
     out: Annotated[Path | None, arg(metavar="FILE")] = None
     # rule that finds labels in captions: corenet (CatLIP's nouns of WordNet), paper (those that a tagger calls nouns)
     # or subword (CLIP's tokens, as in SuperClass)
@@ -40,7 +40,7 @@ class CountLabels:
     min_count: int | None = None  # leave out labels that occur less often; default: 1
     size: int | None = None  # largest number of labels: the most frequent are kept; default: all
     # print the labels of this caption by --rule, and do nothing else
-    explain: Annotated[str | None, arg(metavar="CAPTION")] = None
+    labels_of: Annotated[str | None, arg(metavar="CAPTION")] = None
     # number of processes that read files; default: one per core, fewer for files under 8 MiB per process
     workers: int | None = None
     json: Json = None
@@ -50,8 +50,8 @@ class CountLabels:
         require_option_in_range("min-count", self.min_count, 1, 1e12)
         require_option_in_range("size", self.size, 1, 1e12)
         require_option_in_range("workers", self.workers, 1, 1024)
-        if self.explain is not None:
-            table = caption_label_table(get_label_rule(self.rule), self.explain)
+        if self.labels_of is not None:
+            table = caption_label_table(get_label_rule(self.rule), self.labels_of)
             print_tables([table], self.json)
             return OK
         if self.out is None:

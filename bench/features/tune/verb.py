@@ -58,7 +58,7 @@ class Tune(LabelOptions):
 
     # methods whose settings are searched: experiments without their scale, such as flip (see `list`)
     methods: Positional[Annotated[tuple[str, ...], arg(metavar="METHOD ...")]]
-    trials: int = MIN_TRIALS  # number of trials of each method
+    trials_per_method: int = MIN_TRIALS  # number of trials of each method
     # scale of the experiments, the end of their names after the method, such as tiny or vit-b16 (see `list`)
     scale: Annotated[str, arg(metavar="SCALE")] = "tiny"
     # number of images of the longest trials (80000, 80k or 12.8M); default: the experiment's
@@ -76,7 +76,7 @@ class Tune(LabelOptions):
         """Search method by method, print the trials, and write the chosen settings."""
         if not self.methods:
             raise ValueError("name the methods to tune, such as flip")
-        require_option_in_range("trials", self.trials, MIN_TRIALS, MAX_TRIALS)
+        require_option_in_range("trials-per-method", self.trials_per_method, MIN_TRIALS, MAX_TRIALS)
         tasks, root = choose_single_label_tasks(self.tasks, self.root, PURPOSE)
         names = [f"{method}-{self.scale}" for method in self.methods]
         named = find_experiments_with_settings(
@@ -85,7 +85,7 @@ class Tune(LabelOptions):
         experiments = [change(experiment, caption_lengths=OWN_LENGTHS) for experiment in named]
         if self.count_vocabulary:
             experiments = with_vocabularies_counted_into_files(experiments, self.results)
-        all_trials = [draw_trials(experiment, self.trials) for experiment in experiments]
+        all_trials = [draw_trials(experiment, self.trials_per_method) for experiment in experiments]
         require_runnable_and_prepare_data(self.results, experiments, will_train=True, tasks=tasks)
         require_openable_disk_tasks_and_towers(self.results, root, tasks)
         comparison = begin_comparison(

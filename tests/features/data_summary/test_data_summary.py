@@ -182,7 +182,7 @@ def test_of_a_million_samples_only_random_ones_are_read(
 ) -> None:
     monkeypatch.setitem(SOURCES._objects, "lists", Lists(MillionSamples(THREE)))
     MillionSamples.read = Counter()
-    found = summarize("a list", tmp_path, "--sample", "100")
+    found = summarize("a list", tmp_path, "--sample-size", "100")
     assert MillionSamples.read == {"images": 100, "captions": MAX_CAPTION_ROWS + NUM_SHOWN}
     assert found["Sizes of images"]["note"].startswith(
         "Images of 100 of 1,000,000 samples, drawn at random"
@@ -247,7 +247,7 @@ def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(
     ("options", "message"),
     [
         (["nowhere"], "data=nowhere holds no file; no data source reads it"),
-        (["SHARDS", "--sample", "0"], "--sample must be from 1 to 1e+06, got 0"),
+        (["SHARDS", "--sample-size", "0"], "--sample-size must be from 1 to 1e+06, got 0"),
         (["SHARDS", "--out", "EMPTY"], "EMPTY"),
     ],
 )

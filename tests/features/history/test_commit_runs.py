@@ -131,7 +131,7 @@ def test_work_tree_is_removed_however_its_block_ends(repository: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    with pytest.raises(ValueError, match=r"has no bench/suites: name its .+ --suite PATH"):
+    with pytest.raises(ValueError, match=r"has no bench/suites: name its .+ --benchmarks PATH"):
         TimeCommits(1, repository).run()
     assert nothing_is_left(repository)
 
@@ -189,7 +189,7 @@ def test_a_signal_ends_the_suites_and_removes_the_work_trees(
         commit(repository, 60, suite=SUITE + TELLS_ITS_PID)
     scratch, pids = repository.parent / "scratch", tmp_path / "pids"
     pids.mkdir()
-    words = f"-m bench history 2 --repository {repository} --suite {WHERE} --out {tmp_path}"
+    words = f"-m bench history 2 --repository {repository} --benchmarks {WHERE} --out {tmp_path}"
     command = [sys.executable, *words.split()]
     environment = os.environ | {"TMPDIR": str(scratch), "PIDS": str(pids)}
     running = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)

@@ -169,7 +169,7 @@ def test_tune_writes_settings_that_train_takes_and_resumes_what_is_missing(
     assert written.items() < {path: path.stat().st_mtime_ns for path in out.glob("*.json")}.items()
     (again,) = read_tuned_settings(path).values()
     assert again.settings == chosen.settings
-    assert main([*words, "--resume", "--trials", "10"]) == 2
+    assert main([*words, "--resume", "--trials-per-method", "10"]) == 2
 
 
 def test_kept_settings_are_those_of_the_named_experiment_which_is_searched(
@@ -203,7 +203,7 @@ def test_settings_file_comes_back(tmp_path: Path) -> None:
         ("tune flop", "no experiment named 'flop-tiny'; did you mean 'flip-tiny'"),
         ("tune clip --scale big", "no experiment named 'clip-big'"),
         ("tune", "name the methods"),
-        ("tune clip --trials 8", "--trials must be from 9 to 999, got 8"),
+        ("tune clip --trials-per-method 8", "--trials-per-method must be from 9 to 999, got 8"),
         ("tune clip --images 1000", "images must be a batch or more, got 111"),
         ("tune clip --task coco-labels", "tune needs one class per image"),
         ("tune clip --resume", "has no 'tune' comparison to resume"),
