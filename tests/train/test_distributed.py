@@ -5,6 +5,7 @@ Losses, gradients and updates are compared in gloo groups of two and four; the c
 
 import errno
 import math
+import re
 import shlex
 import subprocess
 import sys
@@ -478,6 +479,7 @@ def test_training_that_fails_on_the_ranks_is_a_recorded_failure_and_asks_for_no_
         timeout=LONGEST_SECONDS,
     )
     assert job.returncode == 1, job.stderr  # torchrun's, if a rank has failed
+    assert set(re.findall(r"exitcode +: (\S+)", job.stderr)) == {str(FAILED_CASE)}, job.stderr
     (failure,) = [record.measured for record in read_records(out)]
     assert isinstance(failure, Failure)
     assert "is not finite" in failure.reason

@@ -1,9 +1,11 @@
 """The verb `train` from outside: stopped, killed, resumed, refused; what it leaves."""
 
+import os
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -12,6 +14,7 @@ import pytest
 from bench.__main__ import main
 from bench.cli.train import TrainAndScoreTower, parse_image_count
 from bench.environment.cores import count_available_cores
+from bench.environment.variables import END_TIME
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import renamed_with_settings
 from bench.orchestration.budgets import with_training_images_and_short_warmup
@@ -70,6 +73,15 @@ def test_stopped_and_killed_training_resumes_to_the_same_tower_and_scores(
     assert not child.is_running()
     assert (out / "requeue").exists()
     assert find_latest_valid_checkpoint(out / "checkpoints")[1].experiment == EXPERIMENT
+
+    (out / "requeue").unlink()
+    ending = {END_TIME: str(int(time.time()) + 60)}  # a training keeps more for saving
+    parent = subprocess.Popen(
+        command(out, *again), cwd=ROOT, env=os.environ | ending, stderr=subprocess.PIPE, text=True
+    )
+    _, text = parent.communicate(timeout=LONGEST_SECONDS)
+    assert parent.returncode == 75, text
+    assert (out / "requeue").exists()
 
     parent, child = started(out, *again)
     child.send_signal(signal.SIGINT)  # to the training process alone

@@ -104,25 +104,29 @@ def test_training_on_two_nodes_saves_and_requeues_itself_when_signalled_and_then
 ) -> None:
     """SLURM signals the loader workers, too, and torchrun signals its own processes once more."""
     out, data = tmp_path / "out", write_shards(tmp_path / "data")
-    settings = [f"--set=data={data}", "--set=batch_size=8", "--set=workers=1"]
-    settings.append("--set=subword_vocabulary=all")
+    settings = [
+        f"--set=data={data}",
+        "--set=subword_vocabulary=all",
+        "--set=batch_size=8",
+        "--set=workers=1",
+    ]
     train = [str(out), "clip-tiny", "--images", "320", "--no-score", *settings]
-    training = start_job("train.sbatch", *train, commands=commands, **slurm_environment)
+    job = start_job("train.sbatch", *train, commands=commands, **slurm_environment)
     try:
-        lines = iter(training.stderr or ())
+        lines = iter(job.stderr or ())
         text = next(
             (line for line in lines if "steps, loss" in line), "it ended before its first step"
         )
-        children = psutil.Process(training.pid).children(recursive=True)
+        children = psutil.Process(job.pid).children(recursive=True)
         with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
             for child in children:
                 # And not what stands for srun, which SLURM does not signal.
                 if "python" in child.exe():
                     child.terminate()
-        text += training.communicate(timeout=LONGEST_SECONDS)[1]
+        text += job.communicate(timeout=LONGEST_SECONDS)[1]
     finally:
-        training.kill()
-    assert training.returncode != 0
+        job.kill()
+    assert job.returncode != 0
     assert (commands / "requeued").read_text() == "requeue 7\n", text
     assert not [*out.glob("*.failure.*")]
     assert 0 < find_latest_valid_checkpoint(out / "checkpoints")[1].steps_taken < 20
@@ -133,8 +137,6 @@ def test_training_on_two_nodes_saves_and_requeues_itself_when_signalled_and_then
     )
     assert code == 0, text
     assert not (commands / "requeued").exists()
-    (training_record,) = (
-        record for record in read_records(out) if isinstance(record.measured, Training)
-    )
-    assert training_record.circumstances.processes == 2
+    (training,) = (record for record in read_records(out) if isinstance(record.measured, Training))
+    assert training.circumstances.processes == 2
     assert find_latest_valid_checkpoint(out / "checkpoints")[1].processes == 2
