@@ -108,11 +108,16 @@ def answered(folder: Path, words: Sequence[str]) -> tuple[int, str]:
     return code, text.getvalue()
 
 
+def free_port() -> int:
+    """Return the number of a port that no process of this machine listens on."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
+
+
 def start_ranks(ranks: int, folder: Path, *words: str) -> list[mp.Process]:
     """Start the command line of each of so many ranks, as torchrun does; what it prints goes to FOLDER/RANK.log."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     return [
         started(_be_rank, rank, ranks, port, folder / f"{rank}.log", words) for rank in range(ranks)
     ]

@@ -1,7 +1,6 @@
 """The job scripts of `docs/slurm` run under a scheduler that is made of two shell scripts."""
 
 import os
-import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -13,7 +12,7 @@ import pytest
 from bench.records.record import Training, read_records
 from bench.train.checkpoints import find_latest_valid_checkpoint
 from tests.data.shards import write_shards
-from tests.processes import LONGEST_SECONDS
+from tests.processes import LONGEST_SECONDS, free_port
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "docs" / "slurm"
@@ -28,12 +27,6 @@ exit "$code"
 SCONTROL = """#!/bin/bash
 if [[ $1 == show ]]; then echo localhost; else echo "$@" > "$(dirname "$0")/requeued"; fi
 """
-
-
-def free_port() -> str:
-    with socket.socket() as one:
-        one.bind(("localhost", 0))
-        return str(one.getsockname()[1])
 
 
 def start_job(
@@ -77,7 +70,7 @@ def slurm_environment() -> dict[str, str]:
         "SLURM_JOB_NODELIST": "node[1-2]",
         "SLURM_JOB_NUM_NODES": "2",
         "SLURM_GPUS_ON_NODE": "1",
-        "RENDEZVOUS_PORT": free_port(),
+        "RENDEZVOUS_PORT": str(free_port()),
         "OMP_NUM_THREADS": "1",
     }
 
