@@ -137,8 +137,8 @@ def build_image_tower(
     seed: int,
     image_sizes: Sequence[int] = (),
     patch_drop: float = 0.0,
-    stored_grid_channels: int | None = None,
-    pooling: Pooling = "own",
+    input_embedding_channels: int | None = None,
+    pooling: Pooling = "tower",
     pixel_normalisation: str = "openai",
     *,
     last_block_computes_patches: bool = False,
@@ -147,27 +147,28 @@ def build_image_tower(
 
     Equal arguments give equal weights, bit for bit, because the weights are drawn from a new generator of `seed`. The
     tower also accepts images of `image_sizes`, which do not change the weights: timm interpolates the position
-    embeddings. In training the tower drops a share `patch_drop` of the patches. With `stored_grid_channels` it reads
-    grids of embeddings, one per patch, instead of pixels. See `set_pooling` for `pooling`. `pixel_normalisation` is a
-    name of PIXEL_STATISTICS: the tower takes images normalised as this project does and converts them for its trunk.
-    With `last_block_computes_patches` the last block computes all tokens, for `ImageTower.compute_patch_tokens`.
+    embeddings. In training the tower drops a share `patch_drop` of the patches. With `input_embedding_channels` it
+    reads grids of embeddings, one per patch, instead of pixels. See `set_pooling` for `pooling`.
+    `pixel_normalisation` is a name of PIXEL_STATISTICS: the tower takes images normalised as this project does
+    and converts them for its trunk. With `last_block_computes_patches` the last block computes all tokens, for
+    `ImageTower.compute_patch_tokens`.
     Raises ValueError for a name that neither library has, or a tower that does not accept an image size or one of the
     settings.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = find_open_clip_config(name)
-        if stored_grid_channels is not None:
-            trunk = _build_embedding_trunk(name, config, image_size, stored_grid_channels)
+        if input_embedding_channels is not None:
+            trunk = _build_embedding_trunk(name, config, image_size, input_embedding_channels)
         elif name.startswith(corenet_vit.PREFIX):
             trunk = corenet_vit.build_corenet_vit(name)
         elif config is not None:
             trunk = build_open_clip_trunk(config, image_size)
         else:
             trunk = _build_timm_trunk(name, image_size, has_several_sizes=len(image_sizes) > 0)
-        if last_block_computes_patches or pooling != "own":
+        if last_block_computes_patches or pooling != "tower":
             compute_all_tokens_in_last_block(trunk)
-        if pooling != "own":
+        if pooling != "tower":
             set_pooling(trunk, name, pooling)
         if patch_drop:
             add_patch_drop(trunk, patch_drop)
@@ -175,7 +176,7 @@ def build_image_tower(
         _require_whole_patches(name, trunk, [image_size, *image_sizes])
         try:
             tower = ImageTower(
-                trunk, image_size, image_sizes, stored_grid_channels or PIXEL_CHANNELS
+                trunk, image_size, image_sizes, input_embedding_channels or PIXEL_CHANNELS
             )
         except (AssertionError, RuntimeError) as error:
             sides = ", ".join(map(str, image_sizes or [image_size]))

@@ -10,7 +10,7 @@ from torch import nn
 
 from models import Features, Images, unwrap_timm_trunk
 
-Pooling = Literal["own", "mean", "both"]
+Pooling = Literal["tower", "mean", "both"]
 
 
 def set_pooling(trunk: nn.Module, name: str, pooling: Literal["mean", "both"]) -> None:
@@ -32,7 +32,7 @@ def set_pooling(trunk: nn.Module, name: str, pooling: Literal["mean", "both"]) -
         reason = str(error).rstrip(".")
         raise ValueError(
             f"pooling={pooling} is not for tower {name!r} ({type(vit).__name__}): {reason}; choose another, or set "
-            "pooling=own"
+            "pooling=tower"
         ) from None
     if isinstance(trunk, TimmModel):
         trunk.head = nn.Sequential()  # open_clip's attention pooling

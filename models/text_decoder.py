@@ -83,9 +83,9 @@ class DecoderBlock(nn.Module):
 class TextDecoder(nn.Module):
     """Predict each token of a caption from the image and the tokens before it.
 
-    For a share `parallel_share` of the captions, spread evenly over the batch, all inputs are mask tokens, so that
-    every token is predicted from the image alone; the shares are equal on several processes if the batch of each is a
-    multiple of the pattern (4 for 0.75). Source: Tschannen et al. 2023 (CapPa, arXiv 2306.07915), section 3;
+    For a share `parallel_caption_share` of the captions, spread evenly over the batch, all inputs are mask tokens, so
+    that every token is predicted from the image alone; the shares are equal on several processes if the batch of each
+    is a multiple of the pattern (4 for 0.75). Source: Tschannen et al. 2023 (CapPa, arXiv 2306.07915), section 3;
     google-research/big_vision at 3509c45, `models/proj/cappa/cappa.py`, without its dropout.
     """
 
@@ -95,10 +95,10 @@ class TextDecoder(nn.Module):
         num_layers: int,
         vocabulary_size: int,
         context_length: int,
-        parallel_share: float,
+        parallel_caption_share: float,
     ) -> None:
         super().__init__()
-        self.parallel_share = parallel_share
+        self.parallel_caption_share = parallel_caption_share
         self.grad_checkpointing = False
         self.mask_id = vocabulary_size
         self.embedding = nn.Embedding(vocabulary_size + 1, width)
@@ -149,9 +149,9 @@ class TextDecoder(nn.Module):
         """Return features of the tokens that follow the inputs, which are of these rows of the batch."""
         num_tokens = inputs.shape[1]
         mask = None
-        if self.parallel_share > 0:
-            parallel_before = torch.floor(rows * self.parallel_share)
-            are_parallel = torch.floor((rows + 1) * self.parallel_share) > parallel_before
+        if self.parallel_caption_share > 0:
+            parallel_before = torch.floor(rows * self.parallel_caption_share)
+            are_parallel = torch.floor((rows + 1) * self.parallel_caption_share) > parallel_before
             inputs = inputs.masked_fill(are_parallel[:, None], self.mask_id)
             square = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=inputs.device)
             mask = square.tril() | are_parallel[:, None, None, None]

@@ -27,9 +27,11 @@ class BuildPage:
 
     # folder with the records
     results: Positional[Folder] = Path("results")
-    out: Path | None = None  # HTML page to write; default: index.html in FOLDER
+    out: Annotated[Path | None, arg(metavar="FILE.html")] = (
+        None  # HTML page to write; default: index.html in FOLDER
+    )
     # show this comparison alone, named as its files begin, such as 20260101T000000-default; default: all
-    comparison: Annotated[str | None, arg(metavar="NAME")] = None
+    comparison: Annotated[str | None, arg(metavar="TIME-NAME")] = None
 
     def run(self) -> int:
         """Read the records and write the page; files that are damaged, or newer and no records, are named on it."""

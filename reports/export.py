@@ -20,7 +20,7 @@ class ExportMetricValues:
     # files or folders of records and of pytest-benchmark documents
     results: Annotated[Positional[tuple[Path, ...]], arg(metavar="PATH ...")]
     # csv file to write: a row for each figure of each process
-    out: Annotated[Path, arg(metavar="FILE")]
+    out: Annotated[Path, arg(metavar="FILE.csv")]
 
     def run(self) -> int:
         """Read the figures and write the file."""

@@ -214,7 +214,7 @@ def _rows_that_set_equal_seconds(records: Iterable[Record]) -> set[Key]:
         budgets = getattr(record.measured, "budgets", ())
         is_slowest = EQUAL_IMAGES in budgets and EQUAL_SECONDS in budgets
         if is_slowest and experiment is not None:
-            rows.add((settings_of_page_row(experiment), experiment.training.images))
+            rows.add((settings_of_page_row(experiment), experiment.training.images_seen))
     return rows
 
 
@@ -243,7 +243,12 @@ def _repetition_keys(record: Record) -> Iterator[Key]:
         case Speed() | Memory():
             yield ("timed",)
         case Training() if experiment is not None:
-            yield "training", settings_of_page_row(experiment), experiment.training.images, seed
+            yield (
+                "training",
+                settings_of_page_row(experiment),
+                experiment.training.images_seen,
+                seed,
+            )
         case MeasuredFigures() as figures:
             yield "figures", figures.measurement
         case UnknownRecordContent() as unknown:

@@ -25,7 +25,7 @@ def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[
     Captions are padded to the context. Without padding it is the mean over captions of `caption_lengths` tokens, which
     are cut to the context. Every token of captions and images is computed. With several image sizes it is the mean.
     """
-    _, model = build_tower_and_model_on_meta(change(experiment, image_sizes=()))
+    _, model = build_tower_and_model_on_meta(change(experiment, random_image_sizes=()))
     flops = _mean_image_flops(experiment)
     if isinstance(model, ImageClassifier | DualEncoderClassifier):
         features = torch.empty(1, model.tower.width, device=META)

@@ -12,7 +12,7 @@ open_clip.add_model_config(Path(__file__).parent / "configs")
 TWO_BLOCKS: dict[str, object] = {
     "tower": "two-blocks",
     "text_tower": "two-blocks",
-    "teacher": "random:two-blocks",
+    "teacher_file": "random:two-blocks",
 }
 # Whose products take a CPU many times as long.
 FP16: dict[str, object] = {
@@ -25,10 +25,10 @@ def small(method: str, **changes: object) -> Experiment:
     """The tiny experiment of a method, smaller still."""
     fewer = {
         "batch_size": 16,
-        "images": 96,
+        "images_seen": 96,
         "warmup_images": 32,
         "untimed_steps": 1,
-        "windows": 2,
+        "timed_windows": 2,
         "steps_per_window": 1,
     }
     return change(EXPERIMENTS[f"{method}-tiny"], **fewer | changes)

@@ -38,9 +38,9 @@ def to_tokens(captions: list[list[int]], padding: str) -> CaptionTokens:
     return tokens.select(torch.arange(len(captions)))
 
 
-def build_decoder(parallel_share: float = 0.0) -> TextDecoder:
+def build_decoder(parallel_caption_share: float = 0.0) -> TextDecoder:
     torch.manual_seed(0)
-    decoder = TextDecoder(WIDTH, 2, VOCABULARY, CONTEXT, parallel_share).double()
+    decoder = TextDecoder(WIDTH, 2, VOCABULARY, CONTEXT, parallel_caption_share).double()
     torch.nn.init.normal_(decoder.head.weight)  # it begins at 0
     return decoder
 
@@ -76,7 +76,7 @@ def block_in_a_loop(block: DecoderBlock, x: Tensor, patches: Tensor, causal: boo
 def loss_in_a_loop(decoder: TextDecoder, patches: Tensor, captions: list[list[int]]) -> Tensor:
     losses = []
     for row, caption in enumerate(captions):
-        share = decoder.parallel_share
+        share = decoder.parallel_caption_share
         parallel = math.floor((row + 1) * share) > math.floor(row * share)
         sequence = [VOCABULARY - 2, *caption, VOCABULARY - 1]
         inputs = sequence[:-1]
@@ -99,12 +99,12 @@ def loss_in_a_loop(decoder: TextDecoder, patches: Tensor, captions: list[list[in
     return torch.stack(losses).mean()
 
 
-@pytest.mark.parametrize("parallel_share", [0.0, 0.75, 1.0])
+@pytest.mark.parametrize("parallel_caption_share", [0.0, 0.75, 1.0])
 def test_loss_equals_the_formula_in_a_loop(
-    parallel_share: float, monkeypatch: pytest.MonkeyPatch
+    parallel_caption_share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(losses.caption, "TOKENS_AT_ONCE", 7)
-    decoder = build_decoder(parallel_share)
+    decoder = build_decoder(parallel_caption_share)
     captions = random_captions(8)
     patches = torch.randn(8, 5, WIDTH, dtype=torch.float64, requires_grad=True)
     loss = loss_of(decoder, patches, to_tokens(captions, "max_length"))
@@ -166,10 +166,10 @@ def test_padding_does_not_change_the_loss(padding: str) -> None:
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("parallel_share", [0.0, 0.75])
-def test_loss_of_a_batch_is_the_mean_over_its_halves(parallel_share: float) -> None:
+@pytest.mark.parametrize("parallel_caption_share", [0.0, 0.75])
+def test_loss_of_a_batch_is_the_mean_over_its_halves(parallel_caption_share: float) -> None:
     """So that the loss of two processes, each with a half, is that of one."""
-    decoder = build_decoder(parallel_share)
+    decoder = build_decoder(parallel_caption_share)
     captions = random_captions(8)
     patches = torch.randn(8, 5, WIDTH, dtype=torch.float64)
     whole = loss_of(decoder, patches, to_tokens(captions, "max_length"))
@@ -181,8 +181,10 @@ def test_loss_of_a_batch_is_the_mean_over_its_halves(parallel_share: float) -> N
 
 
 def test_mask_tokens_attend_to_padding_so_that_other_paddings_are_refused() -> None:
-    experiment = change(EXPERIMENTS["cap-tiny"], parallel_share=0.75)
-    with pytest.raises(ValueError, match="text_padding must be max_length with parallel_share"):
+    experiment = change(EXPERIMENTS["cap-tiny"], parallel_caption_share=0.75)
+    with pytest.raises(
+        ValueError, match="text_padding must be max_length with parallel_caption_share"
+    ):
         require_method_accepts(experiment)
     require_method_accepts(change(experiment, text_padding="max_length"))
 

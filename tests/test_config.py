@@ -40,12 +40,12 @@ SETTABLE = tuple(field for field in FIELDS if field != "name")
 ANOTHER: dict[str, Any] = {
     "image_column": "jpg",
     "method": "catlip",
-    "image_sizes": (32, 48, 64),
-    "stored_grid_channels": 8,
+    "random_image_sizes": (32, 48, 64),
+    "input_embedding_channels": 8,
     "caption_lengths": "web",
-    "caption": "json.llava",
+    "caption_fields": "json.llava",
     "subset": "own-keys.csv",
-    "accumulation": 4,
+    "micro_batches": 4,
     "crop_scale": (0.9, 1.0),
     "betas": (0.9, 0.999),
     "min_learning_rate": 1e-6,
@@ -77,9 +77,9 @@ def setting(field: str, value: object) -> str:
 
 def based(field: str) -> Experiment:
     """The tiny experiment that takes another value of this field."""
-    if field in ("caption", "image_column", "stored_grid_channels", "jpeg_decoding"):
+    if field in ("caption_fields", "image_column", "input_embedding_channels", "jpeg_decoding"):
         return change(TINY, data="own-shards")
-    return EXPERIMENTS["catlip-tiny"] if field == "accumulation" else TINY
+    return EXPERIMENTS["catlip-tiny"] if field == "micro_batches" else TINY
 
 
 def decode_json(experiment: Experiment) -> Experiment:
@@ -112,7 +112,7 @@ def test_tuning_is_of_the_tuned_settings_and_needs_a_source() -> None:
         find_tuning_origin(renamed_with_settings(released, ["tower=ViT-B-32"])).state == "untuned"
     )
     assert find_tuning_origin(
-        renamed_with_settings(released, ["images=1000000"])
+        renamed_with_settings(released, ["images_seen=1000000"])
     ) == find_tuning_origin(released)
     assert find_tuning_origin(get_experiment("clip-vit-b16-controlled")).state == "untuned"
     recipe = EXPERIMENTS["catlip-vit-b16-datacomp"]
@@ -242,8 +242,8 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
     "cooldown_share": (0.0, 1.0),
     "betas": ((1.0, 0.98), (0.9,), (math.nan, 0.98)),
-    "stored_grid_channels": (0, 8),  # 8: the pack holds images
-    "image_sizes": ((0, 48), (48, 48), (64, 48)),
+    "input_embedding_channels": (0, 8),  # 8: the pack holds images
+    "random_image_sizes": ((0, 48), (48, 48), (64, 48)),
     "crop_scale": ((0.9, 0.5), (0.5, 1.5)),
 }
 
@@ -260,12 +260,12 @@ def test_invalid_value_is_refused_at_construction_with_field_and_value(field: st
     ("changes", "text"),
     [
         (
-            {"method": "siglip", "accumulation": 2},
-            "accumulation must be 1, for siglip compares all images",
+            {"method": "siglip", "micro_batches": 2},
+            "micro_batches must be 1, for siglip compares all images",
         ),
         (
-            {"method": "catlip", "accumulation": 3},
-            "accumulation must divide batch_size (128), got 3",
+            {"method": "catlip", "micro_batches": 3},
+            "micro_batches must divide batch_size (128), got 3",
         ),
         (
             {"method": "siglip", "pooling": "both"},
@@ -276,8 +276,8 @@ def test_invalid_value_is_refused_at_construction_with_field_and_value(field: st
             "contrastive_precision must be fp32, for siglip's loss has no other",
         ),
         (
-            {"method": "siglip", "gather": "both"},
-            "gather must be captions, for siglip's loss needs no images of other",
+            {"method": "siglip", "gathered_features": "both"},
+            "gathered_features must be captions, for siglip's loss needs no images of other",
         ),
         (
             {"method": "superclip", "text_features": "random"},
@@ -293,14 +293,18 @@ def test_settings_that_exclude_each_other_are_refused_with_what_is_accepted(
 
 
 def test_run_has_at_least_one_batch_and_contrastive_batches_two_images() -> None:
-    with pytest.raises(ValueError, match=r"^clip-tiny: images must be a batch or more, got 100$"):
-        change(TINY, images=100, warmup_images=0)
+    with pytest.raises(
+        ValueError, match=r"^clip-tiny: images_seen must be a batch or more, got 100$"
+    ):
+        change(TINY, images_seen=100, warmup_images=0)
     with pytest.raises(ValueError, match="batch_size must be 2 or more at 48 px, for siglip needs"):
         require_method_accepts(change(TINY, method="siglip", batch_size=1))
     with pytest.raises(ValueError, match="batch_size must be 2 or more at 480 px, for clip needs"):
-        require_method_accepts(change(TINY, image_sizes=(48, 480), batch_size=199))
-    assert change(TINY, image_sizes=(48, 480), batch_size=200).device_batch_size_at(480) == 2
-    require_method_accepts(change(TINY, image_sizes=(48, 480), batch_size=1, method="catlip"))
+        require_method_accepts(change(TINY, random_image_sizes=(48, 480), batch_size=199))
+    assert change(TINY, random_image_sizes=(48, 480), batch_size=200).device_batch_size_at(480) == 2
+    require_method_accepts(
+        change(TINY, random_image_sizes=(48, 480), batch_size=1, method="catlip")
+    )
 
 
 def test_experiment_of_an_unknown_method_can_be_read_and_not_run() -> None:

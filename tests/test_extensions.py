@@ -46,7 +46,7 @@ SETTINGS = (
     "batch_size=16",
     "subset=random:96",
     "untimed_steps=1",
-    "windows=1",
+    "timed_windows=1",
     "steps_per_window=1",
 )
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -165,7 +165,7 @@ def test_measurement_is_compared_and_shown_without_its_extension(
     folder: Path, tmp_path: Path
 ) -> None:
     results = str(tmp_path / "results")
-    options = f"--measurement latency --rounds 2 --results {results}"
+    options = f"--extension-measurement latency --rounds 2 --results {results}"
     words = ("measure", "clip-tiny", "catlip-tiny", *SMALL, *shlex.split(options))
     returned, text = answer(folder, "--extension", "latency.py", *words)
     assert returned == OK, text
@@ -340,7 +340,7 @@ def write_zipped_pairs(folder: Path, images: int = 40) -> Path:
 def train_with_a_stop(source: Path, data: Path, folder: Path) -> list[Training]:
     """Return a training without loader workers, and one that was stopped and went on with loader workers."""
     load_features_and_extensions([str(source)])
-    experiment = small("catlip", data=str(data), images=128)
+    experiment = small("catlip", data=str(data), images_seen=128)
 
     def trained(out: str, stop: StopRequest, checkpoint: str = "", workers: int = 0) -> Training:
         config = CheckpointConfig(
@@ -375,7 +375,7 @@ def test_task_and_protocol_of_an_extension_are_in_tables_and_on_the_page(
     folder: Path, tmp_path: Path
 ) -> None:
     door, results = ("--extension", "stripes.py"), str(tmp_path / "results")
-    options = f"--images 64 --set batch_size=16 --no-score --out {results}"
+    options = f"--images-seen 64 --set batch_size=16 --no-score --out {results}"
     returned, text = answer(folder, "train", "clip-tiny", *shlex.split(options))
     assert returned == OK, text
     options = f"--task stripes --protocol nearest-mean --results {results}"
@@ -410,11 +410,11 @@ def test_method_of_an_extension_is_used_as_one_of_ours(
     pair = (experiment, "clip-tiny") if name == "rotation" else ("catlip-tiny", experiment)
     small = shlex.join(SMALL)
     for command in (
-        f"train {experiment} --images 1024 --task 'unseen subgroup' --out {out}",
+        f"train {experiment} --images-seen 1024 --task 'unseen subgroup' --out {out}",
         f"transfer {experiment} --task 'unseen subgroup' --protocol k-nn --results {out}",
         f"explain {pair[0]} --baseline {pair[1]} --rounds 2 {small} --results {tmp_path / 'explained'}",
-        f"plan {experiment} --device h100 --gpus 8 --utilisation 0.3",
-        f"export {experiment} --results {out} --out {tmp_path / 'exported'}",
+        f"plan {experiment} --assumed-gpu h100 --gpus 8 --utilisation 0.3",
+        f"export {experiment} --towers-in {out} --out {tmp_path / 'exported'}",
     ):
         start = answer if command.startswith(("plan", "export")) else run
         if command.startswith("explain") and name == "simclr":

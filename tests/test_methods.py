@@ -151,7 +151,7 @@ def test_head_at_the_log_odds_predicts_how_often_each_label_occurs(results: Path
 def test_accumulated_gradient_equals_the_full_batch_gradient(method: str, results: Path) -> None:
     """But for SuperClass, whose weights are of the images counted so far: there it is that of the parts."""
     whole, parts = (
-        assembled(method, results, accumulation=count, clip_norm=None) for count in (1, 4)
+        assembled(method, results, micro_batches=count, clip_norm=None) for count in (1, 4)
     )
     batch = whole.stream.batch(0)
     loss = whole.step.forward(batch)

@@ -44,13 +44,13 @@ def test_multi_scale_sampler_has_the_released_flops(
     assert count_parameters_and_forward_flops(experiment).image_flops / 1e9 == pytest.approx(
         gflop, abs=0.05
     )
-    assert experiment.training.images == pytest.approx(images, rel=0.01)
+    assert experiment.training.images_seen == pytest.approx(images, rel=0.01)
     assert (
-        experiment.training.images / devices / experiment.mean_device_batch_size
+        experiment.training.images_seen / devices / experiment.mean_device_batch_size
         == pytest.approx(200_000)
     )
     assert experiment.training.warmup_images == pytest.approx(
-        experiment.training.images / 20, abs=1
+        experiment.training.images_seen / 20, abs=1
     )
 
 
@@ -107,7 +107,7 @@ def test_counted_flop_ratios_equal_a_count_by_hand(
         for one in pair:
             sides = SIDES_BY_METHOD[one.method] if has_sizes else range(224, 225)
             by_hand.append(hand_counted(one.method, one.training.batch_size, lengths, sizes, sides))
-            experiment = one if has_sizes else change(one, image_sizes=())
+            experiment = one if has_sizes else change(one, random_image_sizes=())
             counted.append(forward_flops_as_released(experiment, lengths))
         assert counted == pytest.approx(by_hand, rel=1e-6)
         assert counted[0] / counted[1] == pytest.approx(ratio, abs=0.005)
@@ -121,6 +121,6 @@ def test_controlled_pair_differs_only_in_the_method() -> None:
 def test_published_pair_needs_allow_differences() -> None:
     with pytest.raises(
         ValueError,
-        match=r"they differ in image_sizes: .*batch_size: 256 / 1024.*--allow-differences",
+        match=r"they differ in random_image_sizes: .*batch_size: 256 / 1024.*--allow-differences",
     ):
         require_comparable_experiments(PUBLISHED)

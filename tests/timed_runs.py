@@ -17,7 +17,7 @@ def speed(experiment: Experiment, log: float, flops_log: float, round_: int) -> 
     measured = speeds.speed(
         round=round_,
         window_seconds=(experiment.timing.steps_per_window * seconds / 0.75,)
-        * experiment.timing.windows,
+        * experiment.timing.timed_windows,
         phase_seconds={
             "data": (seconds,),
             "image forward": (seconds / 3,),

@@ -43,7 +43,11 @@ from bench.transfer.terminal_tables import make_transfer_tables
 
 DEFAULT_MINUTES = 12.0
 SCALE = "-tiny"  # end of the names of the compared experiments
-SHORT = {"untimed_steps": 2, "windows": 2, "steps_per_window": 2}  # of timed runs of the smoke test
+SHORT = {
+    "untimed_steps": 2,
+    "timed_windows": 2,
+    "steps_per_window": 2,
+}  # of timed runs of the smoke test
 
 
 def run_default_comparison(options: DefaultComparison) -> int:
@@ -57,8 +61,8 @@ def run_default_comparison(options: DefaultComparison) -> int:
     experiments = tiny_experiments(methods)
     require_writable(options.results.resolve())
     scope = make_scopes_by_name(on_gpu=has_gpu())[name]
-    if options.tasks or options.root is not None:
-        tasks, root, _ = choose_tasks_and_protocols(options.tasks, options.root)
+    if options.tasks or options.task_data is not None:
+        tasks, root, _ = choose_tasks_and_protocols(options.tasks, options.task_data)
         require_openable_disk_tasks_and_towers(options.results, root, tasks)
         scope = replace(scope, tasks=tuple(tasks), root=root)
     experiments = prepare_data_and_vocabularies(experiments, options, options.results)

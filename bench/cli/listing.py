@@ -91,9 +91,10 @@ def experiment_field_table() -> Table:
 class ListExperiments:
     """List all named experiments, or what one of the options asks for."""
 
-    costs: bool = False  # add columns with the parameters and FLOPs of each experiment
+    # add columns with the parameters and FLOPs of each experiment
+    parameters_and_flops: bool = False
     # list, instead of experiments, each setting that the authors of this published recipe released, beside ours
-    recipe: Annotated[str | None, arg(metavar="EXPERIMENT")] = None
+    authors_settings: Annotated[str | None, arg(metavar="EXPERIMENT")] = None
     fields: bool = False  # list, instead of experiments, the fields that --set changes, with choices and defaults
     json: Json = None
 
@@ -101,9 +102,9 @@ class ListExperiments:
         """Print the table."""
         if self.fields:
             table = experiment_field_table()
-        elif self.recipe is not None:
-            table = released_recipe_table(self.recipe)
+        elif self.authors_settings is not None:
+            table = released_recipe_table(self.authors_settings)
         else:
-            table = experiment_table(EXPERIMENTS, has_costs=self.costs)
+            table = experiment_table(EXPERIMENTS, has_costs=self.parameters_and_flops)
         print_tables([table], self.json)
         return OK

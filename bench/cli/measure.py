@@ -75,7 +75,7 @@ class MeasureSpeedAndMemory(LabelOptions):
         """Run the rounds, then print the ratios."""
         experiments = self._experiments()
         rounds = self.rounds or default_num_rounds(on_gpu=has_gpu())
-        if self.count_vocabulary:
+        if self.vocabulary_from_captions:
             require_runnable_experiments(self.results.resolve(), experiments)
             experiments = with_vocabularies_counted_into_files(experiments, self.results)
         may_differ = FIELDS if self.allow_differences else MAY_DIFFER

@@ -42,7 +42,7 @@ Tasks = Annotated[
         name="task",
         metavar="TASK",
         help="transfer task to score on, such as 'Twemoji group' (docs/transfer.md lists them); repeatable; "
-        "default: with --root the classes in its folder, else four tasks of the shipped pack",
+        "default: with --task-data the classes in its folder, else four tasks of the shipped pack",
     ),
 ]
 Protocols = Annotated[
@@ -54,14 +54,14 @@ Protocols = Annotated[
         "default: linear-probe, k-nn and retrieval, or that of the task",
     ),
 ]
-Root = Annotated[
+TaskData = Annotated[
     Path | None,
     arg(
         metavar="FOLDER",
         help="folder with your own labelled images to score on, such as a subfolder for each class",
     ),
 ]
-Caption = Annotated[
+CaptionFields = Annotated[
     str | None,
     arg(
         metavar="FIELDS",
@@ -69,7 +69,7 @@ Caption = Annotated[
         "with the given probability; default: found by its name",
     ),
 ]
-Image = Annotated[
+ImageColumn = Annotated[
     str | None,
     arg(
         metavar="COLUMN",
@@ -80,7 +80,7 @@ Image = Annotated[
 VocabularyFile = Annotated[
     str | None,
     arg(
-        metavar="FILE",
+        metavar="FILE|NAME",
         help="labels that captions are turned into: a .json file that `label` wrote, CoreNet's .pkl file, or "
         "pack-synsets or pack-subwords, which are shipped; default: the experiment's",
     ),
@@ -94,7 +94,7 @@ Rounds = Annotated[
 Measurements = Annotated[
     Repeated,
     arg(
-        name="measurement",
+        name="extension-measurement",
         metavar="NAME",
         help="measurement of an --extension, taken in place of throughput and memory; repeatable",
     ),
@@ -133,12 +133,16 @@ class DataOptions:
             help="training data: folder, file or glob of captioned images (docs/data.md); default: the shipped pack",
         ),
     ] = None
-    caption: Caption = None
-    image: Image = None
+    caption_fields: CaptionFields = None
+    image_column: ImageColumn = None
 
     def format_data_settings(self) -> list[str]:
         """Return the given options as FIELD=VALUE settings of an experiment."""
-        fields = {"data": self.data, "caption": self.caption, "image_column": self.image}
+        fields = {
+            "data": self.data,
+            "caption_fields": self.caption_fields,
+            "image_column": self.image_column,
+        }
         return [f"{field}={value}" for field, value in fields.items() if value is not None]
 
 
@@ -147,7 +151,7 @@ class LabelOptions(DataOptions):
     """Options of verbs that name training data and the vocabulary of their labels."""
 
     vocabulary: VocabularyFile = None
-    count_vocabulary: Annotated[
+    vocabulary_from_captions: Annotated[
         bool,
         arg(
             help="first count the labels of the captions of --data, or else of the pack, in place of --vocabulary"
@@ -159,9 +163,9 @@ class LabelOptions(DataOptions):
         from bench.labels.vocabulary import SUBWORD, read_vocabulary
 
         settings = super().format_data_settings()
-        if self.count_vocabulary and self.vocabulary:
+        if self.vocabulary_from_captions and self.vocabulary:
             raise ValueError(
-                "--count-vocabulary counts what --vocabulary names: leave out one of them"
+                "--vocabulary-from-captions counts what --vocabulary names: leave out one of them"
             )
         if self.vocabulary is not None:
             is_subword = read_vocabulary(self.vocabulary).rule == SUBWORD

@@ -27,7 +27,9 @@ def vocabulary_fields_of(experiments: Sequence[Experiment]) -> list[str]:
     """Return the fields that name the vocabularies of experiments; ValueError if no method of them reads captions."""
     fields = {*filter(None, map(find_vocabulary_field_name, experiments))}
     if not fields:
-        raise ValueError("--count-vocabulary needs a method that reads captions: leave it out")
+        raise ValueError(
+            "--vocabulary-from-captions needs a method that reads captions: leave it out"
+        )
     return sorted(fields)
 
 

@@ -13,9 +13,9 @@ from bench.cli.options import (
     Json,
     LabelOptions,
     OptionalFolder,
-    Root,
     Settings,
     SettingsFile,
+    TaskData,
     Tasks,
     find_experiments_with_settings,
     print_results_and_get_exit_code,
@@ -58,7 +58,7 @@ VOCABULARY = "vocabulary.json"  # in OUT
 REQUEUE_FILE = "requeue"  # in OUT, after a signal to end or the end of the job's time
 MOST_IMAGES = 10**12  # of an experiment
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
-Images = Annotated[
+ImagesSeen = Annotated[
     str | None,
     arg(
         metavar="N",
@@ -73,11 +73,11 @@ class TrainAndScoreTower(LabelOptions):
     """Pre-train a tower, with checkpoints from which --resume continues, and score it on transfer tasks.
 
     Five seeds of a method on your data, scored on your task, are five commands, with N from 0 to 4:
-    `train NAME --data PATH --count-vocabulary --root FOLDER --set seed=N --out results/NAME-N`.
+    `train NAME --data PATH --vocabulary-from-captions --task-data FOLDER --set seed=N --out results/NAME-N`.
     """
 
     name: Positional[ExperimentName]  # name of the experiment (see `list`)
-    images: Images = None
+    images_seen: ImagesSeen = None
     # folder for checkpoints, records and the trained tower; default: results/train-EXPERIMENT
     out: OptionalFolder = None
     # continue from the newest checkpoint in OUT, or begin if there is none; default: begin, and refuse a folder with a
@@ -86,7 +86,7 @@ class TrainAndScoreTower(LabelOptions):
     checkpoint_minutes: float = 15.0  # minutes between two checkpoints; the newest two are kept
     score: bool = True  # score the tower on transfer tasks after the training
     tasks: Tasks = ()
-    root: Root = None
+    task_data: TaskData = None
     settings_file: SettingsFile = None
     settings: Settings = ()
     json: Json = None
@@ -100,7 +100,7 @@ class TrainAndScoreTower(LabelOptions):
         tasks: list[str] = []
         root = ""
         if self.score:
-            tasks, root, _ = choose_tasks_and_protocols(self.tasks, self.root)
+            tasks, root, _ = choose_tasks_and_protocols(self.tasks, self.task_data)
         if root:
             require_openable_disk_tasks_and_towers(out, root, tasks)
         require_option_in_range(
@@ -120,7 +120,7 @@ class TrainAndScoreTower(LabelOptions):
             checkpoint = self._find_resumable_checkpoint(experiment, out)
             with lock_training_folder(out):
                 (out / REQUEUE_FILE).unlink(missing_ok=True)
-                if self.count_vocabulary and checkpoint is None:
+                if self.vocabulary_from_captions and checkpoint is None:
                     count_and_write_training_vocabulary(named, out)
                 return self._train_and_score(experiment, out, scope, checkpoint)
         except Stopped as stopped:
@@ -136,16 +136,16 @@ class TrainAndScoreTower(LabelOptions):
                 "train reads captions as they are: leave out caption_lengths, which measure and plan take"
             )
         experiment = change(named, caption_lengths=OWN_LENGTHS)
-        if self.count_vocabulary:
+        if self.vocabulary_from_captions:
             (field,) = vocabulary_fields_of([experiment])
             experiment = change(experiment, **{field: str(out / VOCABULARY)})
-        if self.images is None:
+        if self.images_seen is None:
             return experiment
-        images = parse_image_count(self.images)
+        images = parse_image_count(self.images_seen)
         two_batches = 2 * experiment.training.batch_size * read_torchrun_ranks().world_size
         if images < two_batches:
             raise ValueError(
-                f"--images must be at least two batches ({two_batches}), got {self.images}"
+                f"--images-seen must be at least two batches ({two_batches}), got {self.images_seen}"
             )
         return with_training_images_and_short_warmup(experiment, images)
 
@@ -195,7 +195,7 @@ class TrainAndScoreTower(LabelOptions):
             resume_from=resume_from,
         )
         comparison.train_towers(scope, checkpoint_config=checkpoint_config)
-        if scope.tasks and experiment.image.stored_grid_channels is not None:
+        if scope.tasks and experiment.image.input_embedding_channels is not None:
             log("not scored: the tasks hold images, and this tower reads embeddings")
         elif scope.tasks and not comparison.runner.failures:
             comparison.score_trained_towers(scope)
@@ -225,6 +225,6 @@ def parse_image_count(text: str) -> int:
     count = float(match[1]) * UNITS[match[2]] if match else 0.0
     if not 1 <= count <= MOST_IMAGES:
         raise ValueError(
-            f"--images must be 1 to {MOST_IMAGES:,}, as 80000, 80k or 12.8M, got {text[:MAX_ECHOED_CHARACTERS]!r}"
+            f"--images-seen must be 1 to {MOST_IMAGES:,}, as 80000, 80k or 12.8M, got {text[:MAX_ECHOED_CHARACTERS]!r}"
         )
     return round(count)

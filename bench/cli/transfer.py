@@ -8,7 +8,14 @@ from typing import Annotated, NamedTuple
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Json, Protocols, Results, Root, Tasks, print_results_and_get_exit_code
+from bench.cli.options import (
+    Json,
+    Protocols,
+    Results,
+    TaskData,
+    Tasks,
+    print_results_and_get_exit_code,
+)
 from bench.environment.imports import imports_without_gc
 from bench.experiment.config import Experiment, look_up
 from bench.experiment.experiments import EXPERIMENTS
@@ -44,15 +51,17 @@ class ScoreTowers:
     tower: Annotated[Positional[str], arg(metavar="TOWER")]
     tasks: Tasks = ()
     protocols: Protocols = ()
-    root: Root = None
-    # continue the newest scoring of the same towers and --root in RESULTS; default: begin a new one
+    task_data: TaskData = None
+    # continue the newest scoring of the same towers and --task-data in RESULTS; default: begin a new one
     resume: bool = False
     results: Results = Path("results")
     json: Json = None
 
     def run(self) -> int:
         """Score the towers and print the accuracy tables."""
-        tasks, root, protocols = choose_tasks_and_protocols(self.tasks, self.root, self.protocols)
+        tasks, root, protocols = choose_tasks_and_protocols(
+            self.tasks, self.task_data, self.protocols
+        )
         towers = resolve_tower_arguments(self.tower, self.results)
         trained_by = dict[str, Experiment]()
         for tower in towers:
@@ -155,7 +164,7 @@ def choose_tasks_and_protocols(
             )
         if task.layout and root is None:
             raise ValueError(
-                f"--root is missing: name the folder that holds the data of {task.name} ({task.layout})"
+                f"--task-data is missing: name the folder that holds the data of {task.name} ({task.layout})"
             )
     for protocol in protocols:
         if protocol_names and protocol.label_kind not in task_kinds:
@@ -163,7 +172,7 @@ def choose_tasks_and_protocols(
                 f"{protocol.name} scores tasks that have {protocol.label_kind}: add one"
             )
     if root is not None and not any(task.layout for task in tasks):
-        raise ValueError("--root is for tasks on disk: leave it out, or name such a --task")
+        raise ValueError("--task-data is for tasks on disk: leave it out, or name such a --task")
     fitting_names = [protocol.name for protocol in protocols if protocol.label_kind in task_kinds]
     folder = "" if root is None else str(root.resolve(strict=True))
     return TasksAndProtocols([task.name for task in tasks], folder, fitting_names)

@@ -28,7 +28,7 @@ def describe_captions_that_runs_read(inputs_of_runs: Iterable[SampleSettings]) -
 def _describe_captions_that_a_run_reads(inputs: SampleSettings) -> str:
     """Say which captions a run reads."""
     if inputs.data != PACK_DATA:
-        field = "" if inputs.caption is None else f" ({inputs.caption})"
+        field = "" if inputs.caption_fields is None else f" ({inputs.caption_fields})"
         return f"those of {inputs.data}{field}"
     if inputs.caption_lengths == OWN_LENGTHS:
         return "those of the pack"

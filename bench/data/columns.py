@@ -150,6 +150,6 @@ def find_image_byte_column(schema: pa.Schema, requested_column: str | None) -> s
     if len(columns) != 1:
         raise ValueError(
             f"no column named image holds bytes (there are {join_first_names_shortened(schema.names)}): name one with "
-            "--image"
+            "--image-column"
         )
     return columns[0]

@@ -191,7 +191,7 @@ class IndexingSource(DataSource):
     """A source that opens samples by an index of its files, which it writes if absent."""
 
     samples: ClassVar[type[IndexedSamples]]
-    options = ("--caption", "--image")
+    options = ("--caption-fields", "--image-column")
 
     def add_samples(self, path: Path, builder: IndexBuilder) -> None:
         """Add the samples of a file to an index, in order; ValueError or OSError."""

@@ -120,7 +120,7 @@ class SampleLoader(Generic[T]):
         start = time.perf_counter()
         target = self.target(shown, self.order.epoch_of_each_sample(k))
         seconds = time.perf_counter() - start
-        if self.experiment.image.stored_grid_channels is not None:
+        if self.experiment.image.input_embedding_channels is not None:
             stacked = torch.stack(images)
         else:
             pixels = torch.stack([image.permute(1, 2, 0) for image in images])
@@ -134,7 +134,7 @@ class SampleLoader(Generic[T]):
 
     def target(self, samples: Sequence[int], epochs: Sequence[int]) -> T:
         """Return what the method reads of the samples' captions, one drawn for each sample and epoch."""
-        choice = parse_caption_choice(self.experiment.input.caption)
+        choice = parse_caption_choice(self.experiment.input.caption_fields)
         seed = self.experiment.seed
         rows = [self.rows[sample] for sample in samples]
         texts = []
@@ -178,7 +178,7 @@ class SampleLoader(Generic[T]):
         self, encoded: bytes, draws: Sequence[CropParams], side: int
     ) -> list[ImageOrGrid]:
         """Decode and crop an image for each view, or read a grid of embeddings as it is."""
-        channels = self.experiment.image.stored_grid_channels
+        channels = self.experiment.image.input_embedding_channels
         if channels is not None:
             return [decode_embedding_grid(encoded, channels, side) for _ in draws]
         inputs = self.experiment.input
@@ -208,7 +208,7 @@ def _get_or_make_target_function(loader: SampleLoader[Any]) -> Any:
     if not runs_text_model_on_captions or experiment.text.text_padding != "packed":
         return make
     step = math.ceil(len(samples) / SAMPLED_CAPTIONS)
-    choice = parse_caption_choice(experiment.input.caption)
+    choice = parse_caption_choice(experiment.input.caption_fields)
     longest = []
     for row in range(0, len(samples), step):
         texts = [text for text, _ in choice.weighted_texts(samples.captions_by_field(row))]
@@ -274,7 +274,7 @@ class SampleStream(BatchStream[T]):
 
     def make_batch(self, loaded: LoadedBatch[T]) -> Batch[T]:
         images = to_device_async(loaded.images, self.device).contiguous()
-        if self.experiment.image.stored_grid_channels is None:
+        if self.experiment.image.input_embedding_channels is None:
             images = normalise(images / WHITE)
         rows = None if loaded.rows is None else to_device_async(loaded.rows, self.device)
         return Batch(images, loaded.target.to(self.device), loaded.number, rows)

@@ -62,9 +62,9 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
     inputs = experiment.input
     request = SampleFieldsRequest(
         cache=cache,
-        captions=parse_caption_choice(inputs.caption),
+        captions=parse_caption_choice(inputs.caption_fields),
         image_column=inputs.image_column,
-        has_embeddings=experiment.image.stored_grid_channels is not None,
+        has_embeddings=experiment.image.input_embedding_channels is not None,
     )
     if not reads_captions(experiment):
         with suppress(ValueError):
@@ -96,8 +96,8 @@ def open_source_samples(data: str, request: SampleFieldsRequest) -> Samples:
     """
     source = get_source(data)
     is_given = {
-        "--caption": request.captions != CaptionChoice(),
-        "--image": request.image_column is not None,
+        "--caption-fields": request.captions != CaptionChoice(),
+        "--image-column": request.image_column is not None,
     }
     for option, has_value in is_given.items():
         if has_value and option not in source.options:
@@ -135,7 +135,7 @@ def training_files_digest(inputs: SampleSettings, targets: TargetSettings) -> st
         key_file,
         Path(targets.synset_vocabulary),
         Path(targets.subword_vocabulary),
-        Path(targets.teacher),
+        Path(targets.teacher_file),
     )
     files = filter(Path.is_file, paths)
     digests = f"{data_digest(inputs.data)} {files_digest(files)}"

@@ -88,25 +88,25 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
 
     def _iterate_image_errors(self) -> Iterator[str]:
         """Yield what is wrong with image sizes and micro-batches."""
-        sizes = self.image.image_sizes
-        parts = self.training.accumulation
+        sizes = self.image.random_image_sizes
+        parts = self.training.micro_batches
         if list(sizes) != sorted({*sizes}):
-            yield f"image_sizes must rise, got {sizes}"
+            yield f"random_image_sizes must rise, got {sizes}"
         if sizes and parts > 1:
-            yield f"accumulation must be 1 with image_sizes, whose batches have no equal parts, got {parts}"
+            yield f"micro_batches must be 1 with random_image_sizes, whose batches have no equal parts, got {parts}"
         if self.training.batch_size % parts:
-            yield f"accumulation must divide batch_size ({self.training.batch_size}), got {parts}"
+            yield f"micro_batches must divide batch_size ({self.training.batch_size}), got {parts}"
 
     def _iterate_data_errors(self) -> Iterator[str]:
         """Yield what is wrong with fields that are for the shipped pack alone, or for other data alone."""
         image = self.image
         inputs = self.input
         is_pack = inputs.data == PACK_DATA
-        has_images = image.stored_grid_channels is None
+        has_images = image.input_embedding_channels is None
         lengths = inputs.caption_lengths
         if not is_pack and lengths != OWN_LENGTHS:
             yield f"caption_lengths={lengths!r} is for the pack alone: leave it out with data={inputs.data}"
-        if is_pack and (inputs.caption or inputs.image_column):
+        if is_pack and (inputs.caption_fields or inputs.image_column):
             yield "caption and image_column are for other data than the shipped pack: leave them out"
         subset = inputs.subset or ""
         if subset.startswith(RANDOM_SUBSET) and not re.fullmatch(
@@ -119,22 +119,22 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
             yield "jpeg_decoding must be full without JPEGs in shards (data=SHARDS), got 'reduced'"
         if has_images:
             return
-        text = f"stored_grid_channels={image.stored_grid_channels} needs"
+        text = f"input_embedding_channels={image.input_embedding_channels} needs"
         if is_pack:
             yield f"{text} data=SHARDS with .npy members, the shipped pack holds images"
-        if image.image_sizes or inputs.augmentation != "none":
-            yield f"{text} image_sizes to be empty and augmentation=none"
+        if image.random_image_sizes or inputs.augmentation != "none":
+            yield f"{text} random_image_sizes to be empty and augmentation=none"
         if image.pixel_normalisation != "openai":
             yield f"{text} pixel_normalisation=openai, a grid has no pixels to normalise"
 
     def _iterate_training_errors(self) -> Iterator[str]:
         """Yield what is wrong with the length of the training, its schedule and its crops."""
         training = self.training
-        if training.images < training.batch_size:
-            yield f"images must be a batch or more, got {training.images}"
-        most_images = training.images
+        if training.images_seen < training.batch_size:
+            yield f"images_seen must be a batch or more, got {training.images_seen}"
+        most_images = training.images_seen
         if training.schedule == "wsd":
-            most_images = int(training.images * (1 - training.cooldown_share))
+            most_images = int(training.images_seen * (1 - training.cooldown_share))
         if training.warmup_images > most_images:
             yield (
                 f"warmup_images must be at most {most_images}, the images before any cool-down, "

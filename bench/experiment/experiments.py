@@ -40,12 +40,12 @@ def clip_tiny() -> Experiment:
         method="clip",
         image=ImageSettings(tower="catlip-bench-tiny", image_size=48),
         text=TextSettings(text_tower="catlip-bench-tiny", context_length=24),
-        targets=TargetSettings(teacher="random:catlip-bench-tiny"),
+        targets=TargetSettings(teacher_file="random:catlip-bench-tiny"),
         input=SampleSettings(),
-        training=TrainingSettings(batch_size=128, images=80_000, warmup_images=8_000),
+        training=TrainingSettings(batch_size=128, images_seen=80_000, warmup_images=8_000),
         optimizer=OptimizerSettings(learning_rate=5e-4),
         runtime=RuntimeSettings(precision="fp32", compile="off"),
-        timing=TimingSettings(untimed_steps=6, windows=5, steps_per_window=4),
+        timing=TimingSettings(untimed_steps=6, timed_windows=5, steps_per_window=4),
     )
 
 
@@ -62,10 +62,10 @@ def clip_vit_b32() -> Experiment:
         text=TextSettings(text_tower="ViT-B-32", context_length=77, text_padding="auto"),
         targets=TargetSettings(synset_vocabulary=DATACOMP_VOCABULARY, subword_vocabulary="all"),
         input=SampleSettings(caption_lengths="web", crop_scale=(0.9, 1.0), flip=False),
-        training=TrainingSettings(batch_size=256, images=12_800_000, warmup_images=500_000),
+        training=TrainingSettings(batch_size=256, images_seen=12_800_000, warmup_images=500_000),
         optimizer=OptimizerSettings(learning_rate=5e-4),
         runtime=RuntimeSettings(),
-        timing=TimingSettings(untimed_steps=10, windows=10, steps_per_window=10),
+        timing=TimingSettings(untimed_steps=10, timed_windows=10, steps_per_window=10),
     )
 
 
@@ -131,7 +131,7 @@ SUPERCLIP = "hustvl/SuperCLIP at fb59c6d, superclip/configs/SuperCLIP_schedule"
 # less cost.
 # FLIP (arXiv 2212.00794) trains CLIP on half of the patches, `--set patch_drop=0.75` on a quarter; any method can.
 # CLIPA (arXiv 2305.07017) trains it on small images and the first tokens of captions; its second phase, at full size,
-# is not included. The teacher has random weights unless a file is named: `--set teacher=FILE`.
+# is not included. The teacher has random weights unless a file is named: `--set teacher_file=FILE`.
 METHOD_SETTINGS: dict[str, MethodChangesFromClip] = {
     "clip": MethodChangesFromClip(
         "clip", tuning=SEARCHED | dict.fromkeys(("vit-b32", "vit-b16", "vit-l14"), OPEN_CLIP)

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import fields, force_setattr
 
-PACK_DATA = "pack"
+PACK_DATA = "shipped-pack"
 OWN_LENGTHS = "own"
 RANDOM_SUBSET = "random:"
 RANDOM_TEACHER = "random:"
@@ -20,7 +20,7 @@ OptimizerKernel = Literal["fused", "foreach", "for_loop"]
 EmaKernel = Literal["foreach", "for_loop"]
 LabelFormat = Literal["sparse", "dense"]
 Augmentation = Literal["none", "range"]
-Sharding = Literal["ddp", "zero2", "fsdp2", "hsdp"]
+Sharding = Literal["ddp", "fsdp2_no_reshard", "fsdp2", "hsdp"]
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
 PositiveInt = Annotated[int, Meta(ge=1, le=10**12)]
 ImageSize = Annotated[int, Meta(ge=1, le=4096)]  # position embeddings grow with its square
@@ -89,12 +89,12 @@ class ImageSettings(SettingsGroup, frozen=True, kw_only=True):
     image_size: Annotated[
         ImageSize,
         field_metadata(
-            "Side of the images in pixels; with `image_sizes` the side in scoring, and at which `batch_size` counts.",
+            "Side of the images in pixels; with `random_image_sizes` that in scoring, for which `batch_size` counts.",
             "tuned",
             "model",
         ),
     ]
-    image_sizes: Annotated[
+    random_image_sizes: Annotated[
         tuple[ImageSize, ...],
         field_metadata("Sides in pixels; each step draws one. Empty: `image_size` alone.", "model"),
     ] = ()
@@ -107,22 +107,22 @@ class ImageSettings(SettingsGroup, frozen=True, kw_only=True):
         ),
     ] = 0.0
     pooling: Annotated[
-        Literal["own", "mean", "both"],
+        Literal["tower", "mean", "both"],
         field_metadata(
-            'Feature of an image: the tower\'s "own" pooling, or the "mean" of its patch tokens after the last '
+            'Feature of an image: that of the "tower" as published, or the "mean" of its patch tokens after the last '
             'norm. "both" is the mean for superclip\'s classifier, and the class token for its '
             "contrastive loss and for scoring.",
             "tuned",
             "model",
         ),
-    ] = "own"
+    ] = "tower"
     pixel_normalisation: Annotated[
         Literal["openai", "none"],
         field_metadata(
             'Normalisation of pixels: open_clip\'s mean and deviation, or "none": they stay in 0 to 1.',
         ),
     ] = "openai"
-    stored_grid_channels: Annotated[
+    input_embedding_channels: Annotated[
         Channels | None,
         field_metadata(
             "Channels of stored grids of embeddings, read in place of images; None: images.",
@@ -133,7 +133,7 @@ class ImageSettings(SettingsGroup, frozen=True, kw_only=True):
     @property
     def all_image_sizes(self) -> tuple[int, ...]:
         """Return the sides in pixels of which each step draws one."""
-        return self.image_sizes or (self.image_size,)
+        return self.random_image_sizes or (self.image_size,)
 
     @property
     def random_init_key(self) -> RandomInitKey:
@@ -179,7 +179,7 @@ class TextSettings(SettingsGroup, frozen=True, kw_only=True):
         Meta(ge=2, le=1024),
         field_metadata("Number of blocks of cap's text decoder.", "tuned", "model"),
     ] = 6
-    parallel_share: Annotated[
+    parallel_caption_share: Annotated[
         float,
         Meta(ge=0, le=1),
         field_metadata(
@@ -194,7 +194,7 @@ class TextSettings(SettingsGroup, frozen=True, kw_only=True):
 class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
     """What methods that classify or distil learn from, and their head."""
 
-    label_format: Annotated[
+    synset_label_format: Annotated[
         LabelFormat,
         field_metadata(
             'CatLIP\'s targets: indices, or "dense" rows of int64 as in its released code.',
@@ -235,7 +235,7 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
             "tuned",
         ),
     ] = "uniform"
-    teacher: Annotated[
+    teacher_file: Annotated[
         NonEmptyStr,
         field_metadata(
             'Teacher of distillation: a tower file of `bench train`, or "random:NAME", a tower with random weights, '
@@ -260,7 +260,7 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
             'Lengths of captions in tokens: their "own", or, for the pack alone, those of "web" captions.',
         ),
     ] = "own"
-    caption: Annotated[
+    caption_fields: Annotated[
         NonEmptyStr | None,
         field_metadata(
             'Column or field that holds the captions; of several ("txt:0.5;json.llava:0.5"), one is drawn for each '
@@ -328,14 +328,14 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
             "by batch",
         ),
     ]
-    accumulation: Annotated[
+    micro_batches: Annotated[
         PositiveInt,
         field_metadata(
             "Number of micro-batches into which a batch is split. It must be 1 for contrastive methods and cap; "
             "SuperClass counts how often labels occur in each micro-batch."
         ),
     ] = 1
-    images: Annotated[
+    images_seen: Annotated[
         PositiveInt,
         field_metadata(
             "Length of the training: number of images seen on all devices, repetitions included.",
@@ -463,12 +463,12 @@ class RuntimeSettings(SettingsGroup, frozen=True, kw_only=True):
     sharding: Annotated[
         Sharding,
         field_metadata(
-            'Over several processes, "ddp" replicates the weights, "fsdp2" shards them, "zero2" does so and '
-            "keeps the gathered blocks from the forward to the backward (`reshard_after_forward=False`), and "
+            'Over several processes, "ddp" replicates the weights, "fsdp2" shards them, "fsdp2_no_reshard" does so '
+            "and keeps the gathered blocks from the forward to the backward (`reshard_after_forward=False`), and "
             '"hsdp" shards them within a node and replicates them over nodes.',
         ),
     ] = "ddp"
-    gather: Annotated[
+    gathered_features: Annotated[
         GatheredFeatures,
         field_metadata(
             'Features that CLIP\'s loss gathers from all processes: those of "captions" (4 products of '
@@ -496,7 +496,9 @@ class TimingSettings(SettingsGroup, frozen=True, kw_only=True):
             "pace",
         ),
     ]
-    windows: Annotated[PositiveInt, field_metadata("Number of timed windows of a run.", "pace")]
+    timed_windows: Annotated[
+        PositiveInt, field_metadata("Number of timed windows of a run.", "pace")
+    ]
     steps_per_window: Annotated[
         PositiveInt,
         field_metadata(

@@ -5,11 +5,12 @@ clip_vit_huge.yaml` and `projects/catlip/pretraining/vit_{base,large,huge}.yaml`
 arXiv 2404.15653), appendix, table 6. Where they differ, the recipe follows the yaml: CLIP's rate at ViT-B/16 is 1e-3
 in the yaml, 5e-4 in the paper.
 
-`batch_size` is per device; `images` and `warmup_images` are of all published devices, for the steps of their schedule.
-Image sizes are those that CoreNet's sampler makes of the yaml's range: 25 sizes from 128 to 320, rounded to multiples
+`batch_size` is per device; `images_seen` and `warmup_images` are of all published devices, for the steps of their
+schedule. Image sizes are those that CoreNet's sampler makes of the yaml's range: 25 sizes from 128 to 320, rounded to multiples
 of 16, are 13. Windows are this project's: each draws every image size equally often.
 
-`catlip-bench list --recipe NAME` prints every released setting beside ours, from bench/cli/released_recipes.toml.
+`catlip-bench list --authors-settings NAME` prints every released setting beside ours, from
+bench/cli/released_recipes.toml.
 """
 
 from bench.experiment.config import Experiment, change
@@ -49,7 +50,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         image=ImageSettings(
             tower="corenet-vit-base",
             image_size=224,
-            image_sizes=tuple(range(160, 321, 32)),
+            random_image_sizes=tuple(range(160, 321, 32)),
             pixel_normalisation="none",
         ),
         text=TextSettings(text_tower="ViT-B-16", context_length=77, text_padding="max_length"),
@@ -59,7 +60,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         ),
         training=TrainingSettings(
             batch_size=256,
-            images=STEPS
+            images_seen=STEPS
             * 65_536,  # at 224 px; `_with_images_of_schedule_steps` corrects it for the image sizes
             warmup_images=WARMUP_STEPS * 65_536,
             schedule="cosine",
@@ -80,11 +81,11 @@ def clip_vit_b16_datacomp() -> Experiment:
             precision="fp16",
             contrastive_precision="autocast",
             attention="fp32_softmax",
-            gather="both",
+            gathered_features="both",
             compile="off",
             activation_checkpointing=True,
         ),
-        timing=TimingSettings(untimed_steps=12, windows=10, steps_per_window=12),
+        timing=TimingSettings(untimed_steps=12, timed_windows=10, steps_per_window=12),
     )
     return _with_images_of_schedule_steps(256, recipe)
 
@@ -100,7 +101,7 @@ def catlip_vit_b16_datacomp() -> Experiment:
         name="catlip-vit-b16-datacomp",
         method="catlip",
         head_initialisation="trunc_normal",
-        image_sizes=tuple(range(128, 321, 16)),
+        random_image_sizes=tuple(range(128, 321, 16)),
         batch_size=1024,
         crop_scale=(0.08, 1.0),
         flip=True,
@@ -109,7 +110,7 @@ def catlip_vit_b16_datacomp() -> Experiment:
         clip_norm=1.0,
         precision="bf16",
         attention="fused",
-        gather="captions",
+        gathered_features="captions",
         log_grad_norm=False,
         min_learning_rate=1e-5,
         untimed_steps=13,
@@ -169,7 +170,7 @@ def clip_vit_b16_cc3m() -> Experiment:
         synset_vocabulary="pack-synsets",
         batch_size=512,
         learning_rate=5e-4,
-        images=CC3M_EPOCHS * CC3M_PAIRS,
+        images_seen=CC3M_EPOCHS * CC3M_PAIRS,
         warmup_images=CC3M_EPOCHS * CC3M_PAIRS * WARMUP_STEPS // STEPS,
     )
 
@@ -189,7 +190,7 @@ def catlip_vit_b16_cc3m() -> Experiment:
         batch_size=clip.training.batch_size,
         learning_rate=2e-3,
         min_learning_rate=2e-5,
-        images=clip.training.images,
+        images_seen=clip.training.images_seen,
         warmup_images=clip.training.warmup_images,
     )
 
@@ -206,7 +207,7 @@ def superclass_vit_b16_datacomp() -> Experiment:
         name="superclass-vit-b16-datacomp",
         method="superclass",
         tower="ViT-B-16",
-        image_sizes=(),
+        random_image_sizes=(),
         pooling="mean",
         pixel_normalisation="openai",
         batch_size=1024,
@@ -216,10 +217,10 @@ def superclass_vit_b16_datacomp() -> Experiment:
         ema_decay=None,
         precision="bf16",
         attention="fused",
-        gather="captions",
+        gathered_features="captions",
         ema_kernel="foreach",
         log_grad_norm=False,
-        images=1_280_000_000,
+        images_seen=1_280_000_000,
         warmup_images=500 * 16_384,
     )
 
@@ -267,7 +268,7 @@ def _with_images_of_schedule_steps(
     images_per_step = num_devices * recipe.mean_device_batch_size
     return change(
         recipe,
-        images=round(steps * images_per_step),
+        images_seen=round(steps * images_per_step),
         warmup_images=round(warmup_steps * images_per_step),
     )
 

@@ -111,7 +111,7 @@ def _fields_at_batch_size(
     window_passes = round(window_images / batch_size / num_sizes)
     return {
         "batch_size": batch_size,
-        "images": max(training.images, batch_size),  # at least one batch
+        "images_seen": max(training.images_seen, batch_size),  # at least one batch
         "untimed_steps": num_sizes * max(min_passes, warmup_passes),
         "steps_per_window": num_sizes * max(min_passes, window_passes),
     }

@@ -225,14 +225,14 @@ def _method_errors(experiment: Experiment, method: Method) -> Iterator[str]:
         largest = max(experiment.image.all_image_sizes)
         if experiment.device_batch_size_at(largest) < MIN_COMPARED_IMAGES:
             yield f"batch_size must be 2 or more at {largest} px, for {method.name} needs a negative"
-        if experiment.training.accumulation > 1:
-            yield f"accumulation must be 1, for {method.name} compares all images of a batch"
-    elif experiment.training.accumulation > 1 and method.runs_text_model_on_captions(experiment):
-        yield f"accumulation must be 1, for {method.name} reads the captions of a batch sorted by length"
+        if experiment.training.micro_batches > 1:
+            yield f"micro_batches must be 1, for {method.name} compares all images of a batch"
+    elif experiment.training.micro_batches > 1 and method.runs_text_model_on_captions(experiment):
+        yield f"micro_batches must be 1, for {method.name} reads the captions of a batch sorted by length"
     if experiment.image.pooling == "both" and not method.accepts_both_poolings:
         yield f"pooling must be own or mean, for {method.name} has one loss, got both"
-    if method.views > 1 and experiment.image.stored_grid_channels is not None:
-        yield f"stored_grid_channels must be None, for {method.name} needs augmented views of images"
+    if method.views > 1 and experiment.image.input_embedding_channels is not None:
+        yield f"input_embedding_channels must be None, for {method.name} needs augmented views of images"
     for name in experiment.own:
         if name not in get_declared_method_fields(method.name):
             yield f"{method.name} declares no field {name}"

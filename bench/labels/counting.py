@@ -54,7 +54,7 @@ def count_labels(
         files |= dict.fromkeys(files_of_source)
         if not files_of_source:
             total.add(_count_sample_labels(source, rule_name))
-    caption_option = sources[0].caption
+    caption_option = sources[0].caption_fields
     num_bytes = sum(path.stat().st_size for path in files)
     workers = num_workers or min(count_available_cores(), 1 + num_bytes // MIN_BYTES_PER_PROCESS)
     count = partial(_count_file_labels, rule_name, caption_option)
@@ -77,7 +77,7 @@ def _count_sample_labels(source: SampleSettings, rule_name: str) -> LabelTally:
 
     Their index lies in the user's cache.
     """
-    choice = parse_caption_choice(source.caption)
+    choice = parse_caption_choice(source.caption_fields)
     request = SampleFieldsRequest(
         cache=user_cache_folder(), captions=choice, image_column=source.image_column
     )
@@ -98,7 +98,7 @@ def _count_labels_of_batches(batches: Iterable[pa.BinaryArray], rule_name: str) 
 
 
 def _count_file_labels(rule_name: str, caption_option: str | None, path: Path) -> LabelTally:
-    """Count the labels of the captions that `--caption` chooses from a file."""
+    """Count the labels of the captions that `--caption-fields` chooses from a file."""
     field_counts = CaptionFieldCounts()
     batches = read_caption_batches(path, caption_option, field_counts)
     total = _count_labels_of_batches(batches, rule_name)

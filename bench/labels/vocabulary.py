@@ -125,7 +125,7 @@ def explain_vocabulary_mismatch(experiment: Experiment) -> str:
         reason = "is not shipped"
     return (
         f"{experiment.name}: the vocabulary {vocabulary} {reason}: "
-        "add --count-vocabulary, or name one of these captions with --vocabulary (docs/labels.md)"
+        "add --vocabulary-from-captions, or name one of these captions with --vocabulary (docs/labels.md)"
     )
 
 

@@ -89,7 +89,9 @@ def measure_speed(
             take_steps_at_full_learning_rate(run, range(first_step, first_step + steps_per_window))
             first_step += steps_per_window
 
-    planned_steps = range(first_step, first_step + experiment.timing.windows * steps_per_window)
+    planned_steps = range(
+        first_step, first_step + experiment.timing.timed_windows * steps_per_window
+    )
     if device.type == "cpu":
         # Nothing is launched ahead, and other work disturbs fewer of short windows.
         steps_per_window = 1
@@ -114,7 +116,7 @@ def measure_speed(
         experiment.timing,
         device,
         windows[-1].steps.stop,
-        has_several_sizes=bool(experiment.image.image_sizes),
+        has_several_sizes=bool(experiment.image.random_image_sizes),
     )
     phases = time_step_phases(run, phase_steps, may_prolong=not is_disturbed)
     phase_seconds = {}
@@ -283,7 +285,7 @@ def plan_steps_timed_by_phase(
     """
     count = timing.steps_per_window
     if device.type != "cuda" or has_several_sizes:
-        count *= timing.windows
+        count *= timing.timed_windows
     return range(first_step, first_step + count)
 
 
@@ -311,7 +313,7 @@ def _count_images_if_sizes_vary(
     stream: BatchStream[Any], windows: Iterable[TimedSteps]
 ) -> tuple[int, ...]:
     """Return the number of images of each window on one device; empty if all images have one size."""
-    if not stream.experiment.image.image_sizes:
+    if not stream.experiment.image.random_image_sizes:
         return ()
     shape_at = stream.order.batch_shapes.shape_at
     return tuple(sum(shape_at(step).num_images for step in window.steps) for window in windows)

@@ -64,7 +64,7 @@ class TimedRun(NamedTuple):
     def _num_planned_steps(self) -> int:
         """Return the number of steps in all windows that the experiment plans."""
         timing = self.experiment.timing
-        return timing.windows * timing.steps_per_window
+        return timing.timed_windows * timing.steps_per_window
 
     def images_per_second_preferably_undisturbed(self) -> float:
         """Return the images/s in the windows that count; in all windows if too few count."""

@@ -67,6 +67,6 @@ def make_synset_label_function(
 
     def make_labels(captions: CaptionsWithRows) -> LabelPairs | DenseLabels:
         labels = LabelPairs.from_label_lists(labeller.find_label_columns(captions.texts))
-        return labels if targets.label_format == "sparse" else DenseLabels(labels, num_rows)
+        return labels if targets.synset_label_format == "sparse" else DenseLabels(labels, num_rows)
 
     return make_labels

@@ -46,9 +46,9 @@ class Cap(Method):
                 "text_padding must be longest or max_length for cap with sharding, whose ranks must call the decoder "
                 f"equally often, got {text.text_padding}"
             )
-        if text.parallel_share > 0 and text.text_padding != "max_length":
+        if text.parallel_caption_share > 0 and text.text_padding != "max_length":
             yield (
-                "text_padding must be max_length with parallel_share, whose mask tokens attend to padding, got "
+                "text_padding must be max_length with parallel_caption_share, whose mask tokens attend to padding, got "
                 f"{text.text_padding}"
             )
 
@@ -64,7 +64,7 @@ class Cap(Method):
             experiment.text.decoder_layers,
             SubwordEncoder(experiment.targets.subword_vocabulary).size,
             experiment.text.context_length,
-            experiment.text.parallel_share,
+            experiment.text.parallel_caption_share,
         )
         return Captioner(tower, decoder)
 

@@ -27,8 +27,8 @@ class Distillation(Method):
     has_teacher = True
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
-        if experiment.image.stored_grid_channels is not None:
-            given = f"stored_grid_channels={experiment.image.stored_grid_channels}"
+        if experiment.image.input_embedding_channels is not None:
+            given = f"input_embedding_channels={experiment.image.input_embedding_channels}"
             yield f"{given} is not for distill, whose teacher looks at images"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "DistillationStudent":
@@ -36,7 +36,7 @@ class Distillation(Method):
         from models.heads import DistillationStudent
 
         teacher = build_teacher(
-            experiment.targets.teacher, experiment.image.image_size, experiment.seed
+            experiment.targets.teacher_file, experiment.image.image_size, experiment.seed
         )
         return DistillationStudent(tower, teacher)
 

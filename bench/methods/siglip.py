@@ -34,8 +34,8 @@ class SigLip(ContrastiveMethod):
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
         if experiment.runtime.contrastive_precision == "autocast":
             yield "contrastive_precision must be fp32, for siglip's loss has no other, got autocast"
-        if experiment.runtime.gather == "both":
-            yield "gather must be captions, for siglip's loss needs no images of other processes, got both"
+        if experiment.runtime.gathered_features == "both":
+            yield "gathered_features must be captions, for siglip's loss needs no images of other processes, got both"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ProjectedImageTower":
         from bench.method_parts.captions import build_contrastive_model

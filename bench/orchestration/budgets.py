@@ -21,9 +21,9 @@ def with_training_images_and_short_warmup(experiment: Experiment, images: int) -
     Its warm-up has at most a tenth of them, or the experiment's share if that is larger.
     """
     training = experiment.training
-    as_in_training = images * training.warmup_images // training.images
+    as_in_training = images * training.warmup_images // training.images_seen
     warmup_images = min(training.warmup_images, max(images // 10, as_in_training))
-    return change(experiment, images=images, warmup_images=warmup_images)
+    return change(experiment, images_seen=images, warmup_images=warmup_images)
 
 
 def image_budgets(
@@ -39,7 +39,7 @@ def image_budgets(
     needs for the equal images, so that every other one trains on as many images or more. Without speeds there is no
     budget of seconds.
     """
-    images = experiment.training.images
+    images = experiment.training.images_seen
     budgets: dict[str, float] = {EQUAL_IMAGES: images}
     if half_way:
         budgets[HALF_WAY] = images / 2

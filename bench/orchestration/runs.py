@@ -119,7 +119,7 @@ def require_multi_process_support(experiment: Experiment) -> None:
         and experiment.optimizer.optimizer == "muon",
         "log_grad_norm needs sharding=ddp": is_sharded and experiment.optimizer.log_grad_norm,
         "simulated_global_batch needs one process": has_simulation,
-        "accumulation needs one process": experiment.training.accumulation > 1,
+        "micro_batches needs one process": experiment.training.micro_batches > 1,
     }
     for reason, is_refused in refusals.items():
         if is_refused:

@@ -50,7 +50,10 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
         parameter.grad = torch.randn_like(parameter)
     benchmark(optimizer.step)
     small = change(
-        experiment, batch_size=COUNTED_BATCH, images=NUM_COUNTED_IMAGES, warmup_images=COUNTED_BATCH
+        experiment,
+        batch_size=COUNTED_BATCH,
+        images_seen=NUM_COUNTED_IMAGES,
+        warmup_images=COUNTED_BATCH,
     )
     counted_images = PackImages(
         images.premultiplied_rgba[:NUM_COUNTED_IMAGES],

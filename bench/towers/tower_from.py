@@ -105,7 +105,7 @@ def load_tower_and_provenance(path: Path) -> tuple[ImageTower, TowerProvenance]:
         image.tower,
         image.image_size,
         derive_seed(provenance.experiment.seed, TOWER),
-        stored_grid_channels=image.stored_grid_channels,
+        input_embedding_channels=image.input_embedding_channels,
         pooling=image.pooling,
         pixel_normalisation=image.pixel_normalisation,
     )

@@ -71,7 +71,7 @@ def get_method_with_augmentation(experiment: Experiment) -> Method:
     if experiment.input.augmentation == "none":
         return method
     images_per_step = experiment.mean_device_batch_size * world_size()
-    num_steps = max(1, round(experiment.training.images / images_per_step))
+    num_steps = max(1, round(experiment.training.images_seen / images_per_step))
     return MethodWithRangeAugment(method, num_steps)
 
 

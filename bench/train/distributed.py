@@ -172,8 +172,8 @@ def fully_shard_model(
 ) -> nn.Module:
     """Shard every block of the towers, and the remaining parameters, over all ranks or over the ranks of each node.
 
-    With `zero2` the blocks' gathered weights are kept for the backward. Scalars cannot be sharded: every rank holds
-    them, and a hook averages their gradients.
+    With `fsdp2_no_reshard` the blocks' gathered weights are kept for the backward. Scalars cannot be sharded: every
+    rank holds them, and a hook averages their gradients.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -190,7 +190,7 @@ def fully_shard_model(
     policy = MixedPrecisionPolicy(dtype, torch.float32) if dtype else MixedPrecisionPolicy()
     shard = partial(fully_shard, mesh=mesh, mp_policy=policy)
     for block in get_all_tower_blocks(model_with_loss):
-        shard(block, reshard_after_forward=sharding != "zero2")
+        shard(block, reshard_after_forward=sharding != "fsdp2_no_reshard")
     scalars = {parameter for parameter in model_with_loss.parameters() if parameter.ndim == 0}
     for scalar in scalars:
         scalar.register_post_accumulate_grad_hook(_average_gradient)  # type: ignore[no-untyped-call]

@@ -134,7 +134,7 @@ def make_train_step(
 
     def backward(loss: Tensor) -> None:
         with select_kernel():  # checkpointed blocks are recomputed
-            scaler.scale(loss / experiment.training.accumulation).backward()  # type: ignore[no-untyped-call]
+            scaler.scale(loss / experiment.training.micro_batches).backward()  # type: ignore[no-untyped-call]
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
         """Update the parameters as `TrainStep` describes, and return the mean loss over the ranks."""
@@ -166,7 +166,7 @@ def make_train_step(
         backward,
         update,
         optimizer,
-        experiment.training.accumulation,
+        experiment.training.micro_batches,
         ema,
         scaler,
         overflows,

@@ -55,18 +55,18 @@ record() {
 }
 
 if [ "${SCALE:-}" = tiny ]; then
-  light=(--set untimed_steps=2 --set windows=2 --set steps_per_window=2)
+  light=(--set untimed_steps=2 --set timed_windows=2 --set steps_per_window=2)
   device=cpu rounds=2 images=256
   pair=(clip-tiny catlip-tiny "${light[@]}")
   larger_pair=("${pair[@]}" --set image_size=96)
-  ladder=(catlip-tiny --baseline clip-tiny "${light[@]}" --factors attention=fp32_softmax)
+  ladder=(catlip-tiny --baseline clip-tiny "${light[@]}" --extra-baseline-settings attention=fp32_softmax)
   tests=(tests/gpu -m "not gpu")
   open_clip=(--scale tiny --rounds 1)
 else
   device=cuda rounds=5 images=20480
   pair=(clip-vit-b16 catlip-vit-b16)
   larger_pair=(clip-vit-l14 catlip-vit-l14)
-  ladder=(catlip-vit-b16 --baseline clip-vit-b16 --factors attention=fp32_softmax
+  ladder=(catlip-vit-b16 --baseline clip-vit-b16 --extra-baseline-settings attention=fp32_softmax
     activation_checkpointing=true batch_size=64 compile=off)
   tests=(tests/gpu tests/profilers -m gpu)
   open_clip=(--set batch_size=256 --rounds 2)
@@ -90,6 +90,6 @@ record b16-ladder 40 explain "${ladder[@]}" --rounds 2
 record b16-max-autotune 30 measure "${pair[@]}" --rounds 1 --set compile=max-autotune
 run shards 5 -m bench.measure.generated_shards "$results/shards" $images
 record b16-shards 10 measure "${pair[@]}" --rounds 1 --data "$results/shards"
-run train 10 -m bench train catlip-tiny --images 2048 --task "Twemoji group" --out "$results/train" --resume
+run train 10 -m bench train catlip-tiny --images-seen 2048 --task "Twemoji group" --out "$results/train" --resume
 record open-clip 20 reference open-clip "${open_clip[@]}"
 exit $failed

@@ -196,19 +196,19 @@ def captions() -> dict[str, Case]:
 
 
 def _train_images(value: str, folder: Path) -> int:
-    return main(["train", "clip-tiny", f"--images={value}", "--out", str(folder / "out")])
+    return main(["train", "clip-tiny", f"--images-seen={value}", "--out", str(folder / "out")])
 
 
 def numbers() -> dict[str, Case]:
     """Return numbers at the edge of their type."""
     images = ("0", "-1", "1e3", "\u0663k", "1_000", "99999999999999999999B", "")
     found = {
-        f"--images={value!r}": Case(nothing, partial(_train_images, value), 2, "--images")
+        f"--images-seen={value!r}": Case(nothing, partial(_train_images, value), 2, "--images-seen")
         for value in images
     }
     for words in (
-        "plan clip-vit-b16 --device h100 --utilisation=1.0000000001",
-        "label --labels-of dog --size=0",
+        "plan clip-vit-b16 --assumed-gpu h100 --utilisation=1.0000000001",
+        "label --labels-of dog --max-labels=0",
         "regress HEAD --rounds=0",
         "history 0",
         "train clip-tiny --checkpoint-minutes=-1 --out FOLDER/out",
@@ -270,7 +270,7 @@ def records() -> dict[str, Case]:
             limits=partial(limit_file_size, 64),
         ),
         "tables onto a full device": command(
-            "plan clip-vit-b16 --device h100 --json /dev/full",
+            "plan clip-vit-b16 --assumed-gpu h100 --json /dev/full",
             "/dev/full: not a regular file",
         ),
     }

@@ -20,7 +20,7 @@ from tests.processes import answered, in_child
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
     "untimed_steps=1",
-    "windows=2",
+    "timed_windows=2",
     "steps_per_window=1",
     "batch_size=16",
     "subset=random:96",

@@ -35,7 +35,7 @@ def records(_: Path) -> list[bytes]:
 def tower(_: Path) -> list[bytes]:
     made = {
         "experiment": json.loads(msgspec.json.encode(EXPERIMENTS["catlip-tiny"])),
-        "images": 96,
+        "images_seen": 96,
         "budgets": [],
     }
     return [save({"trunk.weight": torch.zeros(4, 4)}, {"made": json.dumps(made)})]

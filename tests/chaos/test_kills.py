@@ -106,7 +106,7 @@ def test_killed_training_resumes_to_the_same_losses_and_tower(
     while done < kills:
         (name, changes), more = METHODS[number % len(METHODS)], min(MOST_KILLS, kills - done)
         steps = max(FEWEST_STEPS, STEPS_PER_KILL * more)
-        words = ["-m", "bench", "train", name, *changes, "--images", str(BATCH * steps)]
+        words = ["-m", "bench", "train", name, *changes, "--images-seen", str(BATCH * steps)]
         for setting in (f"batch_size={BATCH}", "subset=random:500", f"seed={number}"):
             words += ["--set", setting]
         out, whole = own_results / f"killed{number}", own_results / f"unkilled{number}"

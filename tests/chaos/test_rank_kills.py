@@ -66,7 +66,7 @@ def train_under(
 ) -> Process:
     words = ["-m", "torch.distributed.run", *launcher, "--max-restarts", str(restarts)]
     words += ["-m", "bench", "train", "catlip-tiny", "--out", str(out)]
-    words += ["--images", str(STEPS * BATCH * RANKS), "--task", "unseen subgroup"]
+    words += ["--images-seen", str(STEPS * BATCH * RANKS), "--task", "unseen subgroup"]
     words += ["--checkpoint-minutes", "0.0001"]
     words += ["--set", f"batch_size={BATCH}", "--set", "subset=random:500", *more]
     return start_command(words, log, core, **APART | variables)

@@ -13,7 +13,7 @@ from bench.records.record import TransferScores, read_records
 from tests import photographs
 from tests.reports.test_page import Document
 
-SHORT = "--set batch_size=16 --set untimed_steps=1 --set windows=1 --set steps_per_window=1"
+SHORT = "--set batch_size=16 --set untimed_steps=1 --set timed_windows=1 --set steps_per_window=1"
 # What makes README's commands take seconds on a CPU: the tiny scale, and fewer images, rounds and steps.
 SMALLER = {
     "vit-b16": "tiny",

@@ -40,8 +40,8 @@ OUTPUT = re.compile(r"```text\n(.*?)```", re.DOTALL)
 QUOTE = re.compile(r"^>(.*)", re.MULTILINE)  # of the page that a script wrote
 # What makes the scripts take seconds on a CPU.
 SHORTER = {
-    "--rounds 5": "--rounds 1 --set windows=1 --set steps_per_window=1 --set untimed_steps=1",
-    "--images 20k": "--images 512",
+    "--rounds 5": "--rounds 1 --set timed_windows=1 --set steps_per_window=1 --set untimed_steps=1",
+    "--images-seen 20k": "--images-seen 512",
     "in 1 2 3 4;": "in 1;",
     "in clip catlip;": "in catlip;",
 }

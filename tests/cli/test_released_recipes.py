@@ -96,10 +96,10 @@ def test_every_recipe_but_the_controlled_pair_has_released_settings(
         name for name in names if not name.endswith("-controlled")
     }
     assert {*FILES} == {name for name in released_recipe_names() if not name.endswith("-cc3m")}
-    assert main(["list", "--recipe", "catlip-vit-b16-datacomp"]) == 0
+    assert main(["list", "--authors-settings", "catlip-vit-b16-datacomp"]) == 0
     printed = capsys.readouterr().out
     assert all(f"\n{key} " in printed for key in released_settings("catlip-vit-b16-datacomp"))
-    assert main(["list", "--recipe", "clip-tiny"]) == 2
+    assert main(["list", "--authors-settings", "clip-tiny"]) == 2
     assert "no released recipe named 'clip-tiny' (there are " in capsys.readouterr().err
 
 
@@ -155,9 +155,9 @@ def corenet_fields(name: str) -> dict[str, Any]:
         "method": METHODS[options["dataset.category"]],
         "tower": f"corenet-vit-{options['model.classification.vit.mode']}",
         "image_size": options["sampler.vbs.crop_size_width"],
-        "image_sizes": tuple(height for height, _, _ in batches),
+        "random_image_sizes": tuple(height for height, _, _ in batches),
         "batch_size": options["dataset.train_batch_size0"],
-        "accumulation": options["common.accum_freq"],
+        "micro_batches": options["common.accum_freq"],
         "crop_scale": tuple(options[crops]),
         "flip": options["image_augmentation.random_horizontal_flip.enable"],
         "augmentation": {"distribution": "range"}[options["model.learn_augmentation.mode"]],
@@ -174,7 +174,7 @@ def corenet_fields(name: str) -> dict[str, Any]:
         if options["model.classification.vit.use_flash_attention"]
         else "fp32_softmax",
         "activation_checkpointing": options["model.activation_checkpointing"],
-        "images": round(options["scheduler.max_iterations"] * images_per_step),
+        "images_seen": round(options["scheduler.max_iterations"] * images_per_step),
         "warmup_images": round(options["scheduler.warmup_iterations"] * images_per_step),
     }
 
@@ -223,6 +223,6 @@ def superclass_fields(file: Mapping[str, Any]) -> dict[str, Any]:
         "eps": file["eps"],
         "precision": PRECISIONS[file["precision"]],
         "activation_checkpointing": file["grad_checkpointing"],
-        "images": file["epochs"] * file["train_num_samples"],
+        "images_seen": file["epochs"] * file["train_num_samples"],
         "warmup_images": file["warmup"] * file["global_batch_size"],
     }

@@ -35,7 +35,7 @@ def ready(decoded: Path, tmp_path: Path) -> Path:  # noqa: ARG001 - the pack is 
 def task(tmp_path: Path) -> list[str]:
     """Options that name a task of few images, and a protocol that takes a second."""
     root = folders(tmp_path / "task", {"train": 8, "test": 4})
-    return ["--task", "folder", "--root", str(root), "--protocol", "k-nn"]
+    return ["--task", "folder", "--task-data", str(root), "--protocol", "k-nn"]
 
 
 def saved(folder: Path, experiment: Experiment) -> Path:
@@ -98,7 +98,16 @@ def test_a_root_folder_of_tars_is_scored_without_the_name_of_a_task(
     tower = str(saved(tmp_path, EXPERIMENTS["catlip-tiny"]))
     assert (
         main(
-            ["transfer", tower, "--root", str(root), "--protocol", "k-nn", "--results", str(ready)]
+            [
+                "transfer",
+                tower,
+                "--task-data",
+                str(root),
+                "--protocol",
+                "k-nn",
+                "--results",
+                str(ready),
+            ]
         )
         == 0
     )
@@ -145,7 +154,7 @@ def test_tower_is_scored_from_its_file_and_the_task_alone(
         str(tower),
         "--task",
         "folder",
-        "--root",
+        "--task-data",
         str(root),
         "--protocol",
         "linear-probe",

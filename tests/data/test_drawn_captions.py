@@ -63,7 +63,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stream(data: Path, results: Path, caption: str | None, **changes: Any) -> SampleStream:
     options = {name: changes.pop(name) for name in ("rank", "ranks") if name in changes}
     num_workers = changes.pop("workers", 0)
-    experiment = small("catlip", data=str(data), caption=caption, **{"batch_size": 8} | changes)
+    experiment = small(
+        "catlip", data=str(data), caption_fields=caption, **{"batch_size": 8} | changes
+    )
     samples = open_samples(experiment, results / "cache")
     return SampleStream(experiment, samples, as_text, CPU, num_workers=num_workers, **options)
 
@@ -139,7 +141,7 @@ def test_rows_of_packed_captions_are_reserved_for_the_longest_texts(
     )
     drawn, alone = (
         open_batch_stream(
-            small("clip", **changes | {"data": str(one), "caption": caption}), CPU, results
+            small("clip", **changes | {"data": str(one), "caption_fields": caption}), CPU, results
         )
         for one, caption in ((path, "txt:0.9;json.llava:0.1"), (longest, None))
     )
@@ -159,7 +161,7 @@ def test_vocabulary_counts_the_texts_of_all_fields_and_lists(
     }
     path = write_shard(tmp_path / "0.tar", members)
     options = ["label", str(path), "--out", str(tmp_path / "v.json")]
-    assert main([*options, "--caption", "txt:1;json.llava:0"]) == 0
+    assert main([*options, "--caption-fields", "txt:1;json.llava:0"]) == 0
     found = read_vocabulary(str(tmp_path / "v.json"))
     assert {label.name: label.count for label in found.labels} == {
         "dog.n.01": 5,
@@ -167,5 +169,5 @@ def test_vocabulary_counts_the_texts_of_all_fields_and_lists(
         "bird.n.01": 5,
     }
     assert found.captions == 15
-    assert main([*options, "--caption", "txt:1;json.lava:0"]) == 2
+    assert main([*options, "--caption-fields", "txt:1;json.lava:0"]) == 2
     assert "no sample has a caption in 'json.lava' (there are " in capsys.readouterr().err

@@ -14,10 +14,10 @@ laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
 CHANGES = st.fixed_dictionaries(
     {
-        "image_sizes": st.sets(st.integers(16, 96), max_size=6).map(sorted).map(tuple),
+        "random_image_sizes": st.sets(st.integers(16, 96), max_size=6).map(sorted).map(tuple),
         "batch_size": st.integers(1, 300),
         "seed": st.integers(0, 5),
-        "images": st.just(1000),
+        "images_seen": st.just(1000),
     }
 )
 
@@ -41,7 +41,7 @@ def test_batch_sizes_equal_the_released_sampler(
     image_size: int, batch: int, batch_by_side: dict[int, int]
 ) -> None:
     """Found by running apple/corenet's `image_batch_pairs` at 1aa3acd."""
-    experiment = small("catlip", image_size=image_size, batch_size=batch, images=10_000)
+    experiment = small("catlip", image_size=image_size, batch_size=batch, images_seen=10_000)
     for side, size in batch_by_side.items():
         assert experiment.device_batch_size_at(side) == size
 
@@ -99,7 +99,7 @@ def test_the_first_step_of_each_size_is_the_first_and_the_largest_comes_first(
 
 
 def test_other_batch_sizes_keep_whole_cycles_of_image_sizes() -> None:
-    base = small("catlip", image_sizes=(32, 48, 64), untimed_steps=3, steps_per_window=6)
+    base = small("catlip", random_image_sizes=(32, 48, 64), untimed_steps=3, steps_per_window=6)
     for size in (2, 7, 16, 100, 5000):
         sized = renamed_with_settings(base, [f"batch_size={size}"])
         assert sized.timing.untimed_steps % 3 == sized.timing.steps_per_window % 3 == 0

@@ -33,7 +33,8 @@ def test_dense_loss_and_gradients_equal_those_of_index_lists() -> None:
 @pytest.mark.parametrize("head_rows", [None, 1000])
 def test_dense_labels_train_as_sparse_ones(head_rows: int | None, results: Path) -> None:
     runs = [
-        assembled(results, label_format=one, head_rows=head_rows) for one in ("sparse", "dense")
+        assembled(results, synset_label_format=one, head_rows=head_rows)
+        for one in ("sparse", "dense")
     ]
     batches = [run.stream.batch(0) for run in runs]
     sparse, dense = (batch.target for batch in batches)

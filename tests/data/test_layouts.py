@@ -179,8 +179,10 @@ def test_fields_that_are_read_and_those_that_are_not_are_named(tmp_path: Path) -
         ("rows.parquet", None, "text", "recaption"),
         ("table/t.jsonl", None, "title", "recaption"),
     ):
-        samples = opened(tmp_path / name, tmp_path / "cache", caption=caption)
-        expected = f"captions are read from {read}; not read: {others} (others with --caption)"
+        samples = opened(tmp_path / name, tmp_path / "cache", caption_fields=caption)
+        expected = (
+            f"captions are read from {read}; not read: {others} (others with --caption-fields)"
+        )
         assert samples.notes()[1] == expected
 
 
@@ -263,11 +265,11 @@ def test_captions_are_found_in_a_column_or_its_columns_are_listed(tmp_path: Path
         tmp_path / "a.parquet",
     )
     with pytest.raises(
-        ValueError, match=r"\(there are beschreibung, ort\): name it with --caption"
+        ValueError, match=r"\(there are beschreibung, ort\): name it with --caption-fields"
     ):
         opened(tmp_path / "a.parquet", tmp_path / "cache")
     samples = opened(
-        tmp_path / "a.parquet", tmp_path / "cache", caption="beschreibung:0.5;json.llava:0.5"
+        tmp_path / "a.parquet", tmp_path / "cache", caption_fields="beschreibung:0.5;json.llava:0.5"
     )
     assert samples.captions_by_field(3) == (("a",), (f"a scene, {PHOTOS[3].caption}",))
 
@@ -277,7 +279,7 @@ def test_parquet_file_is_converted_once_for_all_captions(
 ) -> None:
     data = write_parquet(tmp_path / "data", PHOTOS)
     for caption in (None, "caption"):
-        assert contents(opened(data, tmp_path / "cache", caption=caption))[0] == (
+        assert contents(opened(data, tmp_path / "cache", caption_fields=caption))[0] == (
             PHOTOS[0].caption,
             PHOTOS[0].image,
         )

@@ -21,7 +21,7 @@ def test_images_that_are_added_beside_those_of_a_table_are_found(
         for name in names:
             Image.new("RGB", (8, 8)).save(tmp_path / "deep" / f"{name}.png")
         experiment = small(
-            "clip", data=str(tmp_path / "table.jsonl"), batch_size=2, images=4, warmup_images=0
+            "clip", data=str(tmp_path / "table.jsonl"), batch_size=2, images_seen=4, warmup_images=0
         )
         numbers.append(len(open_samples(experiment, results / "cache")))
     assert numbers == [19, 20]
@@ -34,7 +34,7 @@ def test_null_keys_are_the_names_of_the_images(tmp_path: Path, results: Path) ->
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
     (tmp_path / "table.jsonl").write_text("\n".join(rows), encoding="utf-8")
     experiment = small(
-        "clip", data=str(tmp_path / "table.jsonl"), batch_size=2, images=4, warmup_images=0
+        "clip", data=str(tmp_path / "table.jsonl"), batch_size=2, images_seen=4, warmup_images=0
     )
     samples = open_samples(experiment, results / "cache")
     assert [samples.key(row) for row in range(len(samples))] == ["0", "b.png", "c.png"]

@@ -71,7 +71,7 @@ def test_batches_of_a_billion_samples_take_little_memory() -> None:
 def test_ranks_partition_the_sample_order(
     sizes: tuple[int, ...], batch: int, count: int, ranks: int, steps: int
 ) -> None:
-    experiment = small("catlip", image_sizes=sizes, batch_size=batch, images=1000)
+    experiment = small("catlip", random_image_sizes=sizes, batch_size=batch, images_seen=1000)
     batch_shapes = make_batch_shape_schedule(experiment)
     orders = [SampleOrder(0, count, batch_shapes, rank, ranks) for rank in range(ranks)]
     read = torch.cat([order.batch_rows(k) for k in range(steps) for order in orders])

@@ -86,7 +86,8 @@ def test_samples_that_cannot_be_used_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("option", "changes"), [("--caption", {"caption": "txt"}), ("--image", {"image_column": "jpg"})]
+    ("option", "changes"),
+    [("--caption-fields", {"caption_fields": "txt"}), ("--image-column", {"image_column": "jpg"})],
 )
 def test_option_that_a_source_does_not_read_is_refused(
     option: str, changes: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -173,7 +173,7 @@ LAYOUTS = {
     ),
     "two other names": (
         twelve(caption="json", text=b'{"titel": "a dog", "inhalt": "a big dog"}'),
-        r"no sample has a caption \(there are json\.inhalt, json\.titel\): name one with --caption",
+        r"no sample has a caption \(there are json\.inhalt, json\.titel\): name one with --caption-fields",
     ),
 }
 

@@ -117,7 +117,7 @@ def test_workers_load_on_after_a_signal_and_end_with_their_killed_training(
 
 
 def test_epoch_shows_every_usable_sample_once(data: Path, results: Path) -> None:
-    whole = stream(data, results, batch_size=11, images=110)
+    whole = stream(data, results, batch_size=11, images_seen=110)
     keys = [key for k in range(6) for key in whole.keys(k)]
     assert len({*keys[:33]}) == 33
     assert sorted(keys[:33]) == sorted(keys[33:]) != keys[:33]
@@ -164,9 +164,9 @@ def test_too_many_broken_images_stop_the_run_with_error_classes(
         }
         return write_shard(tmp_path / f"{broken}.tar", {**webdataset_members(0, 30), **bad})
 
-    tolerated = stream(shard(3), results, batch_size=33, images=330)
+    tolerated = stream(shard(3), results, batch_size=33, images_seen=330)
     assert len(tolerated.batch(0).images) == 33
-    refused = stream(shard(20), results, batch_size=50, images=500)
+    refused = stream(shard(20), results, batch_size=50, images_seen=500)
     with pytest.raises(
         ValueError,
         match=r"of \d+ images cannot be used \(not JPEG, PNG, WEBP, GIF: \d+\), more than 1%",

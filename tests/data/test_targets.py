@@ -92,7 +92,7 @@ def test_all_tensors_of_a_loaded_batch_are_pinned(
     monkeypatch.setattr(
         Tensor, "pin_memory", lambda one: [pinned.append(one.clone()), pinned[-1]][1]
     )
-    fields = {"label_format": "dense"} if method == "catlip" else {}
+    fields = {"synset_label_format": "dense"} if method == "catlip" else {}
     data = str(write_shards(tmp_path / "data"))
     stream = open_batch_stream(
         small(method, data=data, workers=0, **fields), torch.device("cpu"), results

@@ -56,7 +56,9 @@ def test_packed_captions_do_not_overlap_and_lie_in_one_row(lengths: list[int], m
 def test_all_batches_of_all_ranks_fit_into_the_reserved_rows(
     lengths: str, batch_size: int, results: Path
 ) -> None:
-    experiment = packed(caption_lengths=lengths, batch_size=batch_size, images=BATCHES * batch_size)
+    experiment = packed(
+        caption_lengths=lengths, batch_size=batch_size, images_seen=BATCHES * batch_size
+    )
     tokens = open_batch_stream(experiment, CPU, results).targets
     (reserved,) = tokens.reserved_rows.values()
     for ranks in (1, 8):

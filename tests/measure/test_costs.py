@@ -61,7 +61,7 @@ def test_gathered_images_cost_two_more_products() -> None:
     experiment = small("clip", **TWO_BLOCKS, simulated_global_batch=64)
     captions = targets_of(experiment)
     alone, both = (
-        count_mean_step_flops(change(experiment, gather=gathered), [captions]).step
+        count_mean_step_flops(change(experiment, gathered_features=gathered), [captions]).step
         for gathered in ("captions", "both")
     )
     _, model = build_tower_and_model_on_meta(experiment)

@@ -57,7 +57,7 @@ def test_phases_of_a_gpu_are_those_of_one_window(
     device: str, sizes: tuple[int, ...], expected: int
 ) -> None:
     """Images of several sizes need more steps."""
-    experiment = small("catlip", windows=2, steps_per_window=3, image_sizes=sizes)
+    experiment = small("catlip", timed_windows=2, steps_per_window=3, random_image_sizes=sizes)
     assert plan_steps_timed_by_phase(
         experiment.timing, torch.device(device), 16, has_several_sizes=bool(sizes)
     ) == range(16, 16 + expected)

@@ -1,5 +1,6 @@
 """What a comparison runs: rounds in rotated order, and trainings to budgets that follow from the measured speeds."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,8 @@ def timed(experiment: Experiment, rate: float, round_: int) -> Record:
     """A run at so many images per second."""
     measured = speed(
         round=round_,
-        window_seconds=(experiment.images_per_device_in_window / rate,) * experiment.timing.windows,
+        window_seconds=(experiment.images_per_device_in_window / rate,)
+        * experiment.timing.timed_windows,
     )
     return Record(comparison="c", experiment=experiment, circumstances=WHERE, measured=measured)
 
@@ -189,4 +191,4 @@ def test_remaining_time_is_known_after_the_first_round(
     comparison.measure_speed(range(1, 2))
     first, second = capsys.readouterr().err.splitlines()
     assert "estimating | speed of clip-tiny, round 1 of 1" in first
-    assert "about 0:10:00 left | speed of clip-tiny, round 2 of 2" in second
+    assert re.search(r"about 0:(10:00|09:5\d) left \| speed of clip-tiny, round 2 of 2", second)

@@ -81,7 +81,7 @@ def test_interleaved_runs_leave_a_record_and_the_reason_of_one_that_fails(
     assert "is not finite" in failure
     speed = read_record(runs[0].first_file).measured
     assert isinstance(speed, Speed)
-    assert len(speed.window_seconds) >= experiment.timing.windows
+    assert len(speed.window_seconds) >= experiment.timing.timed_windows
     assert {len(seconds) for seconds in speed.phase_seconds.values()} == {
         len(speed.phase_seconds["backward"])
     }

@@ -96,8 +96,10 @@ def check_arguments(results: Path, flops: StepFlops, names: tuple[str, ...]) -> 
 def test_comparison_resumes_where_it_stopped(
     own_results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = "--set untimed_steps=1 --set windows=2 --set steps_per_window=1 --set batch_size=16 --set subset=random:96"
-    options = f"{short} --rounds 1 --results {own_results}"
+    short = (
+        "--set untimed_steps=1 --set timed_windows=2 --set steps_per_window=1 --set batch_size=16"
+    )
+    options = f"{short} --set subset=random:96 --rounds 1 --results {own_results}"
     arguments = shlex.split(f"measure catlip-tiny superclass-tiny {options}")
     assert main([*arguments, "--resume"]) == 2
     assert "no 'measure' comparison to resume" in capsys.readouterr().err
@@ -172,7 +174,10 @@ def test_child_that_says_nothing_is_reported_with_how_it_ended(
         ("mesure", "did you mean 'measure'"),
         ("measure clip-tiny catlip-vit-b32", "cannot be compared, they differ in tower: catlip-"),
         ("transfer clip-tiny --results /nowhere", "make one with: python -m bench train clip-tiny"),
-        ("transfer clip-tiny --task imagenet", "--root is missing: name the folder that holds"),
+        (
+            "transfer clip-tiny --task imagenet",
+            "--task-data is missing: name the folder that holds",
+        ),
         ("--smoke --full", "exclude each other"),
         ("--results /dev/null/results", "the results folder /dev/null/results cannot be written"),
     ],

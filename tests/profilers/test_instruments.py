@@ -53,7 +53,7 @@ MIB = 2**20
 CPU = torch.device("cpu")
 TICK = 0.01  # second: the grain of the kernel's counters of CPU time
 NO_FLOPS = StepFlops(image_forward=1, text_forward=1, forward=1, step=1)  # counting takes seconds
-ON_A_GPU = small("clip", precision="bf16", images=65_536, batch_size=16, steps_per_window=250)
+ON_A_GPU = small("clip", precision="bf16", images_seen=65_536, batch_size=16, steps_per_window=250)
 
 
 def test_clock_measures_and_unfinished_blocks_are_nan() -> None:

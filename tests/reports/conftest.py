@@ -104,7 +104,9 @@ def speed_record(name: str, number: int, *, slower: float = 1.0) -> Record:
     speed = Speed(
         round=number,
         warmup_seconds=1.9 * luck,
-        window_seconds=steps(step * experiment.timing.steps_per_window, experiment.timing.windows),
+        window_seconds=steps(
+            step * experiment.timing.steps_per_window, experiment.timing.timed_windows
+        ),
         phase_seconds=phases(name, steps),
         flops=flops,
         tokens_per_caption=13.4 if text else None,

@@ -48,7 +48,11 @@ def own(record: Record) -> Record:
         measured = replace(measured, subject=name)
     return replace(
         changed(
-            record, name=name, images=640, warmup_images=64, synset_vocabulary=f"{one.name}.json"
+            record,
+            name=name,
+            images_seen=640,
+            warmup_images=64,
+            synset_vocabulary=f"{one.name}.json",
         ),
         measured=measured,
     )
@@ -177,7 +181,7 @@ def test_random_init_baselines_of_two_poolings_stand_apart_and_each_tower_gains_
     ("fields", "difference"),
     [
         ({"tower": "ViT-B-32"}, "tower: catlip-bench-tiny / ViT-B-32"),
-        ({"data": "shards"}, "data: pack / shards"),
+        ({"data": "shards"}, "data: shipped-pack / shards"),
         ({"batch_size": 64}, "batch_size: 128 / 64"),
     ],
 )
@@ -197,7 +201,7 @@ def test_towers_stand_in_columns_of_the_images_that_they_have_seen() -> None:
         ]
         transfer = replace(tower.measured, images=images, budgets=("equal images",))
         records = [training_record(name, 0), replace(tower, measured=transfer)]
-        return [changed(record, images=images, warmup_images=0) for record in records]
+        return [changed(record, images_seen=images, warmup_images=0) for record in records]
 
     towers = {"clip-tiny": 29_952, "siglip-tiny": 29_952, "catlip-tiny": 6_016}
     comparisons = {f"{TRAIN}-{name}": trained(name, towers[name]) for name in towers}

@@ -23,7 +23,7 @@ def test_machines_and_settings_are_never_joined(tmp_path: Path) -> None:
     assert {one.machine: len(one.points) for one in times} == {"here": 2, "there": 2}
     one = speed_record("clip-tiny", 0)
     other = replace(
-        one, experiment=change(one.experiment, batch_size=64, images=64, warmup_images=0)
+        one, experiment=change(one.experiment, batch_size=64, images_seen=64, warmup_images=0)
     )
     joined = build_history(
         [*metric_values_of_record(one), *metric_values_of_record(speed_record("clip-tiny", 1))]

@@ -15,7 +15,7 @@ def pooled(name: str, side: int, **options: Any) -> list[Any]:
     """Build a tower with each pooling, with equal seeds."""
     return [
         build_image_tower(name, side, 3, pooling=pooling, **options).eval()
-        for pooling in ("own", "mean", "both")
+        for pooling in ("tower", "mean", "both")
     ]
 
 
@@ -38,7 +38,7 @@ def test_second_feature_of_both_is_the_feature_of_mean_with_the_same_weights(nam
 
 @pytest.mark.parametrize("name", ["test_vit", "test_vit2"])
 def test_grid_of_embeddings_is_read_by_a_patch_embedding(name: str) -> None:
-    tower = build_image_tower(name, 4, 0, stored_grid_channels=8).eval()
+    tower = build_image_tower(name, 4, 0, input_embedding_channels=8).eval()
     grids = torch.randn(2, 8, 4, 4)
     assert tower.compute_patch_tokens(grids).shape[1] == 16
     (layer,) = [one for one in tower.trunk.patch_embed.modules() if isinstance(one, nn.Conv2d)]  # type: ignore[union-attr]
@@ -66,4 +66,4 @@ def test_pooling_that_a_tower_does_not_have_is_refused_with_the_reason(
     with torch.device("meta"), pytest.raises(ValueError, match=text) as refused:
         build_image_tower(name, side, 0, pooling=pooling)
     assert str(refused.value).startswith(f"pooling={pooling} ")
-    assert str(refused.value).endswith("choose another, or set pooling=own")
+    assert str(refused.value).endswith("choose another, or set pooling=tower")

@@ -39,8 +39,10 @@ def trained(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     def path(experiment: Experiment) -> Path:
         if experiment not in done:
             place = folder / f"c.tower.{len(done)}.safetensors"
-            short = change(experiment, images=32, warmup_images=0, subset="random:96")
-            train(short, CPU, results, {"equal images": short.training.images}, lambda _: place)
+            short = change(experiment, images_seen=32, warmup_images=0, subset="random:96")
+            train(
+                short, CPU, results, {"equal images": short.training.images_seen}, lambda _: place
+            )
             done[experiment] = place
         return done[experiment]
 

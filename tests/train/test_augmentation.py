@@ -61,7 +61,7 @@ def test_loss_is_the_methods_on_augmented_images_and_that_of_their_psnr(
 
 def test_ranges_are_trained_and_their_target_falls_with_the_steps(results: Path) -> None:
     """The micro-batches of a batch are one step."""
-    run = assembled(results, accumulation=4)
+    run = assembled(results, micro_batches=4)
     before = {name: value.clone() for name, value in augmentor_of(run).named_parameters()}
     losses = [run.step(run.stream.batch(k), RATE) for k in range(3)]
     assert torch.stack(losses).isfinite().all()

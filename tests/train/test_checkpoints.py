@@ -135,7 +135,7 @@ def test_checkpoint_of_another_experiment_is_refused_with_the_differences(tmp_pa
     require_resumable(saved, small("catlip"), 1, DIGEST)
     require_resumable(saved, small("catlip", workers=2), 1, DIGEST)  # workers change no batch
     with pytest.raises(
-        ValueError, match="data=pack, its subset, vocabulary or teacher is not what it was"
+        ValueError, match="data=shipped-pack, its subset, vocabulary or teacher is not what it was"
     ):
         require_resumable(replace(saved, data_digest="other"), small("catlip"), 1, DIGEST)
     with pytest.raises(ValueError, match=r"differ in seed: 0 / 3; .*learning_rate: 0.001 / 0.5"):
@@ -154,10 +154,12 @@ def test_resume_with_another_world_size_needs_the_same_global_batch(tmp_path: Pa
         require_resumable(saved, small("catlip", batch_size=8, seed=1), 2, DIGEST)
     with pytest.raises(ValueError, match="they differ in batch_size: 16 / 8"):
         require_resumable(saved, small("catlip", batch_size=8), 1, DIGEST)
-    sizes = replace(saved, experiment=small("catlip", image_sizes=[36, 48], batch_size=9))
+    sizes = replace(saved, experiment=small("catlip", random_image_sizes=[36, 48], batch_size=9))
     # One process has 9 images of 48 px or 16 of 36 px, three have 3 x 3 or 3 x 5.
     with pytest.raises(ValueError, match="images of 36 px"):
-        require_resumable(sizes, small("catlip", image_sizes=[36, 48], batch_size=3), 3, DIGEST)
+        require_resumable(
+            sizes, small("catlip", random_image_sizes=[36, 48], batch_size=3), 3, DIGEST
+        )
 
 
 def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ OTHERWISE: dict[str, tuple[int, dict[str, object]]] = {
         1,
         {"tower": "vit_tiny_patch16_224", "precision": "bf16", "compile": "max-autotune"},
     ),
-    "superclass": (2, {"accumulation": 2, "ema_decay": 0.5, "augmentation": "range"}),
+    "superclass": (2, {"micro_batches": 2, "ema_decay": 0.5, "augmentation": "range"}),
 }
 Found = dict[str, dict[str, Any]]
 
@@ -109,7 +109,9 @@ def compiled_shapes(results: Path) -> list[list[int | str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "compile", partial(torch.compile, backend=keep))
         losses_of(
-            build_train_run(opened("distill", results, image_size=96, teacher="random:ViT-S-32"))
+            build_train_run(
+                opened("distill", results, image_size=96, teacher_file="random:ViT-S-32")
+            )
         )
     return shapes
 

@@ -62,7 +62,7 @@ CASES: list[tuple[int, str, str, dict[str, object]]] = [
     (2, "distill", "ddp", {}),
     (2, "catlip", "ddp", {"ema_decay": 0.5, "clip_norm": None}),
     (2, "clip", "ddp", RECOMPUTED),
-    (2, "clip", "zero2", RECOMPUTED),
+    (2, "clip", "fsdp2_no_reshard", RECOMPUTED),
     (2, "superclip", "fsdp2", {}),
     (4, "superclip", "hsdp", {}),
     (2, "superclass", "ddp", {"optimizer": "muon"}),
@@ -372,10 +372,12 @@ def test_training_stopped_on_one_rank_resumes_on_all(found_by: FoundBy) -> None:
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 SETTINGS = ["--set", "batch_size=8", "--set", "subset=random:300"]
-WINDOWS = shlex.split("--set untimed_steps=1 --set windows=2 --set steps_per_window=1 --rounds 1")
+WINDOWS = shlex.split(
+    "--set untimed_steps=1 --set timed_windows=2 --set steps_per_window=1 --rounds 1"
+)
 MEASURE = ["-m", "bench", "measure", "catlip-tiny", *SETTINGS, *WINDOWS]
 LAUNCHED = [sys.executable, *MEASURE, "--launch", shlex.join([sys.executable, *TORCHRUN])]
-TRAIN = shlex.split("train catlip-tiny --images 64 --task 'unseen subgroup'") + SETTINGS
+TRAIN = shlex.split("train catlip-tiny --images-seen 64 --task 'unseen subgroup'") + SETTINGS
 
 
 def memory_run_of_rank_1(parent: int) -> psutil.Process | None:

@@ -50,7 +50,7 @@ def trained(
     """Train, from a checkpoint of others on or until a signal comes; leave checkpoints and a tower."""
     changes = {
         "batch_size": BATCH // processes,
-        "images": IMAGES,
+        "images_seen": IMAGES,
         "sharding": "fsdp2",
         "data": str(data),
     }

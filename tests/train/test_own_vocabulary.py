@@ -23,7 +23,7 @@ from tests.train.test_checkpoints import written
 
 CAPTIONS = [*["a dog near a bridge"] * 300, *["the dog on the beach"] * 250, *["very quickly"] * 50]
 CPU = torch.device("cpu")
-TINY = shlex.split("--images 64 --set batch_size=16 --no-score")
+TINY = shlex.split("--images-seen 64 --set batch_size=16 --no-score")
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +64,14 @@ def test_training_with_the_vocabulary_of_other_captions_is_refused(
     assert main(["train", name, *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{name}[data=" in line
-    assert "datacomp-synsets is not shipped: add --count-vocabulary" in line
+    assert "datacomp-synsets is not shipped: add --vocabulary-from-captions" in line
     pack_subwords = str(SHIPPED_FOLDER / "pack-subwords.json")
     for vocabulary in ([], ["--vocabulary", pack_subwords]):
         assert main(["train", "superclass-tiny", *options, *vocabulary]) == 2
-        assert "add --count-vocabulary, or name one of these captions" in capsys.readouterr().err
+        assert (
+            "add --vocabulary-from-captions, or name one of these captions"
+            in capsys.readouterr().err
+        )
 
 
 @pytest.mark.parametrize("method", ["clip", "superclass"])
@@ -85,13 +88,15 @@ def test_training_on_other_data_may_read_all_subwords_of_the_tokenizer(
 def test_speed_on_other_data_is_measured_with_a_vocabulary_of_their_captions_or_a_remark(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = "--set batch_size=16 --set untimed_steps=1 --set windows=1 --set steps_per_window=1"
+    short = (
+        "--set batch_size=16 --set untimed_steps=1 --set timed_windows=1 --set steps_per_window=1"
+    )
     words = f"measure catlip-tiny --data {shards} --rounds 1 --results {tmp_path} {short}"
     command = shlex.split(words)
     remark = "the vocabulary pack-synsets was not counted over the captions of "
     assert main(command) == 0
     assert remark in capsys.readouterr().err
-    assert main([*command, "--count-vocabulary"]) == 0
+    assert main([*command, "--vocabulary-from-captions"]) == 0
     assert remark not in capsys.readouterr().err
     used = {
         record.experiment.targets.synset_vocabulary
@@ -118,7 +123,7 @@ def test_counted_labels_are_the_rows_of_the_head_and_a_resumed_training_refuses_
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    data_options = ["--data", str(shards), "--out", str(out), "--count-vocabulary"]
+    data_options = ["--data", str(shards), "--out", str(out), "--vocabulary-from-captions"]
     options = ["train", "catlip-tiny", *TINY, *data_options]
     assert main(options) == 0
     (record,) = (record for record in read_records(out) if isinstance(record.measured, Training))
@@ -156,13 +161,13 @@ def test_counted_labels_are_the_rows_of_the_head_and_a_resumed_training_refuses_
     ("more", "text"),
     [
         (["--set", "subset=random:601"], "601"),
-        (["--set", "stored_grid_channels=8"], "no sample can be used (no image: 600)"),
+        (["--set", "input_embedding_channels=8"], "no sample can be used (no image: 600)"),
     ],
 )
 def test_vocabulary_is_not_counted_for_a_training_that_other_options_refuse(
     more: list[str], text: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--data", str(shards), "--out", str(tmp_path / "out"), "--count-vocabulary"]
+    options = ["--data", str(shards), "--out", str(tmp_path / "out"), "--vocabulary-from-captions"]
     assert main(["train", "catlip-tiny", *options, *more]) == 2
     assert text in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out" / "vocabulary.json").exists()

@@ -32,7 +32,7 @@ from tests.train.test_checkpoints import written
 ROOT = Path(__file__).parents[2]
 SETTINGS = ["batch_size=16", "subset=random:320"]
 OPTIONS = [
-    *shlex.split("catlip-tiny --images 1.28k --task 'unseen subgroup'"),
+    *shlex.split("catlip-tiny --images-seen 1.28k --task 'unseen subgroup'"),
     *(word for setting in SETTINGS for word in ("--set", setting)),
 ]
 # 64 + 16 steps.
@@ -132,7 +132,10 @@ def test_stopped_and_killed_training_resumes_to_the_same_tower_and_scores(
             "--checkpoint-minutes must be from 1e-09 to 1e+06, got 0.0",
         ),
         (["--resume", "--task", "folders"], "did you mean 'folder'"),
-        (["--resume", "--images", "3"], "--images must be at least two batches (32), got 3"),
+        (
+            ["--resume", "--images-seen", "3"],
+            "--images-seen must be at least two batches (32), got 3",
+        ),
     ],
 )
 def test_refused_command_changes_nothing(

@@ -38,12 +38,13 @@ SIDES = (32, 48, 64)
 def several(method: str, **changes: object) -> Experiment:
     """As small as `small`, with a ViT of timm's that is made for tests."""
     return few_images(
-        method, **{"tower": "test_vit", "text_tower": "two-blocks", "image_sizes": SIDES} | changes
+        method,
+        **{"tower": "test_vit", "text_tower": "two-blocks", "random_image_sizes": SIDES} | changes,
     )
 
 
 # Captions of one width are counted once for each image size.
-TIMED = several("clip", windows=3, steps_per_window=1, text_padding="max_length")
+TIMED = several("clip", timed_windows=3, steps_per_window=1, text_padding="max_length")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_batch_size_follows_from_its_image_size(results: Path) -> None:
 def test_multi_size_training_counts_its_images_and_its_tower_is_scored(
     results: Path, tmp_path: Path
 ) -> None:
-    experiment = several("superclass", images=150)
+    experiment = several("superclass", images_seen=150)
     budgets = image_budgets(experiment, {}, half_way=True)
     training = train(
         experiment, CPU, results, budgets, lambda images: tmp_path / f"{images}.safetensors"
@@ -86,7 +87,7 @@ def test_multi_size_training_counts_its_images_and_its_tower_is_scored(
 
 
 def test_loss_curves_are_at_images_seen() -> None:
-    experiment = several("catlip", images=1000)
+    experiment = several("catlip", images_seen=1000)
     branch = CooledDownTower(
         images=make_batch_shape_schedule(experiment).images_per_device_before(30),
         budgets=("equal images",),
@@ -122,7 +123,10 @@ def test_flops_of_a_record_are_the_mean_over_its_steps(speed: Speed, results: Pa
     for k in range(1, 4):
         side = make_batch_shape_schedule(TIMED).shape_at(k).side
         sized = change(
-            TIMED, image_size=side, image_sizes=(), batch_size=TIMED.device_batch_size_at(side)
+            TIMED,
+            image_size=side,
+            random_image_sizes=(),
+            batch_size=TIMED.device_batch_size_at(side),
         )
         separate.append(asdict(count_mean_step_flops(sized, [stream.target(k)])))
     for name, counted in asdict(speed.flops).items():
@@ -147,7 +151,7 @@ def test_single_size_tower_is_refused_before_running(results: Path) -> None:
         ValueError, match=r"'catlip-bench-tiny' does not take images of 36, 48, 60 px"
     ):
         build_train_run(
-            open_batch_stream(few_images("clip", image_sizes=(36, 48, 60)), CPU, results)
+            open_batch_stream(few_images("clip", random_image_sizes=(36, 48, 60)), CPU, results)
         )
 
 
@@ -157,7 +161,9 @@ def test_single_size_tower_is_refused_before_running(results: Path) -> None:
 def test_compiled_step_allows_graphs_for_all_image_sizes(results: Path) -> None:
     """Beyond dynamo's limit a size would run uncompiled without a word."""
     run = build_train_run(
-        open_batch_stream(several("catlip", image_sizes=tuple(range(32, 224, 16))), CPU, results)
+        open_batch_stream(
+            several("catlip", random_image_sizes=tuple(range(32, 224, 16))), CPU, results
+        )
     )
     with dynamo.patch(recompile_limit=8):
         make_train_step(run.stream.experiment, run.model, run.method, "fp32", compiled=True)

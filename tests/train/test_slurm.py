@@ -103,7 +103,7 @@ def test_training_on_two_nodes_saves_and_requeues_itself_when_signalled_and_then
         "--set=batch_size=8",
         "--set=workers=1",
     ]
-    train = [str(out), "clip-tiny", "--images", "320", "--no-score", *settings]
+    train = [str(out), "clip-tiny", "--images-seen", "320", "--no-score", *settings]
     job = start_job("train.sbatch", *train, commands=commands, **slurm_environment)
     try:
         lines = iter(job.stderr or ())

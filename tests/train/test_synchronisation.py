@@ -23,8 +23,8 @@ CPU, META, RATE = torch.device("cpu"), torch.device("meta"), 1e-3
 CASES: dict[str, tuple[str, dict[str, object]]] = {
     name: (name, {}) for name in (*[*METHODS], "flip", "clipa")
 } | {
-    "micro-batches": ("superclass", {"accumulation": 2}),
-    "dense labels": ("catlip", {"accumulation": 2, "label_format": "dense"}),
+    "micro-batches": ("superclass", {"micro_batches": 2}),
+    "dense labels": ("catlip", {"micro_batches": 2, "synset_label_format": "dense"}),
     "packed captions": ("superclip", {"text_padding": "packed"}),
     "stored text features": ("siglip", {"text_features": "random"}),
     "recipe": (
@@ -33,7 +33,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "plain attention": ("clip", {"attention": "plain", "activation_checkpointing": True}),
     "fp32 softmax": ("clip", {"attention": "fp32_softmax", "activation_checkpointing": True}),
-    "both gathered": ("clip", {"gather": "both", "simulated_global_batch": 32}),
+    "both gathered": ("clip", {"gathered_features": "both", "simulated_global_batch": 32}),
     "range augmentation": ("catlip", {"augmentation": "range"}),
     "average in a loop": ("superclass", {"ema_decay": 0.9, "ema_kernel": "for_loop"}),
 }
@@ -113,7 +113,7 @@ def test_step_waits_as_often_as_the_released_code_where_a_setting_says_so(
 
 def require_waits(method: str, changes: dict[str, object], results: Path, waits: int) -> None:
     """Take a step that waits so often for the device; an optimizer that is not fused counts steps on the host."""
-    fewer = {"batch_size": 8, "subset": "random:32", "images": 32, "warmup_images": 8}
+    fewer = {"batch_size": 8, "subset": "random:32", "images_seen": 32, "warmup_images": 8}
     run = build_train_run(open_batch_stream(small(method, **fewer | changes), CPU, results))
     if run.step.scaler.is_enabled():  # at a scale that does not overflow
         run.step.scaler.load_state_dict(torch.amp.GradScaler("cpu", init_scale=2.0**8).state_dict())

@@ -157,7 +157,7 @@ def test_towers_are_found_without_the_settings_they_were_trained_with(tmp_path: 
 
 def test_every_seed_has_its_newest_tower_of_equal_trainings(tmp_path: Path) -> None:
     tiny = EXPERIMENTS["clip-tiny"]
-    experiments = [change(tiny, images=256, warmup_images=0), tiny, change(tiny, seed=1), tiny]
+    experiments = [change(tiny, images_seen=256, warmup_images=0), tiny, change(tiny, seed=1), tiny]
     for day, one in enumerate(experiments, 1):
         saved(
             tmp_path,

@@ -72,7 +72,7 @@ class CaptionChoice:
 
 
 def parse_caption_choice(caption_option: str | None) -> CaptionChoice:
-    """Parse the value of `--caption`; None: one field, found by its name. Raises ValueError for a malformed value."""
+    """Parse the value of `--caption-fields`; None: one field, found by its name. ValueError for a malformed value."""
     if caption_option is None:
         return CaptionChoice()
     names = []

@@ -25,7 +25,7 @@ SUFFIXES = (".parquet", ".tar", *TEXT_SUFFIXES)
 def read_caption_batches(
     path: Path, caption_option: str | None, counts: CaptionFieldCounts | None = None
 ) -> Iterator[pa.BinaryArray]:
-    """Read the texts that the option `--caption` chooses from a file; count them in `counts`.
+    """Read the texts that the option `--caption-fields` chooses from a file; count them in `counts`.
 
     A row without a caption is null. Bytes of Parquet files are not validated as UTF-8. ValueError names the file and
     the reason why it cannot be read, also if that shows late.

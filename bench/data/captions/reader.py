@@ -57,7 +57,9 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
         ]
         sentence = f"captions are read from {join_first_names_shortened(fields)}"
         if others:
-            sentence += f"; not read: {join_first_names_shortened(others)} (others with --caption)"
+            sentence += (
+                f"; not read: {join_first_names_shortened(others)} (others with --caption-fields)"
+            )
         return sentence
 
     def require_fields(self, choice: CaptionChoice) -> None:
@@ -66,9 +68,11 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
         if missing or not self.samples:
             wanted = f" in {missing[0]!r}" if missing else ""
             names = join_first_names_shortened(sorted(self.names.keys() - missing))
-            others = " and no other text with a known name: name a suffix or field with --caption"
+            others = (
+                " and no other text with a known name: name a suffix or field with --caption-fields"
+            )
             if names:
-                others = f" (there are {names}): name one with --caption"
+                others = f" (there are {names}): name one with --caption-fields"
             raise ValueError(f"no sample has a caption{wanted}{others}")
 
 
@@ -109,7 +113,7 @@ class CaptionReader:
             if known is None:
                 others = join_first_names_shortened(text_columns)
                 raise ValueError(
-                    f"no column has a name known for captions (there are {others}): name it with --caption"
+                    f"no column has a name known for captions (there are {others}): name it with --caption-fields"
                 )
             fields = (known,)
         columns = find_columns_of_caption_fields(column_names, fields)

@@ -16,7 +16,7 @@ from bench.tables.tables import Table
 
 SMALL_SETTINGS = {
     "batch_size": 8,
-    "images": 64,
+    "images_seen": 64,
     "warmup_images": 0,
     "subset": "random:64",
     "precision": "fp32",
@@ -38,7 +38,7 @@ class CheckMethods:
     # file of the extension, or name of its module
     extension: Annotated[Positional[str], arg(metavar="EXTENSION")]
     # folder whose subfolder `cache` holds the pack's images
-    results: Folder = Path("results")
+    cache_in: Folder = Path("results")
     json: Json = None
 
     def run(self) -> int:
@@ -54,7 +54,7 @@ class CheckMethods:
         has_failed = False
         for method in added:
             experiment = change(EXPERIMENTS[f"{method}-tiny"], **SMALL_SETTINGS)
-            outcomes = run_method_checks(experiment, self.results)
+            outcomes = run_method_checks(experiment, self.cache_in)
             rows = [{"check": name, "outcome": outcome} for name, outcome in outcomes.items()]
             tables.append(Table.from_dicts(f"Method {method}", rows))
             has_failed = has_failed or {*outcomes.values()} != {"ok"}

@@ -35,7 +35,7 @@ MAX_SHORTENED_CHARACTERS = 1000  # of a caption, from which those that are shown
 NUM_SHOWN = 64  # images on the page
 THUMBNAIL_SIDE = 192  # pixels
 NOUN_RULE = "corenet"  # the labelling rule that finds nouns of WordNet
-FOUND_FIELD = "found by its name"  # without --caption; the notes of the data say which it is
+FOUND_FIELD = "found by its name"  # without --caption-fields; the notes of the data say which it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def summarize_data(
     sampled images that have a flaw. Raises ValueError or OSError for data that cannot be read.
     """
     data = inputs.data
-    choice = parse_caption_choice(inputs.caption)
+    choice = parse_caption_choice(inputs.caption_fields)
     request = SampleFieldsRequest(
         cache=results / CACHE, captions=choice, image_column=inputs.image_column
     )

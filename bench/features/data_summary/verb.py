@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Caption, Folder, Image, Json
+from bench.cli.options import CaptionFields, Folder, ImageColumn, Json
 from bench.console.console import OK
 from bench.console.options import require_option_in_range
 from bench.console.tables import print_tables
@@ -24,19 +24,19 @@ class SummarizeData:
 
     data: Annotated[
         Positional[str],
-        arg(metavar="PATH", help="folder, file or glob of data, or pack: the shipped pack"),
+        arg(metavar="PATH", help="folder, file or glob of data, or shipped-pack"),
     ]
-    caption: Caption = None
-    image: Image = None
+    caption_fields: CaptionFields = None
+    image_column: ImageColumn = None
     # number of images, drawn at random, that are decoded
     sample_size: int = 2000
     seed: int = 0  # seed of the random sample: another seed decodes and shows other images
     # HTML page to write: the tables, and 64 of the sampled images with their captions; default: none
-    out: Annotated[Path | None, arg(metavar="FILE")] = None
+    out: Annotated[Path | None, arg(metavar="FILE.html")] = None
     # csv file to write: the keys of the usable samples, as --set subset=FILE reads it; default: none
-    keys: Annotated[Path | None, arg(metavar="FILE")] = None
+    usable_keys: Annotated[Path | None, arg(metavar="FILE.csv")] = None
     # folder for the index of the data, which later runs read
-    results: Folder = Path("results")
+    cache_in: Folder = Path("results")
     json: Json = None
 
     def run(self) -> int:
@@ -47,8 +47,12 @@ class SummarizeData:
         from bench.features.data_summary.summary import summarize_data
         from bench.features.data_summary.tables import summary_tables
 
-        inputs = SampleSettings(data=self.data, caption=self.caption, image_column=self.image)
-        summary = summarize_data(inputs, self.results, self.sample_size, self.seed, self.keys)
+        inputs = SampleSettings(
+            data=self.data, caption_fields=self.caption_fields, image_column=self.image_column
+        )
+        summary = summarize_data(
+            inputs, self.cache_in, self.sample_size, self.seed, self.usable_keys
+        )
         print_tables(summary_tables(summary), self.json)
         if self.out is not None:
             from bench.features.data_summary.page import render_summary_html

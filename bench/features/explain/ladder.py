@@ -31,10 +31,10 @@ TEXT_TOWER = "the text tower"
 HEAD = "head and loss"
 REST = "the recipe's rest"
 # Fields that are equal in all experiments of a ladder.
-SHARED_FIELDS = ("tower", "text_tower", "data", "caption", "subset")
+SHARED_FIELDS = ("tower", "text_tower", "data", "caption_fields", "subset")
 # Fields that the stages of the objective change.
 OBJECTIVE_FIELDS = ("method", "text_padding", "text_features", "head_rows")
-LABEL_FIELDS = ("label_format",)  # only labels depend on them
+LABEL_FIELDS = ("synset_label_format",)  # only labels depend on them
 # Work of a step outside its forward and backward: differences are one stage before the objective.
 RECIPE_FIELDS = (
     "workers",
@@ -52,9 +52,9 @@ FIELDS_WITHOUT_WORK = (
     "pixel_normalisation",
     "synset_vocabulary",
     "head_initialisation",
-    "teacher",
+    "teacher_file",
     "sharding",
-    "images",
+    "images_seen",
     "warmup_images",
     "schedule",
     "cooldown_share",
@@ -175,7 +175,7 @@ def _parse_chosen_factors(
         factors[field] = get_field(renamed_with_settings(target, [setting]), field)
         if factors[field] == get_field(target, field):
             raise ValueError(
-                f"{target.name} has {setting} already: --factors are values at the beginning"
+                f"{target.name} has {setting} already: --extra-baseline-settings are values at the beginning"
             )
     return factors
 
@@ -224,8 +224,8 @@ def _with_as_many_timed_images(experiment: Experiment, reference: Experiment) ->
     window_passes = max(1, round(2 * timing.steps_per_window * relative_batch))
     return change(
         experiment,
-        images=max(training.images, training.batch_size),
+        images_seen=max(training.images_seen, training.batch_size),
         untimed_steps=max(2, num_sizes * warmup_passes),
-        windows=max(2, timing.windows // 2),
+        timed_windows=max(2, timing.timed_windows // 2),
         steps_per_window=num_sizes * window_passes,
     )

@@ -41,7 +41,7 @@ class ExplainRatio:
     baseline: ExperimentName  # experiment that it is compared with: the beginning of the ladder
     # causes besides the fields in which the experiments differ: fields with the values that they have at the beginning
     # of the ladder, such as attention=plain
-    factors: Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE ...")] = ()
+    extra_baseline_settings: Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE ...")] = ()
     rounds: Rounds = None
     # continue the newest ladder in RESULTS, which must be of the same experiments and commit: recorded runs are not
     # repeated; default: begin a new one
@@ -55,7 +55,7 @@ class ExplainRatio:
         require_option_in_range("rounds", self.rounds, MIN_LADDER_ROUNDS, ROUNDS_RANGE[1])
         baseline = renamed_with_settings(get_experiment(self.baseline), self.settings)
         target = renamed_with_settings(get_experiment(self.name), self.settings)
-        ladder, experiments = plan_ladder(baseline, target, self.factors)
+        ladder, experiments = plan_ladder(baseline, target, self.extra_baseline_settings)
         require_runnable_and_prepare_data(self.results, experiments, may_differ=FIELDS)
         comparison = begin_comparison(self.results, PURPOSE, experiments, resume=self.resume)
         ladder_run = comparison.new_run(

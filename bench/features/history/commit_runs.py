@@ -64,7 +64,7 @@ def checkout_work_tree(repository: Path, commit: str, suite: Path) -> Iterator[P
             run_git(repository, "worktree", "add", "--quiet", "--detach", str(tree), commit)
             if not (tree / suite).exists():
                 raise ValueError(
-                    f"{commit[:12]} of {repository} has no {suite}: name its benchmarks with --benchmarks PATH"
+                    f"{commit[:12]} of {repository} has no {suite}: name its benchmarks with --benchmark-tests PATH"
                 )
             yield tree
     finally:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from bench.cli.options import Folder
 from bench.console.console import escape_unprintable, log_damaged_files_for_exit_code
@@ -46,7 +47,9 @@ class WriteHistoryPage:
 
     # folder of pytest-benchmark documents, or of records, of several commits
     results: Positional[Folder] = Path("results/history")
-    out: Path | None = None  # HTML page to write; default: charts.html in FOLDER
+    out: Annotated[Path | None, arg(metavar="FILE.html")] = (
+        None  # HTML page to write; default: charts.html in FOLDER
+    )
 
     def run(self) -> int:
         """Write the page."""

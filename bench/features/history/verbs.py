@@ -59,11 +59,11 @@ class TimeCommits:
     # number of commits to time, from the newest back, at most 8
     commits: Annotated[Positional[int], arg(metavar="NUMBER")] = MAX_COMMITS
     repository: Repository = CHECKOUT
-    benchmarks: Suite = SUITE
+    benchmark_tests: Suite = SUITE
     rounds: int = 3  # number of rounds; each times every commit once, in a fresh process
     only: Selection = None
     # folder to which TIME/COMMIT/ROUND.json is added for each commit and round, as `report history` reads it
-    out: Folder = Path("results/history")
+    json_folder: Folder = Path("results/history")
 
     def run(self) -> int:
         """Time the suites of the commits in turn, and store the documents."""
@@ -74,10 +74,10 @@ class TimeCommits:
         with ExitStack() as stack:
             trees = {}
             for commit in commits:
-                checkout = checkout_work_tree(self.repository, commit, self.benchmarks)
+                checkout = checkout_work_tree(self.repository, commit, self.benchmark_tests)
                 trees[commit[:12]] = stack.enter_context(checkout)
-            folder = self.out / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-            time_suites_in_rounds(trees, self.benchmarks, folder, self.rounds, self.only)
+            folder = self.json_folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+            time_suites_in_rounds(trees, self.benchmark_tests, folder, self.rounds, self.only)
         return OK
 
 
@@ -92,7 +92,7 @@ class CompareWithBaseCommit:
     # commit with which the work tree is compared: a branch, a tag or a hash
     base: Annotated[Positional[str], arg(metavar="COMMIT")]
     repository: Repository = CHECKOUT
-    benchmarks: Suite = SUITE
+    benchmark_tests: Suite = SUITE
     # number of rounds; each times the work tree and the commit once, in fresh processes
     rounds: int = 8
     only: Selection = None
@@ -106,9 +106,9 @@ class CompareWithBaseCommit:
         base = run_git(self.repository, "rev-parse", "--verify", f"{self.base}^{{commit}}")
         folder = self.results / "regress"
         shutil.rmtree(folder, ignore_errors=True)
-        with checkout_work_tree(self.repository, base, self.benchmarks) as tree:
+        with checkout_work_tree(self.repository, base, self.benchmark_tests) as tree:
             trees = {"old": tree, "new": self.repository.absolute()}
-            time_suites_in_rounds(trees, self.benchmarks, folder, self.rounds, self.only)
+            time_suites_in_rounds(trees, self.benchmark_tests, folder, self.rounds, self.only)
         damaged: list[str] = []
         old = read_metric_values([folder / "old"], damaged)
         new = read_metric_values([folder / "new"], damaged)
@@ -117,7 +117,7 @@ class CompareWithBaseCommit:
             f"not compared: {escape_unprintable(name)}"
             for name in describe_unmatched_metrics(old, new)
         ]
-        diff = ("diff", "--name-only", base, "--", str(self.benchmarks))
+        diff = ("diff", "--name-only", base, "--", str(self.benchmark_tests))
         changed_suites = run_git(self.repository, *diff)
         notes += [
             f"{file} differs: it may time different work on the two sides"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Caption, Image, Json
+from bench.cli.options import CaptionFields, ImageColumn, Json
 from bench.cli.own_vocabulary import cut_vocabulary, write_and_log_vocabulary
 from bench.console.console import OK
 from bench.console.options import require_option_in_range
@@ -31,14 +31,16 @@ class CountLabels:
     # data, or files, globs or folders of captions
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="PATH ...")] = ()
     # .json file to write: the vocabulary, as --vocabulary reads it; required without --labels-of
-    out: Annotated[Path | None, arg(metavar="FILE")] = None
+    out: Annotated[Path | None, arg(metavar="FILE.json")] = None
     # rule that finds labels in captions: corenet (CatLIP's nouns of WordNet), paper (those that a tagger calls nouns)
     # or subword (CLIP's tokens, as in SuperClass)
-    rule: Annotated[str, arg(metavar="RULE")] = "corenet"
-    caption: Caption = None
-    image: Image = None
+    rule: Annotated[str, arg(metavar="corenet|paper|subword")] = "corenet"
+    caption_fields: CaptionFields = None
+    image_column: ImageColumn = None
     min_count: int | None = None  # leave out labels that occur less often; default: 1
-    size: int | None = None  # largest number of labels: the most frequent are kept; default: all
+    max_labels: int | None = (
+        None  # largest number of labels: the most frequent are kept; default: all
+    )
     # print the labels of this caption by --rule, and do nothing else
     labels_of: Annotated[str | None, arg(metavar="CAPTION")] = None
     # number of processes that read files; default: one per core, fewer for files under 8 MiB per process
@@ -48,7 +50,7 @@ class CountLabels:
     def run(self) -> int:
         """Explain a caption, or count a vocabulary."""
         require_option_in_range("min-count", self.min_count, 1, 1e12)
-        require_option_in_range("size", self.size, 1, 1e12)
+        require_option_in_range("max-labels", self.max_labels, 1, 1e12)
         require_option_in_range("workers", self.workers, 1, 1024)
         if self.labels_of is not None:
             table = caption_label_table(get_label_rule(self.rule), self.labels_of)
@@ -59,12 +61,14 @@ class CountLabels:
         if not self.inputs:
             raise ValueError("no input given: name data, or files, globs or folders of captions")
         sources = [
-            SampleSettings(data=name, caption=self.caption, image_column=self.image)
+            SampleSettings(
+                data=name, caption_fields=self.caption_fields, image_column=self.image_column
+            )
             for name in self.inputs
         ]
         total = count_labels(sources, self.rule, self.workers)
         vocabulary = make_vocabulary(get_label_rule(self.rule), total)
         print_tables([caption_count_table(total), frequent_labels_table(vocabulary)], self.json)
-        cut = cut_vocabulary(vocabulary, self.min_count or 1, self.size)
+        cut = cut_vocabulary(vocabulary, self.min_count or 1, self.max_labels)
         write_and_log_vocabulary(cut, self.out)
         return OK

@@ -11,8 +11,8 @@ from bench.cli.options import (
     Json,
     Repeated,
     Results,
-    Root,
     Settings,
+    TaskData,
     Tasks,
     print_results_and_get_exit_code,
 )
@@ -47,8 +47,8 @@ class LockedImageTuning:
 
     The features of the training images are computed once, without augmentation, and stored in RESULTS; a text tower and
     a projection learn on them, and are stored there, too. The same command goes on where it was stopped. A tower that
-    was trained with a text tower is scored with that one, without a second phase. Without --task and --root, images and
-    captions of the pack's Twemoji are retrieved, too.
+    was trained with a text tower is scored with that one, without a second phase. Without --task and --task-data,
+    images and captions of the pack's Twemoji are retrieved, too.
     """
 
     # tower files that `train` wrote, experiments whose newest towers in RESULTS are meant, or reference-tower:
@@ -56,17 +56,17 @@ class LockedImageTuning:
     towers: Positional[Annotated[tuple[str, ...], arg(metavar="TOWER ...")]]
     loss: LockedImageLoss = LOCKED_IMAGE_LOSS  # method whose loss the second phase has
     # number of image-caption pairs in the second phase (80000, 80k or 12.8M); default: as many as the tower has seen
-    images: Annotated[str | None, arg(metavar="N")] = None
-    # device seconds of both phases together, in place of --images: the second phase takes what the tower's training,
-    # if its cost is known, has left of them
-    total_seconds: Annotated[float | None, arg(metavar="S")] = None
+    images_seen: Annotated[str | None, arg(metavar="N")] = None
+    # device seconds of both phases together, in place of --images-seen: the second phase takes what the tower's
+    # training, if its cost is known, has left of them
+    total_device_seconds: Annotated[float | None, arg(metavar="S")] = None
     # price of one device-hour, in any currency; the price of both phases is then shown
-    price: float | None = None
+    price_per_hour: float | None = None
     # text with {} in place of a class's name; repeatable, and the features of all are averaged; default: CLIP's 80
     # templates for ImageNet
     templates: Annotated[Repeated, arg(name="template", metavar="TEXT")] = ()
     tasks: Tasks = ()
-    root: Root = None
+    task_data: TaskData = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -74,7 +74,7 @@ class LockedImageTuning:
     def run(self) -> int:
         """Score the towers one after the other, and print the table."""
         self._require_valid_options()
-        tasks, root = choose_single_label_tasks(self.tasks, self.root, "zero-shot")
+        tasks, root = choose_single_label_tasks(self.tasks, self.task_data, "zero-shot")
         experiments = {tower: self._make_experiment(tower) for tower in self._find_towers()}
         for tower, experiment in experiments.items():
             learns = not has_text_tower(Path(tower))
@@ -95,9 +95,9 @@ class LockedImageTuning:
                 templates=self.templates,
                 tasks=tasks,
                 root=root,
-                retrieves_captions=not self.tasks and self.root is None,
-                total_seconds=self.total_seconds,
-                price=self.price,
+                retrieves_captions=not self.tasks and self.task_data is None,
+                total_seconds=self.total_device_seconds,
+                price=self.price_per_hour,
             )
             for tower, experiment in experiments.items()
         ]
@@ -108,10 +108,12 @@ class LockedImageTuning:
 
     def _require_valid_options(self) -> None:
         """Raise ValueError for a number out of range, two lengths, or a template without a place."""
-        require_option_in_range("total-seconds", self.total_seconds, LEAST, MOST)
-        require_option_in_range("price", self.price, LEAST, MOST)
-        if self.images and self.total_seconds is not None:
-            raise ValueError("--total-seconds decides how many images are seen: leave out --images")
+        require_option_in_range("total-device-seconds", self.total_device_seconds, LEAST, MOST)
+        require_option_in_range("price-per-hour", self.price_per_hour, LEAST, MOST)
+        if self.images_seen and self.total_device_seconds is not None:
+            raise ValueError(
+                "--total-device-seconds decides how many images are seen: leave out --images-seen"
+            )
         for template in self.templates:
             if PLACE not in template:
                 raise ValueError(f"--template {template!r} has no {PLACE} for the name of a class")
@@ -140,7 +142,7 @@ class LockedImageTuning:
                 tower=loaded.architecture,
                 image_size=loaded.tower.image_size,
             )
-            images = trained.training.images
+            images = trained.training.images_seen
         else:
             provenance = read_tower_provenance(Path(tower))
             trained = provenance.experiment
@@ -151,18 +153,18 @@ class LockedImageTuning:
             trained,
             name=f"{self.loss}-lit-{trained.name}",
             method=self.loss,
-            image_sizes=(),
+            random_image_sizes=(),
             text_features="computed",
             augmentation="none",
             workers=0,
-            accumulation=1,
+            micro_batches=1,
             simulated_global_batch=None,
             optimizer="adamw",
             learning_rate=LEARNING_RATE,
             ema_decay=None,
         )
-        if self.images:
-            images = parse_image_count(self.images)
+        if self.images_seen:
+            images = parse_image_count(self.images_seen)
         experiment = renamed_with_settings(
             with_training_images_and_short_warmup(experiment, images), self.settings
         )

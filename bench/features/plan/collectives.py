@@ -21,7 +21,7 @@ FP32_BYTES = 4  # bytes of a weight, a gradient and a feature: CUDA's autocast n
 # Of DDP's gradient buckets: torch's defaults.
 DDP_FIRST_BUCKET_BYTES = 1 << 20
 DDP_BUCKET_BYTES = 25 << 20
-PLANNED_SHARDINGS = ("ddp", "zero2", "fsdp2")
+PLANNED_SHARDINGS = ("ddp", "fsdp2_no_reshard", "fsdp2")
 # Latencies per ring step: NCCL's constants (src/graph/tuning.cc, hwLat, ring, LL128).
 LINK_LATENCY_SECONDS = 1.9e-6
 NETWORK_LATENCY_SECONDS = 4.0e-6
@@ -64,7 +64,8 @@ def list_step_collectives(
     """Return the collectives of one training step, as `bench.train.distributed` and `losses.collectives` call them.
 
     FSDP2 gathers weights in the precision of the computation (`bytes_per_parameter`), the blocks' again in the
-    backward unless it keeps them (`zero2`), and reduce-scatters gradients in fp32. ValueError for hybrid sharding.
+    backward unless it keeps them (`fsdp2_no_reshard`), and reduce-scatters gradients in fp32. ValueError for
+    hybrid sharding.
     """
     if sharding not in PLANNED_SHARDINGS:
         raise ValueError(f"a plan has sharding={', '.join(PLANNED_SHARDINGS)}, got {sharding}")

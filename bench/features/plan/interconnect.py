@@ -32,7 +32,7 @@ def interconnect_from_data_sheet(gpu: GpuSpec, network_gbs: float | None = None)
     elif gpu.network_bytes_per_second is not None:
         network = LINK_SHARE * gpu.network_bytes_per_second
     else:
-        raise ValueError(f"no data sheet has a network of {gpu.name}: give --network-gbs")
+        raise ValueError(f"no data sheet has a network of {gpu.name}: give --internode-gbs-per-gpu")
     return Interconnect(
         gpus_per_node=gpu.gpus_per_node,
         link_bytes_per_second=LINK_SHARE * gpu.link_bytes_per_second,

@@ -23,8 +23,8 @@ M = TypeVar("M", Speed, Memory)
 # Fields that do not change the time per image.
 FIELDS_WITHOUT_TIME = {
     *field_names_with_role("by batch"),
-    *("seed", "head_initialisation", "images", "warmup_images", "learning_rate"),
-    *("sharding", "windows"),
+    *("seed", "head_initialisation", "images_seen", "warmup_images", "learning_rate"),
+    *("sharding", "timed_windows"),
 }
 FORWARD_PHASES = ("augmentation", "image forward", "text forward", "head and loss")
 
@@ -137,8 +137,8 @@ def estimate_max_batch_per_gpu(
     """Return the largest number of images per GPU under a memory limit; None without a count of tensors.
 
     Of the counted tensor bytes of a step, 16 per parameter (weights, gradients, moments) are constant and divided by
-    sharding, and the rest is in proportion to images. `zero2` keeps the blocks' weights whole. Captions gathered from
-    all GPUs, and their gradients, are added per image.
+    sharding, and the rest is in proportion to images. `fsdp2_no_reshard` keeps the blocks' weights whole. Captions
+    gathered from all GPUs, and their gradients, are added per image.
     """
     peaks = {}
     for measured, memory, _ in _find_runs_of_any_batch_size(experiment, records, Memory):
@@ -152,7 +152,7 @@ def estimate_max_batch_per_gpu(
     image_bytes = max(1.0, (peaks[batch] - constant_bytes) / batch)
     if sharding != "ddp":
         constant_bytes /= num_gpus
-    if sharding == "zero2":
+    if sharding == "fsdp2_no_reshard":
         constant_bytes += FP32_BYTES * parameter_counts.trained_in_blocks
     gathered_bytes = 2 * FP32_BYTES * parameter_counts.feature_width * (num_gpus - 1)
     return max(0, int((limit_bytes - constant_bytes) / (image_bytes + gathered_bytes)))

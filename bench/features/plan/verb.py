@@ -15,7 +15,7 @@ from bench.cli.options import (
     Settings,
     find_experiments_with_settings,
 )
-from bench.cli.train import Images, parse_image_count
+from bench.cli.train import ImagesSeen, parse_image_count
 from bench.console.console import OK
 from bench.console.options import require_option_in_range
 from bench.console.tables import print_tables
@@ -68,27 +68,27 @@ class PredictScaling:
 
     names: Positional[ExperimentNames] = ()  # names of the experiments (see `list`)
     gpus: int = 64  # number of GPUs that train together
-    images: Images = None
-    # folder with records of `measure` on one GPU, such as results, whose newest step time is taken; this or --device is
-    # required
+    images_seen: ImagesSeen = None
+    # folder with records of `measure` on one GPU, such as results, whose newest step time is taken; this or
+    # --assumed-gpu is required
     records: OptionalFolder = None
-    device: Annotated[
+    assumed_gpu: Annotated[
         str | None,
         arg(
             metavar="GPU",
             help=f"GPU whose step time is assumed from --utilisation, in place of --records: {', '.join(GPU_SPECS)}",
         ),
     ] = None
-    # with --device: share, from 0 to 1, of the GPU's bf16 peak that a step reaches without communication; default: the
-    # mean of published CLIP trainings
+    # with --assumed-gpu: share, from 0 to 1, of the GPU's bf16 peak that a step reaches without communication;
+    # default: the mean of published CLIP trainings
     utilisation: float | None = None
     # price of one GPU-hour, in any currency; the price of the training is then shown
-    price: float | None = None
+    price_per_hour: float | None = None
     # network bandwidth between nodes, in GB/s per GPU and direction; default: 80 % of the data sheet's
-    network_gbs: float | None = None
+    internode_gbs_per_gpu: float | None = None
     settings: Settings = ()
     # folder in whose subfolder `cache` the index of the data is kept, which later commands read
-    results: Folder = Path("results")
+    cache_in: Folder = Path("results")
     json: Json = None
 
     def run(self) -> int:
@@ -106,7 +106,7 @@ class PredictScaling:
                 find_runs_of_nearest_batch(experiment, records) for experiment in experiments
             ]
         gpu = self._find_named_or_recorded_gpu(timed_runs)
-        links = interconnect_from_data_sheet(gpu, self.network_gbs)
+        links = interconnect_from_data_sheet(gpu, self.internode_gbs_per_gpu)
         plans = []
         for number, experiment in enumerate(experiments):
             timed = timed_runs[number] if timed_runs else None
@@ -115,11 +115,11 @@ class PredictScaling:
         assumptions["captions"] = describe_captions_that_runs_read(
             experiment.input for experiment in experiments
         )
-        note = "" if self.device is None else ASSUMED_NOTE
-        if self.device is not None and self.utilisation is None:
+        note = "" if self.assumed_gpu is None else ASSUMED_NOTE
+        if self.assumed_gpu is not None and self.utilisation is None:
             note += f"\n{PUBLISHED_ERROR}"
         tables = [
-            plan_table(plans, self.price, note),
+            plan_table(plans, self.price_per_hour, note),
             communication_table(plans, links),
             assumption_table(assumptions | describe_interconnect(links) | MODEL_ASSUMPTIONS),
         ]
@@ -128,22 +128,24 @@ class PredictScaling:
 
     def _require_valid_options(self) -> None:
         """Raise ValueError for a number out of range, and without experiments or a source of their step time."""
-        for name in ("gpus", "price", "network_gbs"):
+        for name in ("gpus", "price_per_hour", "internode_gbs_per_gpu"):
             require_option_in_range(name.replace("_", "-"), getattr(self, name), LEAST, MOST)
         require_option_in_range("utilisation", self.utilisation, LEAST, 1)
         if not self.names:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
-        if (self.records is None) == (self.device is None):
+        if (self.records is None) == (self.assumed_gpu is None):
             raise ValueError(
-                "a plan needs either --records FOLDER (measured) or --device GPU (assumed): give one"
+                "a plan needs either --records FOLDER (measured) or --assumed-gpu GPU (assumed): give one"
             )
-        if self.utilisation is not None and self.device is None:
-            raise ValueError("--utilisation needs --device: with --records the step is measured")
+        if self.utilisation is not None and self.assumed_gpu is None:
+            raise ValueError(
+                "--utilisation needs --assumed-gpu: with --records the step is measured"
+            )
 
     def _find_named_or_recorded_gpu(self, timed_runs: Sequence[TimedRunsOnOneDevice]) -> GpuSpec:
         """Return the data sheet of the named or the recorded GPU; ValueError for a CPU and an unknown GPU."""
-        if self.device is not None:
-            return look_up(self.device.lower(), GPU_SPECS, "device")
+        if self.assumed_gpu is not None:
+            return look_up(self.assumed_gpu.lower(), GPU_SPECS, "device")
         circumstances = timed_runs[0].circumstances
         gpu = find_gpu_spec(circumstances.machine.partition(";")[0])  # the CPU's name follows
         if circumstances.device != "cuda" or gpu is None:
@@ -173,7 +175,7 @@ class PredictScaling:
         bytes_per_parameter = HALF_PRECISION_BYTES
         max_images_per_gpu = None
         if timed is None:
-            captions = read_first_caption_batches(experiment, self.results)
+            captions = read_first_caption_batches(experiment, self.cache_in)
             work = count_forward_flops_per_pair(experiment, captions)
             compute = compute_profile_from_flops(
                 work, gpu, self.utilisation or UTILISATION, runtime.contrastive_precision
@@ -198,7 +200,9 @@ class PredictScaling:
             bytes_per_parameter=bytes_per_parameter,
         )
         images = (
-            experiment.training.images if self.images is None else parse_image_count(self.images)
+            experiment.training.images_seen
+            if self.images_seen is None
+            else parse_image_count(self.images_seen)
         )
         return PlanResult(
             inputs=inputs,
@@ -220,7 +224,7 @@ class PredictScaling:
                 f"measured in {len(timed.runs)} runs, batch {timed.experiment.training.batch_size}, "
                 f"{circumstances.precision}; {circumstances.machine}"
             )
-        if self.device is not None:
+        if self.assumed_gpu is not None:
             utilisation = self.utilisation or UTILISATION
             source = "given" if self.utilisation else "the mean of published CLIP trainings"
             peak = f"{gpu.bf16_flops_per_second / 1e12:g} TFLOP/s, bf16 ({gpu.source})"

@@ -51,7 +51,7 @@ def count_forward_flops_per_pair(
 ) -> ForwardFlopsPerPair:
     """Count the FLOPs of an image and its caption, as the mean over batches of captions."""
     costs = count_parameters_and_forward_flops(experiment)
-    _, model = build_tower_and_model_on_meta(change(experiment, image_sizes=()))
+    _, model = build_tower_and_model_on_meta(change(experiment, random_image_sizes=()))
     forward = float(costs.image_flops)
     method = get_method(experiment.method)
     for name, parameter in model.named_parameters():
@@ -83,7 +83,7 @@ def count_text_forward_flops_per_caption(
 
 def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
     """Count the parameters of an experiment's model, by how GPUs exchange them."""
-    _, model = build_tower_and_model_on_meta(change(experiment, image_sizes=()))
+    _, model = build_tower_and_model_on_meta(change(experiment, random_image_sizes=()))
     parameters = list(model.parameters())
     blocks = get_all_tower_blocks(model)
     trained_blocks = [

@@ -105,9 +105,9 @@ def run_corenet_as_released(
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"corenet\.")
     timing = experiment.timing
     timer = WindowTimer(
-        device, timing.steps_per_window, timing.windows, timing.untimed_steps, heats_gpu=False
+        device, timing.steps_per_window, timing.timed_windows, timing.untimed_steps, heats_gpu=False
     )
-    num_steps = timing.untimed_steps + timing.windows * timing.steps_per_window
+    num_steps = timing.untimed_steps + timing.timed_windows * timing.steps_per_window
     losses = list[Tensor]()
     figures = dict[str, Any]()  # of the record
 

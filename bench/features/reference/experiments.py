@@ -15,12 +15,12 @@ REFERENCE_SETTINGS: dict[str, Any] = {
     "batch_size": 8,
     "clip_norm": None,
     # With the warm-up the 20 steps whose losses are compared, and batches enough for bucketing.
-    "windows": 6,
+    "timed_windows": 6,
     "steps_per_window": 3,
 }
 # Windows of a second or so on a GPU, with the losses that are compared.
-GPU_WINDOWS = {"windows": 3, "steps_per_window": 40}
-TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "untimed_steps": 2}
+GPU_WINDOWS = {"timed_windows": 3, "steps_per_window": 40}
+TINY_WINDOWS = {"timed_windows": 3, "steps_per_window": 4, "untimed_steps": 2}
 
 
 def reference_experiment(

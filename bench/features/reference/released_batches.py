@@ -110,7 +110,7 @@ def open_corenet_stream(
     else:
         vocabulary = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
         fields["synset_vocabulary"] = vocabulary
-        fields["label_format"] = "dense"
+        fields["synset_label_format"] = "dense"
         fields["head_rows"] = values["model.classification.n_classes"]
     if experiment.input.data == PACK_DATA:
         device = torch.device("cpu")

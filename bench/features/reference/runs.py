@@ -56,8 +56,8 @@ def train_side(
             f"{experiment.name}: the comparison needs the pack's images, data is {experiment.input.data!r}"
         )
     timing = experiment.timing
-    timer = WindowTimer(device, timing.steps_per_window, timing.windows)
-    distinct_windows = 1 if device.type == "cuda" else timing.windows
+    timer = WindowTimer(device, timing.steps_per_window, timing.timed_windows)
+    distinct_windows = 1 if device.type == "cuda" else timing.timed_windows
     num_batches = WARMUP_STEPS + distinct_windows * timing.steps_per_window
     stream = open_batch_stream(experiment, device, results)
     assert isinstance(stream, PackStream)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import structs
 from tyro.conf import Positional, arg
@@ -65,9 +65,9 @@ class CompareWithReference:
     checkout: OptionalFolder = None
     # size of the towers. open-clip and superclass: tiny, vit-b32 (default of open-clip), vit-b16 (default of
     # superclass) or vit-l14. corenet: tiny (default on a CPU), vit-b16 (default on a GPU) or vit-h16
-    scale: Annotated[str | None, arg(metavar="SCALE")] = None
+    scale: Literal["tiny", "vit-b32", "vit-b16", "vit-l14", "vit-h16"] | None = None
     # with corenet: folder, file or glob of captioned images that are loaded while it trains; default: the shipped pack
-    data: Annotated[str | None, arg(metavar="PATH")] = None
+    corenet_data: Annotated[str | None, arg(metavar="PATH")] = None
     rounds: Rounds = None
     # continue the newest `reference` comparison in RESULTS, which must be of the same experiment and commit: recorded
     # runs are not repeated, failed ones are; default: begin a new one
@@ -121,7 +121,7 @@ class CompareWithReference:
         """
         on_gpu = preflight.has_gpu()
         if self._is_corenet:
-            data = [] if self.data is None else [f"data={self.data}"]
+            data = [] if self.corenet_data is None else [f"data={self.corenet_data}"]
             return released_experiments_by_file(self.scale, [*data, *self.settings], on_gpu=on_gpu)
         experiment = reference_experiment(self.reference, self.scale, self.settings, on_gpu=on_gpu)
         return {experiment.name: experiment}
@@ -191,10 +191,14 @@ class CompareWithReference:
     def _require_valid_options(self) -> None:
         """Raise ValueError for a value out of range, or an option that the reference does not use."""
         require_option_in_range("rounds", self.rounds, *ROUNDS_RANGE)
-        if self.data is not None and not self._is_corenet:
-            raise ValueError(f"--data is for corenet, not for {self.reference}: leave it out")
+        if self.corenet_data is not None and not self._is_corenet:
+            raise ValueError(
+                f"--corenet-data is for corenet, not for {self.reference}: leave it out"
+            )
         for setting in self.settings:
-            if self._is_corenet and (self.data is None or not setting.startswith("workers=")):
+            if self._is_corenet and (
+                self.corenet_data is None or not setting.startswith("workers=")
+            ):
                 raise ValueError(
                     f"corenet runs as released, got --set {setting}: with --data, workers=N may be set"
                 )

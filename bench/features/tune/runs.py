@@ -30,7 +30,7 @@ def run_trial(
 
     A training whose loss is not finite has no accuracy.
     """
-    images = experiment.training.images
+    images = experiment.training.images_seen
     accuracies = {}
     with (
         time_synchronized_block(device) as elapsed,

@@ -11,8 +11,8 @@ from bench.cli.options import (
     Json,
     LabelOptions,
     Results,
-    Root,
     Settings,
+    TaskData,
     Tasks,
     find_experiments_with_settings,
     print_results_and_get_exit_code,
@@ -60,14 +60,14 @@ class Tune(LabelOptions):
     methods: Positional[Annotated[tuple[str, ...], arg(metavar="METHOD ...")]]
     trials_per_method: int = MIN_TRIALS  # number of trials of each method
     # scale of the experiments, the end of their names after the method, such as tiny or vit-b16 (see `list`)
-    scale: Annotated[str, arg(metavar="SCALE")] = "tiny"
+    scale: Annotated[str, arg(metavar="tiny|vit-b16|...")] = "tiny"
     # number of images of the longest trials (80000, 80k or 12.8M); default: the experiment's
-    images: Annotated[str | None, arg(metavar="N")] = None
+    max_images_seen: Annotated[str | None, arg(metavar="N")] = None
     # continue the newest search in RESULTS, which must have the same options and commit: recorded trials are not
     # repeated; default: begin a new one
     resume: bool = False
     tasks: Tasks = ()
-    root: Root = None
+    task_data: TaskData = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -77,13 +77,13 @@ class Tune(LabelOptions):
         if not self.methods:
             raise ValueError("name the methods to tune, such as flip")
         require_option_in_range("trials-per-method", self.trials_per_method, MIN_TRIALS, MAX_TRIALS)
-        tasks, root = choose_single_label_tasks(self.tasks, self.root, PURPOSE)
+        tasks, root = choose_single_label_tasks(self.tasks, self.task_data, PURPOSE)
         names = [f"{method}-{self.scale}" for method in self.methods]
         named = find_experiments_with_settings(
             names, [*self.settings, *self.format_data_settings()]
         )
         experiments = [change(experiment, caption_lengths=OWN_LENGTHS) for experiment in named]
-        if self.count_vocabulary:
+        if self.vocabulary_from_captions:
             experiments = with_vocabularies_counted_into_files(experiments, self.results)
         all_trials = [draw_trials(experiment, self.trials_per_method) for experiment in experiments]
         require_runnable_and_prepare_data(self.results, experiments, will_train=True, tasks=tasks)
@@ -93,7 +93,11 @@ class Tune(LabelOptions):
         )
         tuned = {}
         for trials in all_trials:
-            images = parse_image_count(self.images) if self.images else trials[0].training.images
+            images = (
+                parse_image_count(self.max_images_seen)
+                if self.max_images_seen
+                else trials[0].training.images_seen
+            )
             chosen = search_settings(comparison, trials, images, tasks, root)
             if chosen is not None:
                 tuned[strip_bracketed_settings(trials[0].name)] = chosen

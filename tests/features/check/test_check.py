@@ -104,7 +104,7 @@ def test_a_failed_check_is_a_disagreement_and_ends_the_checks(
 ) -> None:
     source = BROKEN_METHODS.read_text(encoding="utf-8")
     (tmp_path / "one.py").write_text(f"{source}\nEXTENSION = Extension(methods=[NotScalar()])\n")
-    code, out = answer(tmp_path, "check", "one.py", "--results", str(results))
+    code, out = answer(tmp_path, "check", "one.py", "--cache-in", str(results))
     assert code == DISAGREEMENT
     assert "it must be a scalar" in " ".join(out.split())
     assert "resume" not in out

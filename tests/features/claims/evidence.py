@@ -62,4 +62,6 @@ def with_circumstances(**fields: Any) -> Callable[[Record], Record]:
 def of_the_pack(record: Record) -> Record:
     """Return the run with the pack's images, which lie in memory."""
     assert record.experiment is not None
-    return replace(record, experiment=change(record.experiment, data="pack", caption_lengths="web"))
+    return replace(
+        record, experiment=change(record.experiment, data="shipped-pack", caption_lengths="web")
+    )

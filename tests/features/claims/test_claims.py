@@ -58,7 +58,9 @@ def test_counted_ratios_are_those_of_the_counter(ratio: ReleasedFlopRatio) -> No
     flops = []
     for name in (ratio.baseline, ratio.experiment):
         experiment = renamed_with_settings(get_experiment(name), ratio.settings)
-        counted = experiment if ratio.has_recipe_sizes else change(experiment, image_sizes=())
+        counted = (
+            experiment if ratio.has_recipe_sizes else change(experiment, random_image_sizes=())
+        )
         flops.append(forward_flops_as_released(counted, lengths))
     assert round(flops[0] / flops[1], 6) == ratio.value
 

@@ -14,8 +14,10 @@ from bench.features.explain.ladder import PADDING, TEXT_TOWER, ExperimentLadder
 from bench.records.record import Speed, read_records
 from tests.processes import InProcess
 
-SHORT = "batch_size=8 subset=random:96 images=96 warmup_images=0 untimed_steps=1 windows=2 steps_per_window=1".split()  # noqa: SIM905
-SETTINGS = [word for setting in SHORT for word in ("--set", setting)]
+SETTINGS = shlex.split(
+    "--set batch_size=8 --set subset=random:96 --set images_seen=96 --set warmup_images=0"
+    " --set untimed_steps=1 --set timed_windows=2 --set steps_per_window=1"
+)
 TITLE = "From clip-tiny"
 
 
@@ -43,7 +45,9 @@ def test_every_configuration_runs_and_an_injected_factor_is_attributed_to_itself
     explain: Any, own_results: Path
 ) -> None:
     """It sleeps thirty-two times as long as it works: a busy machine makes no run that much slower than another."""
-    words = "catlip-tiny --baseline clip-tiny --factors injected_slowdown=32 --rounds 2"
+    words = (
+        "catlip-tiny --baseline clip-tiny --extra-baseline-settings injected_slowdown=32 --rounds 2"
+    )
     arguments = shlex.split(words)
     code, figures = explain(*arguments)
     table = next(
@@ -76,7 +80,13 @@ def test_every_configuration_runs_and_an_injected_factor_is_attributed_to_itself
         (["catlip-tiny", "--baseline", "clip-tinny"], "did you mean 'clip-tiny'"),
         (["catlip-tiny", "--baseline", "clip-tiny", "--rounds", "1"], "--rounds must be from 2"),
         (
-            ["catlip-tiny", "--baseline", "clip-tiny", "--factors", "image_sizes=[40,48]"],
+            [
+                "catlip-tiny",
+                "--baseline",
+                "clip-tiny",
+                "--extra-baseline-settings",
+                "random_image_sizes=[40,48]",
+            ],
             "uncovered",
         ),
     ],

@@ -22,7 +22,7 @@ from bench.features.explain.ladder import (
 )
 from tests.features.explain.ladders import causes_of, ladder_of
 
-PACE = {"untimed_steps", "windows", "steps_per_window"}
+PACE = {"untimed_steps", "timed_windows", "steps_per_window"}
 
 
 def changed_fields(experiments: list[Experiment]) -> list[set[str]]:
@@ -73,7 +73,7 @@ def test_rest_of_the_recipe_changes_in_one_stage_before_the_objective() -> None:
 def test_experiments_take_similar_images_and_every_size_equally_often() -> None:
     named = change(EXPERIMENTS["catlip-tiny"], tower="vit_tiny_patch16_224")
     baseline = change(EXPERIMENTS["clip-tiny"], tower="vit_tiny_patch16_224", batch_size=32)
-    _, experiments = plan_ladder(baseline, named, ["image_sizes=[32,48,64]"])
+    _, experiments = plan_ladder(baseline, named, ["random_image_sizes=[32,48,64]"])
     for experiment in experiments:
         num_sizes = len(experiment.image.all_image_sizes)
         timing = experiment.timing
@@ -94,7 +94,14 @@ def test_experiments_take_similar_images_and_every_size_equally_often() -> None:
             "clip-vit-b16-datacomp",
             "catlip-vit-b16-datacomp",
             (
-                *("image_sizes", "gather", "batch_size", "log_grad_norm", "precision", "attention"),
+                *(
+                    "random_image_sizes",
+                    "gathered_features",
+                    "batch_size",
+                    "log_grad_norm",
+                    "precision",
+                    "attention",
+                ),
                 *(REST, PADDING, TEXT_TOWER, HEAD),
             ),
         ),
@@ -111,9 +118,9 @@ def test_pair_has_a_cause_for_each_part_of_the_work_in_which_it_differs(
 
 
 def test_format_of_labels_is_a_factor_between_experiments_of_one_method() -> None:
-    ladder, experiments = ladder_of("catlip-tiny", "catlip-tiny", ["label_format=dense"])
-    assert causes_of(ladder) == ("label_format",)
-    assert [one.targets.label_format for one in experiments] == ["dense", "sparse"]
+    ladder, experiments = ladder_of("catlip-tiny", "catlip-tiny", ["synset_label_format=dense"])
+    assert causes_of(ladder) == ("synset_label_format",)
+    assert [one.targets.synset_label_format for one in experiments] == ["dense", "sparse"]
 
 
 @pytest.mark.parametrize(
@@ -136,10 +143,13 @@ def test_pair_without_a_ladder_is_refused_with_the_reason(
     ("chosen", "text"),
     [
         ("batch_sise=4", "'batch_sise'; did you mean 'batch_size'"),
-        ("windows=3", "no factor named 'windows'"),
+        ("timed_windows=3", "no factor named 'timed_windows'"),
         ("seed=1", "no factor named 'seed'"),
         ("attention=fused", "catlip-tiny has attention=fused already"),
-        ("label_format=dense", "label_format is a factor between experiments of one method"),
+        (
+            "synset_label_format=dense",
+            "synset_label_format is a factor between experiments of one method",
+        ),
     ],
 )
 def test_setting_that_is_no_factor_is_refused_with_a_message(chosen: str, text: str) -> None:

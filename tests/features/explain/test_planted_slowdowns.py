@@ -60,7 +60,13 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
 
 def decomposed(results: Path, chosen: Sequence[str], **changes: object) -> RatioDecomposition:
     """Time every experiment of the ladder from CLIP to CatLIP once, in this process."""
-    fewer = {"batch_size": 4, "images": 96, "warmup_images": 0, "windows": 4, "subset": "random:32"}
+    fewer = {
+        "batch_size": 4,
+        "images_seen": 96,
+        "warmup_images": 0,
+        "timed_windows": 4,
+        "subset": "random:32",
+    }
     baseline, named = (two_blocks(method, **fewer | changes) for method in ("clip", "catlip"))
     ladder, experiments = plan_ladder(baseline, named, chosen)
 
@@ -102,7 +108,7 @@ def logarithms(found: RatioDecomposition) -> dict[str, float]:
                     import_module("torch.optim.adam"),
                     "_multi_tensor_adam",
                 ),
-                ("gather=both", losses.contrastive, "_loss_with_both_gathered"),
+                ("gathered_features=both", losses.contrastive, "_loss_with_both_gathered"),
                 ("ema_kernel=for_loop", bench.train.weight_average, "_update_average"),
                 ("log_grad_norm=true", bench.train.step, "compute_grad_norm_on_host"),
             )

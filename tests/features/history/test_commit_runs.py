@@ -131,7 +131,9 @@ def test_work_tree_is_removed_however_its_block_ends(repository: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    with pytest.raises(ValueError, match=r"has no bench/suites: name its .+ --benchmarks PATH"):
+    with pytest.raises(
+        ValueError, match=r"has no bench/suites: name its .+ --benchmark-tests PATH"
+    ):
         TimeCommits(1, repository).run()
     assert nothing_is_left(repository)
 
@@ -165,7 +167,7 @@ def test_failed_suites_are_not_a_pass(
 
 def test_last_commits_are_timed_in_turn(repository: Path, tmp_path: Path) -> None:
     commits = [commit(repository, 0.001) for _ in range(2)]
-    assert TimeCommits(2, repository, WHERE, rounds=1, out=tmp_path / "out").run() == 0
+    assert TimeCommits(2, repository, WHERE, rounds=1, json_folder=tmp_path / "out").run() == 0
     metric_values = read_metric_values([tmp_path / "out"], [])
     assert sorted({figure.commit.id for figure in metric_values}) == sorted(commits)
     assert {figure.machine for figure in metric_values} == {"here"}
@@ -189,7 +191,7 @@ def test_a_signal_ends_the_suites_and_removes_the_work_trees(
         commit(repository, 60, suite=SUITE + TELLS_ITS_PID)
     scratch, pids = repository.parent / "scratch", tmp_path / "pids"
     pids.mkdir()
-    words = f"-m bench history 2 --repository {repository} --benchmarks {WHERE} --out {tmp_path}"
+    words = f"-m bench history 2 --repository {repository} --benchmark-tests {WHERE} --json-folder {tmp_path}"
     command = [sys.executable, *words.split()]
     environment = os.environ | {"TMPDIR": str(scratch), "PIDS": str(pids)}
     running = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)

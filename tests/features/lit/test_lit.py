@@ -165,7 +165,7 @@ def test_phase_takes_as_many_steps_as_its_seconds_allow(
     monkeypatch.setattr(text_phase, "time_synchronized_block", clock)
     monkeypatch.setattr(text_phase, "take_steps_at_full_learning_rate", lambda *_: None)
     assert phase._count_images(19.0) == 340 * phase.experiment.training.batch_size
-    with pytest.raises(UserError, match=r"--total-seconds leaves 2\.0 device seconds"):
+    with pytest.raises(UserError, match=r"--total-device-seconds leaves 2\.0 device seconds"):
         phase._count_images(2.0)
 
 
@@ -304,7 +304,7 @@ def test_every_score_stands_beside_its_cost(
         save_tower(own_results, few_images("clip"), has_head=True),
     ]
     out = own_results / "lit"
-    words = ["lit", *map(str, towers), "--images", "64", "--root", str(root)]
+    words = ["lit", *map(str, towers), "--images-seen", "64", "--task-data", str(root)]
     words += ["--template", "a {} image", "--results", str(out), "--json", "-"]
     assert main(words) == 0
     tables = json.loads(capsys.readouterr().out)
@@ -394,7 +394,10 @@ def tower(own_results: Path) -> Path:
         (["TOWER", "--task", "unseen emoji retrieval"], "zero-shot needs one class per image"),
         (["TOWER", "--set", "data=pictures"], "no sample has a caption"),
         (["reference-tower"], "pip install catlip-bench[reference-tower]"),
-        (["TOWER", "--images", "64", "--total-seconds", "9"], "leave out --images"),
+        (
+            ["TOWER", "--images-seen", "64", "--total-device-seconds", "9"],
+            "leave out --images-seen",
+        ),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(

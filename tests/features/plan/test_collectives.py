@@ -85,7 +85,7 @@ SCATTERS = ("reduce_scatter_tensor", "reduce_scatter_single")
 SHARDED: list[tuple[str, Sharding]] = [  # two towers, one, and one that is frozen
     ("clip", "fsdp2"),
     ("catlip", "fsdp2"),
-    ("distill", "zero2"),
+    ("distill", "fsdp2_no_reshard"),
 ]
 SENT_CASES = [*((method, "ddp") for method in METHODS), *SHARDED]
 SENT = [
@@ -186,7 +186,7 @@ def test_ddp_sends_each_gradient_once_in_as_many_buckets(of_ranks: list[dict[str
 
 
 @pytest.mark.parametrize(("method", "sharding"), SHARDED)
-def test_fsdp2_gathers_blocks_twice_and_zero2_once(
+def test_fsdp2_gathers_blocks_twice_and_once_without_resharding(
     of_ranks: list[dict[str, Any]], method: str, sharding: Sharding
 ) -> None:
     """Up to the padding of what two processes cannot share evenly, and the norm, which DTensor sends itself.

@@ -68,7 +68,7 @@ cases = st.builds(
     case,
     st.sampled_from(METHODS),
     images_per_gpu=st.floats(1, 4096),
-    sharding=st.sampled_from(["ddp", "zero2", "fsdp2"]),
+    sharding=st.sampled_from(["ddp", "fsdp2_no_reshard", "fsdp2"]),
     bytes_per_parameter=st.sampled_from([2, 4]),
 )
 interconnects = st.builds(
@@ -239,7 +239,9 @@ def test_largest_batch_is_extrapolated_from_counted_tensors() -> None:
     assert estimate_max_batch_per_gpu(sharded, records, 1e10, catlip, 2) == int(
         9.2e9 / (2.4e9 / 128)
     )
-    kept = estimate_max_batch_per_gpu(change(CLIP, sharding="zero2"), records, 1e10, catlip, 2)
+    kept = estimate_max_batch_per_gpu(
+        change(CLIP, sharding="fsdp2_no_reshard"), records, 1e10, catlip, 2
+    )
     assert kept == int((9.2e9 - 4 * catlip.trained_in_blocks) / (2.4e9 / 128))
     gathering = estimate_max_batch_per_gpu(CLIP, records, 1e10, weights("clip"), 1001)
     assert gathering == int(8.4e9 / (2.4e9 / 128 + 2 * 4 * 512 * 1000))
@@ -260,7 +262,9 @@ def test_a_plan_of_one_device_is_what_was_recorded(
     folder = written(tmp_path, record(CLIP, speed(), **H100), slower)
     out = tmp_path / "plan.out"
     words = ["plan", "clip-tiny", "catlip-tiny", "--records", str(folder), "--gpus", "1"]
-    assert main([*words, "--price", "2.5", "--images", "0.36M", "--json", str(out)]) == 0
+    assert (
+        main([*words, "--price-per-hour", "2.5", "--images-seen", "0.36M", "--json", str(out)]) == 0
+    )
     clip, catlip = figures(out)["Plan for 1 GPUs"]["rows"]
     rate = TimedRun(CLIP, speed()).images_per_second_preferably_undisturbed()
     assert clip["images/s"] == pytest.approx(rate)
@@ -276,12 +280,12 @@ def test_a_plan_of_one_device_is_what_was_recorded(
     ("arguments", "text"),
     [
         ("", "name the experiments"),
-        ("clip-tiny --device h100 --records RECORDS", "give one"),
-        ("clip-tiny --device h10", "no device named 'h10'; did you mean 'h100'?"),
+        ("clip-tiny --assumed-gpu h100 --records RECORDS", "give one"),
+        ("clip-tiny --assumed-gpu h10", "no device named 'h10'; did you mean 'h100'?"),
         ("clip-tiny --records OF_CPUS", "a plan needs a GPU of a known data sheet, got GeForce GT"),
         ("siglip-tiny --records RECORDS", "no comparison of `measure` that timed siglip-tiny"),
         ("clip-tiny --records TOGETHER", "a plan needs records of one process"),
-        ("clip-tiny --device l40s", "give --network-gbs"),
+        ("clip-tiny --assumed-gpu l40s", "give --internode-gbs-per-gpu"),
     ],
 )
 def test_bad_input_is_refused_with_the_reason(

@@ -17,7 +17,7 @@ def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(
     options = [word for setting in settings for word in ("--set", setting)]
     for lengths in ("own", "web"):
         out = tmp_path / f"{lengths}.json"
-        words = ["plan", "clip-tiny", "catlip-tiny", "--device", "h100", *options]
+        words = ["plan", "clip-tiny", "catlip-tiny", "--assumed-gpu", "h100", *options]
         words += ["--set", f"caption_lengths={lengths}", "--results", str(decoded)]
         assert main([*words, "--json", str(out)]) == 0
         rows[lengths] = tables(out)["Plan for 64 GPUs"]["rows"]

@@ -70,7 +70,10 @@ def test_folder_that_is_no_checkout_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("superclass", "--data", "x"), "--data is for corenet, not for superclass: leave it out"),
+        (
+            ("superclass", "--corenet-data", "x"),
+            "--corenet-data is for corenet, not for superclass: leave it out",
+        ),
         (("corenet", "--set", "workers=2"), "corenet runs as released, got --set workers=2"),
     ],
 )
@@ -105,7 +108,7 @@ def test_losses_equal_the_authors_code(results: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
     monkeypatch.syspath_prepend(checkout)
     experiment = reference_experiment("superclass", "tiny", (), on_gpu=False)
-    experiment = change(experiment, batch_size=2, windows=9, steps_per_window=2)
+    experiment = change(experiment, batch_size=2, timed_windows=9, steps_per_window=2)
     records = []
     for side in SUPERCLASS_SIDES:
         measured = train_side(experiment, CPU, results, side, 0, checkout)

@@ -58,7 +58,12 @@ def open_clip_modules() -> dict[str, Any]:
 
 def twenty_steps() -> Experiment:
     return small(
-        "clip", clip_norm=None, batch_size=4, windows=6, steps_per_window=3, caption_lengths="web"
+        "clip",
+        clip_norm=None,
+        batch_size=4,
+        timed_windows=6,
+        steps_per_window=3,
+        caption_lengths="web",
     )
 
 

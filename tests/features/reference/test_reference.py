@@ -54,8 +54,8 @@ def test_all_sides_have_equal_losses_of_one_step_with_each_batch(
     experiment = two_blocks("clip", clip_norm=None, steps_per_window=2, subset="random:96")
     runs = runs_of_all_sides(experiment, results)
     for run in runs:
-        assert len(run.window_seconds) == experiment.timing.windows
-        assert len(run.losses) == WARMUP_STEPS + 2 * experiment.timing.windows
+        assert len(run.window_seconds) == experiment.timing.timed_windows
+        assert len(run.losses) == WARMUP_STEPS + 2 * experiment.timing.timed_windows
         assert run.losses == pytest.approx(runs[0].losses, rel=1e-5)
     assert equal_sides([recorded(run, experiment) for run in runs]) == ["yes", "yes"]
     tokens = {run.side: run.tokens_per_caption for run in runs}
@@ -132,7 +132,7 @@ def test_step_is_compiled_on_all_sides_or_on_none(results: Path) -> None:
     eager = runs_of_all_sides(change(experiment, compile="off"), results)
     for (graphs, run), eager_run in zip(compiled, eager, strict=True):
         assert graphs > 0
-        assert len(run.window_seconds) == experiment.timing.windows
+        assert len(run.window_seconds) == experiment.timing.timed_windows
         assert run.losses[: len(eager_run.losses)] == pytest.approx(eager_run.losses, rel=1e-5)
 
 

@@ -50,8 +50,8 @@ from tests.reports.conftest import HERE
 
 CPU = torch.device("cpu")
 FILES = [*chain.from_iterable(files.values() for files in RELEASED_FILES.values())]
-SPEED = {"windows": 9, "steps_per_window": 2, "untimed_steps": 2}  # 20 steps
-FEW = {"windows": 2, "steps_per_window": 2, "untimed_steps": 1}  # 5 steps
+SPEED = {"timed_windows": 9, "steps_per_window": 2, "untimed_steps": 2}  # 20 steps
+FEW = {"timed_windows": 2, "steps_per_window": 2, "untimed_steps": 1}  # 5 steps
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def losses_by_hand(
     pipeline, *_ = build_corenet_pipeline(checkout, file, folder, CPU, is_tiny=True)
     options, _ = pipeline.opts, pipeline.launcher  # which draws the seeds
     timing = experiment.timing
-    num_steps = timing.untimed_steps + timing.windows * timing.steps_per_window
+    num_steps = timing.untimed_steps + timing.timed_windows * timing.steps_per_window
     _, _, load = open_batches(options, experiment, results, round_, num_steps)
     model, optimizer = pipeline.model.train(), pipeline.optimizer
     criterion = pipeline.criteria.train()

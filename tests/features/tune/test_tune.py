@@ -141,7 +141,16 @@ def test_tune_writes_settings_that_train_takes_and_resumes_what_is_missing(
     for path in (root / "test").rglob("*.png"):
         path.write_bytes(b"no image")
     out = own_results / "tune"
-    words = ["tune", "catlip", "--images", "144", "--root", str(root), "--results", str(out)]
+    words = [
+        "tune",
+        "catlip",
+        "--images-seen",
+        "144",
+        "--task-data",
+        str(root),
+        "--results",
+        str(out),
+    ]
     words += ["--set", "batch_size=16", "--set", "subset=random:96", "--json", "-"]
     assert main(words) == 0
     captured = capsys.readouterr()
@@ -204,7 +213,7 @@ def test_settings_file_comes_back(tmp_path: Path) -> None:
         ("tune clip --scale big", "no experiment named 'clip-big'"),
         ("tune", "name the methods"),
         ("tune clip --trials-per-method 8", "--trials-per-method must be from 9 to 999, got 8"),
-        ("tune clip --images 1000", "images must be a batch or more, got 111"),
+        ("tune clip --max-images-seen 1000", "images_seen must be a batch or more, got 111"),
         ("tune clip --task coco-labels", "tune needs one class per image"),
         ("tune clip --resume", "has no 'tune' comparison to resume"),
         ("train clip-tiny --settings missing.toml", "missing.toml"),
