@@ -29,9 +29,7 @@ COSTS_NOTE = (
     "fewer FLOPs than open_clip publishes."
 )
 
-FIELDS_NOTE = (
-    "--set FIELD=VALUE changes a field. Without a default, each named experiment has its own value."
-)
+FIELDS_NOTE = "--set FIELD=VALUE changes a field, whose default is here or the named experiment's."
 
 
 def experiment_table(experiments: Mapping[str, Experiment], *, has_costs: bool) -> Table:
@@ -80,7 +78,7 @@ def experiment_field_table() -> Table:
             "field": name,
             "group": facts.group,
             "choices": ", ".join(choices),
-            "default": "" if facts.default is NODEFAULT else str(facts.default),
+            "default": "the experiment's" if facts.default is NODEFAULT else str(facts.default),
             "what it is": facts.description,
         }
         rows.append(row)

@@ -6,8 +6,8 @@ arXiv 2404.15653), appendix, table 6. Where they differ, the recipe follows the 
 in the yaml, 5e-4 in the paper.
 
 `batch_size` is per device; `images_seen` and `warmup_images` are of all published devices, for the steps of their
-schedule. Image sizes are those that CoreNet's sampler makes of the yaml's range: 25 sizes from 128 to 320, rounded to multiples
-of 16, are 13. Windows are this project's: each draws every image size equally often.
+schedule. Image sizes are those that CoreNet's sampler makes of the yaml's range: 25 sizes from 128 to 320, rounded to
+multiples of 16, are 13. Windows are this project's: each draws every image size equally often.
 
 `catlip-bench list --authors-settings NAME` prints every released setting beside ours, from
 bench/cli/released_recipes.toml.

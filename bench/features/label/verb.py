@@ -38,9 +38,8 @@ class CountLabels:
     caption_fields: CaptionFields = None
     image_column: ImageColumn = None
     min_count: int | None = None  # leave out labels that occur less often; default: 1
-    max_labels: int | None = (
-        None  # largest number of labels: the most frequent are kept; default: all
-    )
+    # largest number of labels: the most frequent are kept; default: all
+    max_labels: int | None = None
     # print the labels of this caption by --rule, and do nothing else
     labels_of: Annotated[str | None, arg(metavar="CAPTION")] = None
     # number of processes that read files; default: one per core, fewer for files under 8 MiB per process
