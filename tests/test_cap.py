@@ -156,7 +156,7 @@ def test_loss_in_autocast_has_the_precision_of_its_products(
         assert 0 < (rounded - exact).norm() / exact.norm() < 3 * precision
 
 
-@pytest.mark.parametrize("padding", ["bucketed", "longest"])
+@pytest.mark.parametrize("padding", ["length_groups", "longest"])
 def test_padding_does_not_change_the_loss(padding: str) -> None:
     decoder = build_decoder()
     captions = random_captions(16)
@@ -218,7 +218,7 @@ def test_flops_of_the_decoder_are_those_of_its_matrices() -> None:
 
 
 def test_a_row_of_the_decoder_is_one_caption_although_text_towers_pack_several() -> None:
-    experiment = change(EXPERIMENTS["cap-tiny"], text_padding="packed")
+    experiment = change(EXPERIMENTS["cap-tiny"], text_padding="packed_rows")
     target = METHODS["cap"].make_target_function(experiment)(
         CaptionsWithRows.from_texts(["a red apple", "two cats"])
     )

@@ -77,7 +77,7 @@ def experiment_field_table() -> Table:
         row = {
             "field": name,
             "group": facts.group,
-            "choices": ", ".join(choices),
+            "values": facts.forms or ", ".join(choices),
             "default": "the experiment's" if facts.default is NODEFAULT else str(facts.default),
             "what it is": facts.description,
         }

@@ -64,7 +64,7 @@ TaskData = Annotated[
 CaptionFields = Annotated[
     str | None,
     arg(
-        metavar="FIELDS",
+        metavar="FIELD[:PROBABILITY];...",
         help="column or field that holds the captions; of several, such as 'txt:0.5;json.llava:0.5', one is drawn "
         "with the given probability; default: found by its name",
     ),
@@ -102,8 +102,8 @@ Measurements = Annotated[
 Launch = Annotated[
     str,
     arg(
-        metavar="COMMAND",
-        help='command that starts a run on several GPUs, such as "torchrun --nproc-per-node 8"; default: one process',
+        metavar="TORCHRUN-COMMAND",
+        help='command that runs `-m MODULE` on several GPUs, as "torchrun --nproc-per-node 8"; default: one process',
     ),
 ]
 Results = Annotated[

@@ -205,7 +205,7 @@ def _get_or_make_target_function(loader: SampleLoader[Any]) -> Any:
     runs_text_model_on_captions = get_method(experiment.method).runs_text_model_on_captions(
         experiment
     )
-    if not runs_text_model_on_captions or experiment.text.text_padding != "packed":
+    if not runs_text_model_on_captions or experiment.text.text_padding != "packed_rows":
         return make
     step = math.ceil(len(samples) / SAMPLED_CAPTIONS)
     choice = parse_caption_choice(experiment.input.caption_fields)

@@ -92,7 +92,7 @@ class CaptionTokens:
         start: int,
         end: int,
         context_length: int,
-        padding: TextPadding = "bucketed",
+        padding: TextPadding = "length_groups",
     ) -> "CaptionTokens":
         """Add start and end token to each caption; longer captions are truncated before the end token."""
         max_words = context_length - 2
@@ -128,7 +128,7 @@ class CaptionTokens:
 
     def packed_rows_to_reserve(self, batch_shapes: BatchShapeSchedule) -> dict[int, int]:
         """Return the `reserved_rows` of packed batches of these shapes, with captions as long as these; else none."""
-        if self.padding != "packed":
+        if self.padding != "packed_rows":
             return {}
         lengths = self.lengths.tolist()
         width = self.groups[0].shape[1]
@@ -138,11 +138,11 @@ class CaptionTokens:
     def select(self, rows: BatchRows) -> "CaptionTokens":
         """Return a batch of a data set, trimmed or packed, without a device synchronisation.
 
-        Padding "bucketed" sorts it into the groups that compute the fewest tokens, "longest" makes one group as wide
-        as its longest caption needs, "max_length" one group as wide as the context. "packed" puts several captions into
-        each of the reserved rows of the context's width, more rows if it needs more.
+        Padding "length_groups" sorts it into the groups that compute the fewest tokens, "longest" makes one group as
+        wide as its longest caption needs, "max_length" one group as wide as the context. "packed_rows" puts several
+        captions into each of the reserved rows of the context's width, more rows if it needs more.
         """
-        if self.padding == "packed":
+        if self.padding == "packed_rows":
             return self._select_packed(rows)
         (ids,) = self.groups
         lengths = self.lengths[rows]
@@ -172,7 +172,7 @@ class CaptionTokens:
         widths = list_padding_widths(context_length)
         buckets = torch.bucketize(lengths, torch.tensor(widths))
         counts = buckets.bincount(minlength=len(widths)).tolist()
-        max_buckets = MAX_BUCKETS if self.padding == "bucketed" else 1
+        max_buckets = MAX_BUCKETS if self.padding == "length_groups" else 1
         return choose_caption_counts_by_bucket_width(widths, counts, max_buckets)
 
     def _select_packed(self, rows: BatchRows) -> "CaptionTokens":

@@ -23,7 +23,7 @@ def resolve_text_padding(
     if text.text_padding != "auto":
         return text.text_padding
     _, compiled = resolve_precision_and_compile(runtime, device)
-    return "packed" if compiled else "bucketed"
+    return "packed_rows" if compiled else "length_groups"
 
 
 def with_resolved_text_padding(experiment: Experiment, device: torch.device) -> Experiment:

@@ -175,6 +175,7 @@ class FieldDeclaration(NamedTuple):
     description: str
     roles: tuple[Role, ...]
     tuned_over: tuple[bool | float | str, ...]  # values that `tune` tries
+    forms: str  # of its values, if neither its type nor its name says them
 
 
 def _read_field_declaration(group: str, field: Any) -> FieldDeclaration:

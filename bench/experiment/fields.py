@@ -13,7 +13,7 @@ RANDOM_SUBSET = "random:"
 RANDOM_TEACHER = "random:"
 SEEN_CONCEPTS = "seen-concepts"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-TextPadding = Literal["bucketed", "packed", "longest", "max_length"]
+TextPadding = Literal["length_groups", "packed_rows", "longest", "max_length"]
 Attention = Literal["fused", "plain", "fp32_softmax"]
 GatheredFeatures = Literal["captions", "both"]
 OptimizerKernel = Literal["fused", "foreach", "for_loop"]
@@ -43,13 +43,19 @@ Role = Literal[
 
 
 def field_metadata(
-    description: str, *roles: Role, tuned_over: tuple[bool | float | str, ...] = ()
+    description: str,
+    *roles: Role,
+    tuned_over: tuple[bool | float | str, ...] = (),
+    forms: str = "",
 ) -> Meta:
     """Return the metadata of a field for its type annotation: a sentence that says what it is, and its roles.
 
     Of a field that a method declares, `tune` tries the values in `tuned_over`; without any it keeps the experiment's.
+    `forms` are those of its values, for `list --fields`, if its type does not say them.
     """
-    return Meta(description=description, extra={"roles": roles, "tuned_over": tuned_over})
+    return Meta(
+        description=description, extra={"roles": roles, "tuned_over": tuned_over, "forms": forms}
+    )
 
 
 class SettingsGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,6 +90,7 @@ class ImageSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             "Shared image tower: of an open_clip model, a timm model, or CoreNet's `corenet-vit-base`.",
             "model",
+            forms="an open_clip or timm model",
         ),
     ]
     image_size: Annotated[
@@ -148,7 +155,11 @@ class TextSettings(SettingsGroup, frozen=True, kw_only=True):
 
     text_tower: Annotated[
         NonEmptyStr,
-        field_metadata("open_clip model whose text tower contrastive methods use.", "model"),
+        field_metadata(
+            "open_clip model whose text tower contrastive methods use.",
+            "model",
+            forms="an open_clip model",
+        ),
     ]
     context_length: Annotated[
         ContextLength,
@@ -161,11 +172,11 @@ class TextSettings(SettingsGroup, frozen=True, kw_only=True):
     text_padding: Annotated[
         Literal["auto", TextPadding],
         field_metadata(
-            'Padding of captions: "bucketed" in groups of similar length, "packed" several to a row, '
-            '"longest", "max_length" to `context_length`; "auto" is "packed" if compiled, so that all batches '
-            'have one shape, else "bucketed".',
+            'Padding of captions: "length_groups" in groups of similar length, "packed_rows" several to a row, '
+            '"longest", "max_length" to `context_length`; "auto" is "packed_rows" if compiled, so that all batches '
+            'have one shape, else "length_groups".',
         ),
-    ] = "bucketed"
+    ] = "length_groups"
     text_features: Annotated[
         Literal["computed", "random"],
         field_metadata(
@@ -208,6 +219,7 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
             "not shipped: nothing trains on them.",
             "replicate",
             "model",
+            forms="pack-synsets, FILE",
         ),
     ] = "pack-synsets"
     subword_vocabulary: Annotated[
@@ -217,6 +229,7 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
             "own, of 49,408 ids.",
             "replicate",
             "model",
+            forms="pack-subwords, all, FILE",
         ),
     ] = "pack-subwords"
     head_rows: Annotated[
@@ -241,6 +254,7 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
             'Teacher of distillation: a tower file of `bench train`, or "random:NAME", a tower with random weights, '
             "which has the same cost and teaches nothing.",
             "model",
+            forms="FILE, random:MODEL",
         ),
     ] = f"{RANDOM_TEACHER}ViT-L-14"
 
@@ -252,6 +266,7 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         NonEmptyStr,
         field_metadata(
             "Training data: the shipped pack, or a folder, file or glob of captioned images (docs/data.md).",
+            forms="shipped-pack, PATH",
         ),
     ] = PACK_DATA
     caption_lengths: Annotated[
@@ -265,6 +280,7 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             'Column or field that holds the captions; of several ("txt:0.5;json.llava:0.5"), one is drawn for each '
             "image and epoch with the given probability. None: found by its name.",
+            forms="FIELD[:PROBABILITY];...",
         ),
     ] = None
     image_column: Annotated[
@@ -279,6 +295,7 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             'Samples used: a csv of keys, "random:N" for N drawn at random, or "seen-concepts", the pack without its '
             "held-out concepts; None: all.",
+            forms="FILE.csv, random:N, seen-concepts",
         ),
     ] = None
     workers: Annotated[
@@ -286,6 +303,7 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             "Number of processes that load shards for each training process; 0: the training process itself. "
             '"auto": on a GPU all cores but one for each training process, on a CPU 0.',
+            forms="auto, N",
         ),
     ] = "auto"
     jpeg_decoding: Annotated[
@@ -355,6 +373,7 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
             'Learning rate after a linear warm-up: "wsd" keeps it constant and branches off a linear '
             'cool-down for each budget; "cosine" is a separate run from the start for each budget; or the '
             "schedule of an extension.",
+            forms="wsd, cosine",
         ),
     ] = "wsd"
     cooldown_share: Annotated[
@@ -375,6 +394,7 @@ class OptimizerSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             'Optimizer: "adamw"; "muon", which updates the matrices in the towers\' blocks by Muon and all '
             "else by AdamW; or one of an extension.",
+            forms="adamw, muon",
         ),
     ] = "adamw"
     learning_rate: Annotated[

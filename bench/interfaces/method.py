@@ -87,7 +87,7 @@ class Method(Named):
     # it has no such phase.
     text_module: ClassVar[str] = "text"
     packs_captions: ClassVar[bool] = (
-        True  # whether text_padding=packed puts several captions into a row
+        True  # whether text_padding=packed_rows puts several captions into a row
     )
     accepts_both_poolings: ClassVar[bool] = False  # whether `pooling` may be "both"
     has_teacher: ClassVar[bool] = False  # whether it learns from the experiment's teacher

@@ -87,7 +87,7 @@ def make_token_function(
     assert text.text_padding != "auto"
     padding: TextPadding = text.text_padding
     if is_for_decoder:
-        padding = "bucketed" if padding == "packed" else padding
+        padding = "length_groups" if padding == "packed_rows" else padding
     elif reason_padding_affects_features(text.text_tower):
         padding = "max_length"
     subwords = SubwordEncoder(subword_vocabulary)

@@ -39,7 +39,7 @@ def test_batch_of_shards(
         image_size=224,
         crop_scale=(0.9, 1.0),
         synset_vocabulary="pack-synsets",
-        text_padding="bucketed",
+        text_padding="length_groups",
         data=str(tmp_path / "0.tar"),
         caption_lengths="own",
         jpeg_decoding=decoding,

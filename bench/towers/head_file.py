@@ -61,7 +61,7 @@ class TextEncoder:
     def encode(self, captions: tuple[str, ...]) -> Float[Tensor, "captions dim"]:
         """Return the L2-normalised features of captions."""
         start, end = self.subwords.start_and_end
-        padding: TextPadding = "max_length" if self.pair.text.padding_reason else "bucketed"
+        padding: TextPadding = "max_length" if self.pair.text.padding_reason else "length_groups"
         ids = self.subwords.encode_without_start_and_end(captions)
         tokens = CaptionTokens.from_ids_without_start_and_end(
             ids, start, end, self.context_length, padding

@@ -116,7 +116,7 @@ def make_train_step(
     # Equal for all methods of a comparison, whether they read captions or not, but for those that pack no captions.
     padding = resolve_text_padding(experiment.text, experiment.runtime, device)
     packs_captions = get_method(experiment.method).packs_captions
-    has_fixed_shapes = padding == "max_length" or (padding == "packed" and packs_captions)
+    has_fixed_shapes = padding == "max_length" or (padding == "packed_rows" and packs_captions)
     select_kernel = partial(
         use_attention_kernel, experiment.runtime.attention, has_fixed_shapes=has_fixed_shapes
     )

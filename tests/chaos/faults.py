@@ -207,8 +207,8 @@ def numbers() -> dict[str, Case]:
         for value in images
     }
     for words in (
-        "plan clip-vit-b16 --assumed-gpu h100 --utilisation=1.0000000001",
-        "label --labels-of dog --max-labels=0",
+        "plan clip-vit-b16 --assumed-gpu h100 --assumed-compute-utilisation=1.0000000001",
+        "label --try-rule-on dog --max-labels=0",
         "regress HEAD --rounds=0",
         "history 0",
         "train clip-tiny --checkpoint-minutes=-1 --out FOLDER/out",
@@ -283,7 +283,7 @@ def environments() -> dict[str, Case]:
     """Return environment variables of torchrun, SLURM, the shell and this project that are wrong."""
 
     def with_variables(
-        text: str, *, words: str = "label --labels-of dog", code: int = 2, **variables: str
+        text: str, *, words: str = "label --try-rule-on dog", code: int = 2, **variables: str
     ) -> Case:
         return command(words, text, code=code, environment=variables)
 

@@ -124,7 +124,7 @@ def test_rows_of_packed_captions_are_reserved_for_the_longest_texts(
     path = write_shard(tmp_path / "0.tar", members)
     changes = {
         "data": str(path),
-        "text_padding": "packed",
+        "text_padding": "packed_rows",
         "context_length": 77,
         "workers": 0,
         "subset": None,

@@ -127,8 +127,12 @@ def test_batch_tokens_keep_every_caption_and_its_end_token(
     batch = whole.select(rows)
     flat = torch.cat([ids.flatten() for ids in batch.groups]).tolist()
     widths = {ids.shape[1] for ids in batch.groups}
-    assert widths == {context} if padding == "packed" else widths <= {*list_padding_widths(context)}
-    assert len(batch.groups) <= (4 if padding == "bucketed" else 1)
+    assert (
+        widths == {context}
+        if padding == "packed_rows"
+        else widths <= {*list_padding_widths(context)}
+    )
+    assert len(batch.groups) <= (4 if padding == "length_groups" else 1)
     assert batch.tokens_per_caption == len(flat) / len(rows)
     for place, row in zip(batch.inverse_permutation.tolist(), rows.tolist(), strict=True):
         expected, after = [30, *lists[row][: context - 2], 31], int(batch.ends[place]) + 1

@@ -80,7 +80,7 @@ def test_targets_of_a_worker_never_ask_for_a_device(
     captions = loaded.target.captions
     assert (captions is not None) == METHODS[method].runs_text_model_on_captions(small(method))
     # As on the GPU, which compiles; a decoder reads one caption to a row.
-    padding = "bucketed" if method == "cap" else "packed"
+    padding = "length_groups" if method == "cap" else "packed_rows"
     assert captions is None or captions.padding == padding
 
 

@@ -31,7 +31,7 @@ BATCHES = 200
 
 
 def packed(**changes: object) -> Experiment:
-    return small("clip", **{"context_length": CONTEXT, "text_padding": "packed"} | changes)
+    return small("clip", **{"context_length": CONTEXT, "text_padding": "packed_rows"} | changes)
 
 
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=60), st.integers(0, 40))
@@ -74,7 +74,7 @@ def test_all_batches_of_all_ranks_fit_into_the_reserved_rows(
 
 def test_batch_that_needs_more_rows_than_are_reserved_gets_them() -> None:
     tokens = CaptionTokens.from_ids_without_start_and_end(
-        [[1] * 60] * 3 + [[2]] * 997, 3, 4, CONTEXT, "packed"
+        [[1] * 60] * 3 + [[2]] * 997, 3, 4, CONTEXT, "packed_rows"
     )
     reserved = tokens.packed_rows_to_reserve(BatchShapeSchedule((BatchShape(48, 4),)))
     batch = CaptionTokens(
@@ -98,8 +98,8 @@ def test_flops_of_packed_batches_are_those_of_their_rows(results: Path) -> None:
 
 def test_captions_are_packed_by_default_where_the_step_is_compiled() -> None:
     experiment = EXPERIMENTS["clip-vit-b16"]
-    assert resolve_text_padding(experiment.text, experiment.runtime, CPU) == "bucketed"
-    assert resolve_text_padding(experiment.text, experiment.runtime, CUDA) == "packed"
+    assert resolve_text_padding(experiment.text, experiment.runtime, CPU) == "length_groups"
+    assert resolve_text_padding(experiment.text, experiment.runtime, CUDA) == "packed_rows"
     tiny = EXPERIMENTS["clip-tiny"]
     for device in (CPU, CUDA):
-        assert resolve_text_padding(tiny.text, tiny.runtime, device) == "bucketed"
+        assert resolve_text_padding(tiny.text, tiny.runtime, device) == "length_groups"

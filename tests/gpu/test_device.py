@@ -32,7 +32,7 @@ from tests.tensors import tensors_of
 
 CPU, RATE = torch.device("cpu"), 1e-3
 NVML_SECONDS = 2.0  # for which the GPU computes, so that NVML's own period is over
-PACKED = partial(small, precision="bf16", text_padding="packed", context_length=77)
+PACKED = partial(small, precision="bf16", text_padding="packed_rows", context_length=77)
 COMPILED = [*(PACKED(method, compile="on") for method in ("clip", "catlip", "superclip"))]
 COMPILED.append(PACKED("catlip", compile="max-autotune"))
 PLAIN_ATTENTION = small("catlip", compile="on", precision="bf16", attention="plain")

@@ -25,7 +25,7 @@ DEVICE = torch.device("cuda", 0) if torch.version.cuda else CPU
 # Attention in separate products: torch asks the properties of a GPU to choose a fused kernel.
 SETTINGS = {
     "precision": "bf16",
-    "text_padding": "packed",
+    "text_padding": "packed_rows",
     "compile": "off",
     "attention": "plain",
     "batch_size": 8,

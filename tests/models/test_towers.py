@@ -50,7 +50,7 @@ def test_bucketed_batch_equals_open_clips_padded_batch(padding: TextPadding, var
     )
     rows = torch.tensor([2, 0, 1, 3, 2, 6, 4, 5])
     cut = tokens.select(rows)
-    assert len(cut.groups) == (4 if padding == "bucketed" else 1)
+    assert len(cut.groups) == (4 if padding == "length_groups" else 1)
     found, expected = ours(*cut.text_tower_inputs), theirs(tokens.groups[0][rows])
     assert found.shape == (len(rows), ours.width)
     assert_equal_with_gradients((found, ours.text.parameters()), (expected, theirs.parameters()))

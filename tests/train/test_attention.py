@@ -25,10 +25,10 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(
     ("tower", "checkpointed", "kernel", "padding"),
     [
-        ("catlip-bench-tiny", False, "plain", "bucketed"),
+        ("catlip-bench-tiny", False, "plain", "length_groups"),
         # Rows of several captions have a mask, and unused rows have no key.
-        ("catlip-bench-tiny", True, "fp32_softmax", "packed"),
-        ("test_vit", True, "plain", "bucketed"),
+        ("catlip-bench-tiny", True, "fp32_softmax", "packed_rows"),
+        ("test_vit", True, "plain", "length_groups"),
     ],
 )
 def test_unfused_attention_equals_fused_attention(
@@ -134,7 +134,9 @@ def test_attention_kernel_choice_ends_with_its_block() -> None:
     assert chosen() == before
 
 
-@pytest.mark.parametrize(("padding", "with_cudnn"), [("bucketed", False), ("packed", True)])
+@pytest.mark.parametrize(
+    ("padding", "with_cudnn"), [("length_groups", False), ("packed_rows", True)]
+)
 def test_shapes_that_change_keep_cudnn_out(padding: str, with_cudnn: bool, results: Path) -> None:
     """It would plan for every new shape; the blocks that are computed again in the backward included."""
     run = build_train_run(
@@ -155,7 +157,7 @@ def test_shapes_that_change_keep_cudnn_out(padding: str, with_cudnn: bool, resul
 def test_kernels_of_attention_are_named(
     attention: str, compiled: str, kernel: str, results: Path
 ) -> None:
-    changes = {"attention": attention, "compile": compiled, "text_padding": "packed"}
+    changes = {"attention": attention, "compile": compiled, "text_padding": "packed_rows"}
     run = build_train_run(open_batch_stream(few_images("clip", **changes), CPU, results))
     assert run_and_list_attention_kernels(lambda: run.step.forward(run.stream.batch(0))) == (
         kernel,

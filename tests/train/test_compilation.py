@@ -51,7 +51,7 @@ Found = dict[str, dict[str, Any]]
 
 
 def opened(name: str, results: Path, **changes: object) -> BatchStream[Any]:
-    fewer = {"batch_size": 8, "text_padding": "packed", "subset": "random:64", "compile": "on"}
+    fewer = {"batch_size": 8, "text_padding": "packed_rows", "subset": "random:64", "compile": "on"}
     return open_batch_stream(small(name, **fewer | changes), CPU, results)
 
 
@@ -72,7 +72,7 @@ def work(results: Path, folder: Path) -> Found:
         torch._dynamo.reset()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(step, "GRAPHS_PER_IMAGE_SIZE", 1)
-            stream = opened("clip", results, text_padding="bucketed")
+            stream = opened("clip", results, text_padding="length_groups")
             with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit) as error:
                 compiled_steps(stream)
     return found | {"limit": {"error": str(error.value)}}

@@ -25,7 +25,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
 } | {
     "micro-batches": ("superclass", {"micro_batches": 2}),
     "dense labels": ("catlip", {"micro_batches": 2, "synset_label_format": "dense"}),
-    "packed captions": ("superclip", {"text_padding": "packed"}),
+    "packed captions": ("superclip", {"text_padding": "packed_rows"}),
     "stored text features": ("siglip", {"text_features": "random"}),
     "recipe": (
         "clip",

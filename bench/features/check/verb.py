@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Folder, Json
+from bench.cli.options import Json
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import print_tables
 from bench.experiment.config import change
@@ -37,8 +37,6 @@ class CheckMethods:
 
     # file of the extension, or name of its module
     extension: Annotated[Positional[str], arg(metavar="EXTENSION")]
-    # folder whose subfolder `cache` holds the pack's images
-    cache_in: Folder = Path("results")
     json: Json = None
 
     def run(self) -> int:
@@ -54,7 +52,7 @@ class CheckMethods:
         has_failed = False
         for method in added:
             experiment = change(EXPERIMENTS[f"{method}-tiny"], **SMALL_SETTINGS)
-            outcomes = run_method_checks(experiment, self.cache_in)
+            outcomes = run_method_checks(experiment, Path("results"))
             rows = [{"check": name, "outcome": outcome} for name, outcome in outcomes.items()]
             tables.append(Table.from_dicts(f"Method {method}", rows))
             has_failed = has_failed or {*outcomes.values()} != {"ok"}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import CaptionFields, Folder, ImageColumn, Json
+from bench.cli.options import CaptionFields, ImageColumn, Json, Results
 from bench.console.console import OK
 from bench.console.options import require_option_in_range
 from bench.console.tables import print_tables
@@ -29,19 +29,18 @@ class SummarizeData:
     caption_fields: CaptionFields = None
     image_column: ImageColumn = None
     # number of images, drawn at random, that are decoded
-    sample_size: int = 2000
+    decoded_images: int = 2000
     seed: int = 0  # seed of the random sample: another seed decodes and shows other images
     # HTML page to write: the tables, and 64 of the sampled images with their captions; default: none
     out: Annotated[Path | None, arg(metavar="FILE.html")] = None
     # csv file to write: the keys of the usable samples, as --set subset=FILE reads it; default: none
     usable_keys: Annotated[Path | None, arg(metavar="FILE.csv")] = None
-    # folder for the index of the data, which later runs read
-    cache_in: Folder = Path("results")
+    results: Results = Path("results")
     json: Json = None
 
     def run(self) -> int:
         """Read the samples, print the tables, and write the page."""
-        require_option_in_range("sample-size", self.sample_size, 1, 1e6)
+        require_option_in_range("decoded-images", self.decoded_images, 1, 1e6)
         if self.data != PACK_DATA:
             get_source(self.data)  # refuses what no source reads, before PyTorch is imported
         from bench.features.data_summary.summary import summarize_data
@@ -51,7 +50,7 @@ class SummarizeData:
             data=self.data, caption_fields=self.caption_fields, image_column=self.image_column
         )
         summary = summarize_data(
-            inputs, self.cache_in, self.sample_size, self.seed, self.usable_keys
+            inputs, self.results, self.decoded_images, self.seed, self.usable_keys
         )
         print_tables(summary_tables(summary), self.json)
         if self.out is not None:

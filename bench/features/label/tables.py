@@ -1,4 +1,4 @@
-"""Tables that summarise counted labels, or show a caption's labels (`--labels-of`)."""
+"""Tables that summarise counted labels, or show a caption's labels (`--try-rule-on`)."""
 
 from textwrap import shorten
 

@@ -30,7 +30,7 @@ class CountLabels:
 
     # data, or files, globs or folders of captions
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="PATH ...")] = ()
-    # .json file to write: the vocabulary, as --vocabulary reads it; required without --labels-of
+    # .json file to write: the vocabulary, as --vocabulary reads it; required without --try-rule-on
     out: Annotated[Path | None, arg(metavar="FILE.json")] = None
     # rule that finds labels in captions: corenet (CatLIP's nouns of WordNet), paper (those that a tagger calls nouns)
     # or subword (CLIP's tokens, as in SuperClass)
@@ -41,7 +41,7 @@ class CountLabels:
     # largest number of labels: the most frequent are kept; default: all
     max_labels: int | None = None
     # print the labels of this caption by --rule, and do nothing else
-    labels_of: Annotated[str | None, arg(metavar="CAPTION")] = None
+    try_rule_on: Annotated[str | None, arg(metavar="CAPTION")] = None
     # number of processes that read files; default: one per core, fewer for files under 8 MiB per process
     workers: int | None = None
     json: Json = None
@@ -51,8 +51,8 @@ class CountLabels:
         require_option_in_range("min-count", self.min_count, 1, 1e12)
         require_option_in_range("max-labels", self.max_labels, 1, 1e12)
         require_option_in_range("workers", self.workers, 1, 1024)
-        if self.labels_of is not None:
-            table = caption_label_table(get_label_rule(self.rule), self.labels_of)
+        if self.try_rule_on is not None:
+            table = caption_label_table(get_label_rule(self.rule), self.try_rule_on)
             print_tables([table], self.json)
             return OK
         if self.out is None:

@@ -57,9 +57,9 @@ class LockedImageTuning:
     loss: LockedImageLoss = LOCKED_IMAGE_LOSS  # method whose loss the second phase has
     # number of image-caption pairs in the second phase (80000, 80k or 12.8M); default: as many as the tower has seen
     images_seen: Annotated[str | None, arg(metavar="N")] = None
-    # device seconds of both phases together, in place of --images-seen: the second phase takes what the tower's
-    # training, if its cost is known, has left of them
-    total_device_seconds: Annotated[float | None, arg(metavar="S")] = None
+    # device seconds of both phases of a tower together, in place of --images-seen: the second phase takes what the
+    # tower's training, if its cost is known, has left of them
+    device_seconds_per_tower: Annotated[float | None, arg(metavar="S")] = None
     # price of one device-hour, in any currency; the price of both phases is then shown
     price_per_hour: float | None = None
     # text with {} in place of a class's name; repeatable, and the features of all are averaged; default: CLIP's 80
@@ -96,7 +96,7 @@ class LockedImageTuning:
                 tasks=tasks,
                 root=root,
                 retrieves_captions=not self.tasks and self.task_data is None,
-                total_seconds=self.total_device_seconds,
+                total_seconds=self.device_seconds_per_tower,
                 price=self.price_per_hour,
             )
             for tower, experiment in experiments.items()
@@ -108,11 +108,13 @@ class LockedImageTuning:
 
     def _require_valid_options(self) -> None:
         """Raise ValueError for a number out of range, two lengths, or a template without a place."""
-        require_option_in_range("total-device-seconds", self.total_device_seconds, LEAST, MOST)
+        require_option_in_range(
+            "device-seconds-per-tower", self.device_seconds_per_tower, LEAST, MOST
+        )
         require_option_in_range("price-per-hour", self.price_per_hour, LEAST, MOST)
-        if self.images_seen and self.total_device_seconds is not None:
+        if self.images_seen and self.device_seconds_per_tower is not None:
             raise ValueError(
-                "--total-device-seconds decides how many images are seen: leave out --images-seen"
+                "--device-seconds-per-tower decides how many images are seen: leave out --images-seen"
             )
         for template in self.templates:
             if PLACE not in template:

@@ -9,7 +9,6 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import (
     ExperimentNames,
-    Folder,
     Json,
     OptionalFolder,
     Settings,
@@ -76,19 +75,18 @@ class PredictScaling:
         str | None,
         arg(
             metavar="GPU",
-            help=f"GPU whose step time is assumed from --utilisation, in place of --records: {', '.join(GPU_SPECS)}",
+            help="GPU whose step time is assumed from --assumed-compute-utilisation, in place of --records: "
+            + ", ".join(GPU_SPECS),
         ),
     ] = None
     # with --assumed-gpu: share, from 0 to 1, of the GPU's bf16 peak that a step reaches without communication;
     # default: the mean of published CLIP trainings
-    utilisation: float | None = None
+    assumed_compute_utilisation: float | None = None
     # price of one GPU-hour, in any currency; the price of the training is then shown
     price_per_hour: float | None = None
     # network bandwidth between nodes, in GB/s per GPU and direction; default: 80 % of the data sheet's
     internode_gbs_per_gpu: float | None = None
     settings: Settings = ()
-    # folder in whose subfolder `cache` the index of the data is kept, which later commands read
-    cache_in: Folder = Path("results")
     json: Json = None
 
     def run(self) -> int:
@@ -116,7 +114,7 @@ class PredictScaling:
             experiment.input for experiment in experiments
         )
         note = "" if self.assumed_gpu is None else ASSUMED_NOTE
-        if self.assumed_gpu is not None and self.utilisation is None:
+        if self.assumed_gpu is not None and self.assumed_compute_utilisation is None:
             note += f"\n{PUBLISHED_ERROR}"
         tables = [
             plan_table(plans, self.price_per_hour, note),
@@ -130,16 +128,18 @@ class PredictScaling:
         """Raise ValueError for a number out of range, and without experiments or a source of their step time."""
         for name in ("gpus", "price_per_hour", "internode_gbs_per_gpu"):
             require_option_in_range(name.replace("_", "-"), getattr(self, name), LEAST, MOST)
-        require_option_in_range("utilisation", self.utilisation, LEAST, 1)
+        require_option_in_range(
+            "assumed-compute-utilisation", self.assumed_compute_utilisation, LEAST, 1
+        )
         if not self.names:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
         if (self.records is None) == (self.assumed_gpu is None):
             raise ValueError(
                 "a plan needs either --records FOLDER (measured) or --assumed-gpu GPU (assumed): give one"
             )
-        if self.utilisation is not None and self.assumed_gpu is None:
+        if self.assumed_compute_utilisation is not None and self.assumed_gpu is None:
             raise ValueError(
-                "--utilisation needs --assumed-gpu: with --records the step is measured"
+                "--assumed-compute-utilisation needs --assumed-gpu: with --records the step is measured"
             )
 
     def _find_named_or_recorded_gpu(self, timed_runs: Sequence[TimedRunsOnOneDevice]) -> GpuSpec:
@@ -175,10 +175,13 @@ class PredictScaling:
         bytes_per_parameter = HALF_PRECISION_BYTES
         max_images_per_gpu = None
         if timed is None:
-            captions = read_first_caption_batches(experiment, self.cache_in)
+            captions = read_first_caption_batches(experiment, Path("results"))
             work = count_forward_flops_per_pair(experiment, captions)
             compute = compute_profile_from_flops(
-                work, gpu, self.utilisation or UTILISATION, runtime.contrastive_precision
+                work,
+                gpu,
+                self.assumed_compute_utilisation or UTILISATION,
+                runtime.contrastive_precision,
             )
             tokens = mean_tokens_per_caption(captions)
         else:
@@ -225,8 +228,12 @@ class PredictScaling:
                 f"{circumstances.precision}; {circumstances.machine}"
             )
         if self.assumed_gpu is not None:
-            utilisation = self.utilisation or UTILISATION
-            source = "given" if self.utilisation else "the mean of published CLIP trainings"
+            utilisation = self.assumed_compute_utilisation or UTILISATION
+            source = (
+                "given"
+                if self.assumed_compute_utilisation
+                else "the mean of published CLIP trainings"
+            )
             peak = f"{gpu.bf16_flops_per_second / 1e12:g} TFLOP/s, bf16 ({gpu.source})"
             rows["utilisation"] = f"{utilisation:.3f} of {peak}: {source}"
         return rows

@@ -61,7 +61,7 @@ class WindowTimer:
             compiled_windows += 1
             if compiled_windows > MAX_COMPILED_WINDOWS:
                 raise RuntimeError(
-                    f"{compiled_windows} windows compiled new graphs: set text_padding=packed, or compile=off"
+                    f"{compiled_windows} windows compiled new graphs: set text_padding=packed_rows, or compile=off"
                 )
         yield_and_wait_for_slot()
 

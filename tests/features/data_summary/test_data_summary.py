@@ -72,7 +72,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def summarize(data: str | Path, folder: Path, *options: str) -> dict[str, Any]:
     """The tables of `data` by title, each as its rows and its note."""
     file = folder / "summary.json"
-    words = ["data", str(data), "--cache-in", str(folder), "--json", str(file), *options]
+    words = ["data", str(data), "--results", str(folder), "--json", str(file), *options]
     assert main(words) == 0
     found: dict[str, Any] = json.loads(file.read_text())
     return found
@@ -182,7 +182,7 @@ def test_of_a_million_samples_only_random_ones_are_read(
 ) -> None:
     monkeypatch.setitem(SOURCES._objects, "lists", Lists(MillionSamples(THREE)))
     MillionSamples.read = Counter()
-    found = summarize("a list", tmp_path, "--sample-size", "100")
+    found = summarize("a list", tmp_path, "--decoded-images", "100")
     assert MillionSamples.read == {"images": 100, "captions": MAX_CAPTION_ROWS + NUM_SHOWN}
     assert found["Sizes of images"]["note"].startswith(
         "Images of 100 of 1,000,000 samples, drawn at random"
@@ -247,7 +247,7 @@ def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(
     ("options", "message"),
     [
         (["nowhere"], "data=nowhere holds no file; no data source reads it"),
-        (["SHARDS", "--sample-size", "0"], "--sample-size must be from 1 to 1e+06, got 0"),
+        (["SHARDS", "--decoded-images", "0"], "--decoded-images must be from 1 to 1e+06, got 0"),
         (["SHARDS", "--out", "EMPTY"], "EMPTY"),
     ],
 )
@@ -262,7 +262,7 @@ def test_wrong_input_is_refused_in_at_most_three_lines(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "EMPTY").mkdir()
     words = [str(shards) if word == "SHARDS" else word for word in options]
-    assert main(["data", *words, "--cache-in", "r"]) == 2
+    assert main(["data", *words, "--results", "r"]) == 2
     line, *others = capsys.readouterr().err.splitlines()
     assert message in line
     assert [other.split(":")[0] for other in others] in ([], ["missing", "next"])

@@ -157,7 +157,7 @@ def test_wrong_arguments_are_one_line(
 def test_labels_of_a_caption_are_shown_and_subwords_are_said_to_be_tokens(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["label", "--labels-of", "A dog riding two bicycles"]) == OK
+    assert main(["label", "--try-rule-on", "A dog riding two bicycles"]) == OK
     shown = capsys.readouterr().out
     assert "bicycle.n.01" in shown
     assert "n2084071" in shown

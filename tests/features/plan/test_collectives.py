@@ -245,7 +245,7 @@ def compare_flops_of_both_views() -> None:
 
 @pytest.mark.parametrize(
     ("padding", "lengths"),
-    [("packed", "web"), pytest.param("bucketed", "own", marks=pytest.mark.exhaustive)],
+    [("packed_rows", "web"), pytest.param("length_groups", "own", marks=pytest.mark.exhaustive)],
 )
 def test_plan_computes_the_tokens_that_measure_counts(
     lengths: str, padding: TextPadding, results: Path

@@ -25,7 +25,7 @@ def test_page_has_the_flops_of_open_clips_forward_over_ours(results: Path) -> No
     of_padding = []
     for scale in ("vit-b32", "vit-b16"):
         experiment = change(
-            get_experiment(f"clip-{scale}"), **REFERENCE_SETTINGS, text_padding="bucketed"
+            get_experiment(f"clip-{scale}"), **REFERENCE_SETTINGS, text_padding="length_groups"
         )
         stream = open_batch_stream(experiment, torch.device("cpu"), results)
         captions = [stream.target(step) for step in range(STEPS_COMPARED)]

@@ -116,7 +116,7 @@ for side in OPEN_CLIP_SIDES:
 @pytest.mark.slow
 def test_step_is_compiled_on_all_sides_or_on_none(results: Path) -> None:
     """In a process whose shapes are not checked; dynamo hands its graphs to nobody."""
-    experiment = two_blocks("clip", clip_norm=None, compile="on", text_padding="packed")
+    experiment = two_blocks("clip", clip_norm=None, compile="on", text_padding="packed_rows")
     command = [
         sys.executable,
         "-c",
@@ -151,7 +151,7 @@ def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         "bench.features.reference.timing.count_compiled_graphs", lambda: next(always)
     )
-    with pytest.raises(RuntimeError, match="compiled new graphs: set text_padding=packed"):
+    with pytest.raises(RuntimeError, match="compiled new graphs: set text_padding=packed_rows"):
         [*WindowTimer(CPU, steps_per_window=2, num_windows=2).yield_and_time_steps()]
 
 
