@@ -27,9 +27,8 @@ class BuildPage:
 
     # folder with the records
     results: Positional[Folder] = Path("results")
-    out: Annotated[Path | None, arg(metavar="FILE.html")] = (
-        None  # HTML page to write; default: index.html in FOLDER
-    )
+    # HTML page to write; default: index.html in FOLDER
+    out: Annotated[Path | None, arg(metavar="FILE.html")] = None
     # show this comparison alone, named as its files begin, such as 20260101T000000-default; default: all
     comparison: Annotated[str | None, arg(metavar="TIME-NAME")] = None
 

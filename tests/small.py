@@ -12,7 +12,7 @@ open_clip.add_model_config(Path(__file__).parent / "configs")
 TWO_BLOCKS: dict[str, object] = {
     "tower": "two-blocks",
     "text_tower": "two-blocks",
-    "teacher_file": "random:two-blocks",
+    "teacher_tower": "random:two-blocks",
 }
 # Whose products take a CPU many times as long.
 FP16: dict[str, object] = {

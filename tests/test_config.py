@@ -272,8 +272,8 @@ def test_invalid_value_is_refused_at_construction_with_field_and_value(field: st
             "pooling must be own or mean, for siglip has one loss, got both",
         ),
         (
-            {"method": "siglip", "contrastive_precision": "autocast"},
-            "contrastive_precision must be fp32, for siglip's loss has no other",
+            {"method": "siglip", "clip_loss_precision": "autocast"},
+            "clip_loss_precision must be fp32, for siglip's loss has no other",
         ),
         (
             {"method": "siglip", "gathered_features": "both"},

@@ -413,8 +413,8 @@ def test_method_of_an_extension_is_used_as_one_of_ours(
         f"train {experiment} --images-seen 1024 --task 'unseen subgroup' --out {out}",
         f"transfer {experiment} --task 'unseen subgroup' --protocol k-nn --results {out}",
         f"explain {pair[0]} --baseline {pair[1]} --rounds 2 {small} --results {tmp_path / 'explained'}",
-        f"plan {experiment} --assumed-gpu h100 --gpus 8 --assumed-compute-utilisation 0.3",
-        f"export {experiment} --towers-in {out} --out {tmp_path / 'exported'}",
+        f"plan {experiment} --assumed-gpu h100 --gpus 8 --assumed-single-gpu-mfu 0.3",
+        f"export {experiment} --results {out} --out {tmp_path / 'exported'}",
     ):
         start = answer if command.startswith(("plan", "export")) else run
         if command.startswith("explain") and name == "simclr":

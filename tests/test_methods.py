@@ -125,10 +125,11 @@ def test_recomputed_activations_are_counted(results: Path) -> None:
 def test_head_at_the_log_odds_predicts_how_often_each_label_occurs(results: Path) -> None:
     """The weights are those of the plain head; the first loss is that of the frequencies, 14 nats in place of 501."""
     plain, prior = (
-        assembled("catlip", results, head_initialisation=how) for how in ("uniform", "log_odds")
+        assembled("catlip", results, synset_head_initialisation=how)
+        for how in ("uniform", "log_odds")
     )
     assert torch.equal(plain.model.head.weight, prior.model.head.weight)
-    vocabulary = read_vocabulary("pack-synsets")
+    vocabulary = read_vocabulary("shipped-synsets")
     assert vocabulary.captions is not None
     shares = [(label.captions + 0.5) / (vocabulary.captions + 1) for label in vocabulary.labels]
     torch.testing.assert_close(prior.model.head.bias.sigmoid(), torch.tensor(shares))

@@ -21,7 +21,7 @@ class ExportTower:
     tower: Annotated[Positional[str], arg(metavar="TOWER")]
     out: Folder  # folder to write, which must be empty or absent
     # folder in which the tower of a named experiment is looked up
-    towers_in: Folder = Path("results")
+    results: Folder = Path("results")
 
     def run(self) -> int:
         """Write the folder, and print the code that loads it."""
@@ -29,7 +29,7 @@ class ExportTower:
             raise ValueError(
                 f"{self.out} exists and is not an empty folder; remove it, or name another folder"
             )
-        towers = resolve_tower_arguments(self.tower, self.towers_in)  # before torch is imported
+        towers = resolve_tower_arguments(self.tower, self.results)  # before torch is imported
         tower = towers[0]
         if len(towers) > 1:
             tower = max(towers, key=lambda path: (read_tower_provenance(Path(path)).images, path))

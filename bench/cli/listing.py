@@ -29,7 +29,9 @@ COSTS_NOTE = (
     "fewer FLOPs than open_clip publishes."
 )
 
-FIELDS_NOTE = "--set FIELD=VALUE changes a field, whose default is here or the named experiment's."
+FIELDS_NOTE = (
+    "--set FIELD=VALUE changes a field. Named experiments set values of their own for some."
+)
 
 
 def experiment_table(experiments: Mapping[str, Experiment], *, has_costs: bool) -> Table:

@@ -58,7 +58,7 @@ TaskData = Annotated[
     Path | None,
     arg(
         metavar="FOLDER",
-        help="folder with your own labelled images to score on, such as a subfolder for each class",
+        help="folder to score on: your own labelled images, such as a subfolder for each class, or the files of --task",
     ),
 ]
 CaptionFields = Annotated[
@@ -82,7 +82,7 @@ VocabularyFile = Annotated[
     arg(
         metavar="FILE|NAME",
         help="labels that captions are turned into: a .json file that `label` wrote, CoreNet's .pkl file, or "
-        "pack-synsets or pack-subwords, which are shipped; default: the experiment's",
+        "shipped-synsets or shipped-subwords, of the pack's captions; default: the experiment's",
     ),
 ]
 Rounds = Annotated[

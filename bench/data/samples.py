@@ -135,7 +135,7 @@ def training_files_digest(inputs: SampleSettings, targets: TargetSettings) -> st
         key_file,
         Path(targets.synset_vocabulary),
         Path(targets.subword_vocabulary),
-        Path(targets.teacher_file),
+        Path(targets.teacher_tower),
     )
     files = filter(Path.is_file, paths)
     digests = f"{data_digest(inputs.data)} {files_digest(files)}"

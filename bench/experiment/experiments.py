@@ -40,7 +40,7 @@ def clip_tiny() -> Experiment:
         method="clip",
         image=ImageSettings(tower="catlip-bench-tiny", image_size=48),
         text=TextSettings(text_tower="catlip-bench-tiny", context_length=24),
-        targets=TargetSettings(teacher_file="random:catlip-bench-tiny"),
+        targets=TargetSettings(teacher_tower="random:catlip-bench-tiny"),
         input=SampleSettings(),
         training=TrainingSettings(batch_size=128, images_seen=80_000, warmup_images=8_000),
         optimizer=OptimizerSettings(learning_rate=5e-4),
@@ -131,7 +131,7 @@ SUPERCLIP = "hustvl/SuperCLIP at fb59c6d, superclip/configs/SuperCLIP_schedule"
 # less cost.
 # FLIP (arXiv 2212.00794) trains CLIP on half of the patches, `--set patch_drop=0.75` on a quarter; any method can.
 # CLIPA (arXiv 2305.07017) trains it on small images and the first tokens of captions; its second phase, at full size,
-# is not included. The teacher has random weights unless a file is named: `--set teacher_file=FILE`.
+# is not included. The teacher has random weights unless a file is named: `--set teacher_tower=FILE`.
 METHOD_SETTINGS: dict[str, MethodChangesFromClip] = {
     "clip": MethodChangesFromClip(
         "clip", tuning=SEARCHED | dict.fromkeys(("vit-b32", "vit-b16", "vit-l14"), OPEN_CLIP)
@@ -143,12 +143,12 @@ METHOD_SETTINGS: dict[str, MethodChangesFromClip] = {
             "learning_rate": 1e-3,
             "crop_scale": (0.08, 1.0),
             "flip": True,
-            "head_initialisation": "trunc_normal",
+            "synset_head_initialisation": "trunc_normal",
         },
         {
             "tiny": {
                 "crop_scale": SCALES["tiny"].input.crop_scale,
-                "head_initialisation": "log_odds",
+                "synset_head_initialisation": "log_odds",
             },
             "vit-l14": {"learning_rate": 6e-4},
         },
@@ -241,7 +241,7 @@ def add_experiments(name_prefix: str, settings: MethodChangesFromClip) -> list[E
 
 
 # Authors choose these for a scale.
-TUNED_FIELDS = ("tower", "head_initialisation", "crop_scale", "flip", "learning_rate")
+TUNED_FIELDS = ("tower", "synset_head_initialisation", "crop_scale", "flip", "learning_rate")
 UNTUNED = TuningOrigin("untuned")
 TUNED_RECIPES = {recipe().name for recipe in RECIPES} - {clip_vit_b16_in_catlip_recipe().name}
 

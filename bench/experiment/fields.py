@@ -219,9 +219,9 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
             "not shipped: nothing trains on them.",
             "replicate",
             "model",
-            forms="pack-synsets, FILE",
+            forms="shipped-synsets, FILE",
         ),
-    ] = "pack-synsets"
+    ] = "shipped-synsets"
     subword_vocabulary: Annotated[
         NonEmptyStr,
         field_metadata(
@@ -229,18 +229,18 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
             "own, of 49,408 ids.",
             "replicate",
             "model",
-            forms="pack-subwords, all, FILE",
+            forms="shipped-subwords, all, FILE",
         ),
-    ] = "pack-subwords"
+    ] = "shipped-subwords"
     head_rows: Annotated[
         PositiveInt | None,
         field_metadata(
-            "Number of rows of the classification head; None: one per label.",
+            "Number of rows of the classification head, at least one per label; None: one per label.",
             "tuned",
             "model",
         ),
     ] = None
-    head_initialisation: Annotated[
+    synset_head_initialisation: Annotated[
         Literal["uniform", "trunc_normal", "log_odds"],
         field_metadata(
             "Initial head of CatLIP: torch's; CoreNet's (\"trunc_normal\"); or torch's weights, and biases that "
@@ -248,13 +248,13 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
             "tuned",
         ),
     ] = "uniform"
-    teacher_file: Annotated[
+    teacher_tower: Annotated[
         NonEmptyStr,
         field_metadata(
             'Teacher of distillation: a tower file of `bench train`, or "random:NAME", a tower with random weights, '
             "which has the same cost and teaches nothing.",
             "model",
-            forms="FILE, random:MODEL",
+            forms="TOWER-FILE, random:MODEL",
         ),
     ] = f"{RANDOM_TEACHER}ViT-L-14"
 
@@ -455,9 +455,9 @@ class RuntimeSettings(SettingsGroup, frozen=True, kw_only=True):
             'Precision of forward and backward; "auto" is bf16 on a GPU and fp32 on a CPU.'
         ),
     ] = "auto"
-    contrastive_precision: Annotated[
+    clip_loss_precision: Annotated[
         Literal["fp32", "autocast"],
-        field_metadata('Precision of CLIP\'s loss; "autocast": as `precision`.'),
+        field_metadata('Precision of the products in CLIP\'s loss; "autocast": as `precision`.'),
     ] = "fp32"
     compile: Annotated[
         Literal["auto", "on", "off", "max-autotune"],

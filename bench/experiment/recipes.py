@@ -79,7 +79,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         ),
         runtime=RuntimeSettings(
             precision="fp16",
-            contrastive_precision="autocast",
+            clip_loss_precision="autocast",
             attention="fp32_softmax",
             gathered_features="both",
             compile="off",
@@ -100,7 +100,7 @@ def catlip_vit_b16_datacomp() -> Experiment:
         clip_vit_b16_datacomp(),
         name="catlip-vit-b16-datacomp",
         method="catlip",
-        head_initialisation="trunc_normal",
+        synset_head_initialisation="trunc_normal",
         random_image_sizes=tuple(range(128, 321, 16)),
         batch_size=1024,
         crop_scale=(0.08, 1.0),
@@ -167,7 +167,7 @@ def clip_vit_b16_cc3m() -> Experiment:
     return change(
         clip_vit_b16_datacomp(),
         name="clip-vit-b16-cc3m",
-        synset_vocabulary="pack-synsets",
+        synset_vocabulary="shipped-synsets",
         batch_size=512,
         learning_rate=5e-4,
         images_seen=CC3M_EPOCHS * CC3M_PAIRS,

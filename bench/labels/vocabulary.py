@@ -22,8 +22,8 @@ from bench.experiment.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 from bench.interfaces.method import get_method, reads_captions
 
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "vocabularies"
-PACK_SYNSETS = "pack-synsets"  # shipped, counted over the pack's captions
-PACK_SUBWORDS = "pack-subwords"  # shipped, counted over the pack's captions
+SHIPPED_SYNSETS = "shipped-synsets"  # counted over the pack's captions
+SHIPPED_SUBWORDS = "shipped-subwords"  # counted over the pack's captions
 MIN_COUNT = 500  # smallest count of a synset, which is kept; arXiv 2404.15653 keeps synsets that occur more often
 # Smallest count over the number of captions, where there are too few for `MIN_COUNT`.
 MIN_COUNT_SHARE = 1 / 1000
@@ -104,7 +104,7 @@ def replace_unshipped_vocabulary(name: str) -> str:
 
     The cost of a step does not depend on which rows its labels have, so that speed can be measured with them.
     """
-    return PACK_SYNSETS if name == DATACOMP_VOCABULARY else name
+    return SHIPPED_SYNSETS if name == DATACOMP_VOCABULARY else name
 
 
 def explain_vocabulary_mismatch(experiment: Experiment) -> str:
@@ -117,7 +117,7 @@ def explain_vocabulary_mismatch(experiment: Experiment) -> str:
         return ""
     data = experiment.input.data
     vocabulary = get_field(experiment, field)
-    is_of_pack = Path(vocabulary).stem in (PACK_SYNSETS, PACK_SUBWORDS)  # a name or a path
+    is_of_pack = Path(vocabulary).stem in (SHIPPED_SYNSETS, SHIPPED_SUBWORDS)  # a name or a path
     if vocabulary != DATACOMP_VOCABULARY and (data == PACK_DATA or not is_of_pack):
         return ""
     reason = f"was not counted over the captions of {data}"

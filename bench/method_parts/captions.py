@@ -53,7 +53,7 @@ def build_contrastive_model(
 
 def set_clip_loss_options(pair: ProjectedImageTower, runtime: RuntimeSettings) -> None:
     """Set on a pair the precision of `clip_loss`, and whether it gathers images, as the settings say."""
-    pair.loss_in_autocast = runtime.contrastive_precision == "autocast"
+    pair.loss_in_autocast = runtime.clip_loss_precision == "autocast"
     pair.loss_gathers_images = runtime.gathered_features == "both"
 
 

@@ -27,10 +27,10 @@ HEAD_STD = 0.02
 def build_synset_classifier(tower: ImageTower, targets: TargetSettings) -> ImageClassifier:
     """Return the tower with a linear classifier of one row per synset."""
     head = nn.Linear(tower.width, count_synset_head_rows(targets))
-    if targets.head_initialisation == "trunc_normal":
+    if targets.synset_head_initialisation == "trunc_normal":
         nn.init.trunc_normal_(head.weight, std=HEAD_STD)
         nn.init.zeros_(head.bias)
-    if targets.head_initialisation == "log_odds":
+    if targets.synset_head_initialisation == "log_odds":
         vocabulary = read_vocabulary(replace_unshipped_vocabulary(targets.synset_vocabulary))
         with torch.no_grad():
             head.bias.copy_(compute_label_log_odds(vocabulary, len(head.bias)))
@@ -47,8 +47,8 @@ def compute_label_log_odds(vocabulary: Vocabulary, num_rows: int) -> Float[Tenso
     """
     if vocabulary.captions is None:
         raise ValueError(
-            "head_initialisation=log_odds needs the number of captions, which this vocabulary lacks: count it with "
-            f"{PROGRAM} label, or add --set head_initialisation=uniform"
+            "synset_head_initialisation=log_odds needs the number of captions, which this vocabulary lacks: count it "
+            f"with {PROGRAM} label, or add --set synset_head_initialisation=uniform"
         )
     with_label = torch.zeros(num_rows)
     counts = [float(label.captions) for label in vocabulary.labels]

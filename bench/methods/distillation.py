@@ -36,7 +36,7 @@ class Distillation(Method):
         from models.heads import DistillationStudent
 
         teacher = build_teacher(
-            experiment.targets.teacher_file, experiment.image.image_size, experiment.seed
+            experiment.targets.teacher_tower, experiment.image.image_size, experiment.seed
         )
         return DistillationStudent(tower, teacher)
 

@@ -32,8 +32,8 @@ class SigLip(ContrastiveMethod):
     communication = LossCommunication(loss_products=3)
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
-        if experiment.runtime.contrastive_precision == "autocast":
-            yield "contrastive_precision must be fp32, for siglip's loss has no other, got autocast"
+        if experiment.runtime.clip_loss_precision == "autocast":
+            yield "clip_loss_precision must be fp32, for siglip's loss has no other, got autocast"
         if experiment.runtime.gathered_features == "both":
             yield "gathered_features must be captions, for siglip's loss needs no images of other processes, got both"
 

@@ -38,7 +38,7 @@ def test_batch_of_shards(
         batch_size=10,
         image_size=224,
         crop_scale=(0.9, 1.0),
-        synset_vocabulary="pack-synsets",
+        synset_vocabulary="shipped-synsets",
         text_padding="length_groups",
         data=str(tmp_path / "0.tar"),
         caption_lengths="own",

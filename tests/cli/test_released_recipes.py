@@ -192,7 +192,7 @@ def test_the_experiment_follows_from_the_file_of_corenet(name: str) -> None:
             expected = "none" if value is None else [*value] if isinstance(value, tuple) else value
             assert setting.released == expected, key
     if experiment.method == "catlip":
-        assert experiment.targets.head_initialisation == options["model.layer.linear_init"]
+        assert experiment.targets.synset_head_initialisation == options["model.layer.linear_init"]
         return
     config = find_open_clip_config(experiment.text.text_tower)
     assert config is not None

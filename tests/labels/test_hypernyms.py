@@ -60,7 +60,7 @@ def test_paths_have_the_lengths_that_nltk_gives() -> None:
 
 def test_the_nearest_label_is_the_first_of_the_most_similar() -> None:
     """As by asking every label."""
-    vocabulary = read_vocabulary("pack-synsets").keys
+    vocabulary = read_vocabulary("shipped-synsets").keys
     labels = NearestSynsetFinder(vocabulary, hypernyms())
     for key in random.Random(2).sample(sorted(hypernyms().above), 25):
         lengths = [path_length(key, label) for label in vocabulary]

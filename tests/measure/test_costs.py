@@ -50,7 +50,7 @@ def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss(
     """They are counted on the `meta` device, which has no autocast."""
     experiment = small("clip", **TWO_BLOCKS)
     captions = targets_of(experiment)
-    in_autocast = change(experiment, contrastive_precision="autocast")
+    in_autocast = change(experiment, clip_loss_precision="autocast")
     assert count_mean_step_flops(in_autocast, [captions]) == count_mean_step_flops(
         experiment, [captions]
     )

@@ -58,7 +58,7 @@ def test_page_and_terminal_have_the_same_figures() -> None:
 
 CLIP_AND_CATLIP = """
 learning_rate: 0.0005 / 0.001
-head_initialisation: uniform / trunc_normal
+synset_head_initialisation: uniform / trunc_normal
 crop_scale: (0.9, 1.0) / (0.08, 1.0)
 flip: False / True
 """

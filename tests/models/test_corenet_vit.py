@@ -131,7 +131,7 @@ def test_the_classifier_is_kept_with_its_vocabulary(
     assert rows is not None
     assert rows.keys == tuple(f"n{number}" for number in range(1, 1 + CLASSES))
     assert torch.equal(rows.weight, recorded[1]["classifier.weight"])
-    vocabulary.write_bytes(find_vocabulary_path("pack-synsets").read_bytes())
+    vocabulary.write_bytes(find_vocabulary_path("shipped-synsets").read_bytes())
     read_vocabulary.cache_clear()
     with pytest.raises(ValueError, match=r"vit\.pt: weight and bias of shapes .* for \d+ labels"):
         load_tower(str(path))

@@ -84,9 +84,9 @@ def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> No
     ("experiment", "setting", "text"),
     [
         ("clip-tiny", "text_tower=ViT-B32", "open_clip has no model 'ViT-B32'; did you mean"),
-        ("superclass-tiny", "subword_vocabulary=pack-synsets", "is of the rule 'corenet'"),
+        ("superclass-tiny", "subword_vocabulary=shipped-synsets", "is of the rule 'corenet'"),
         ("catlip-tiny", "subset=no.csv", "subset=no.csv: no such file"),
-        ("distill-tiny", "teacher_file=none.safetensors", "no tower file 'none.safetensors'"),
+        ("distill-tiny", "teacher_tower=none.safetensors", "no tower file 'none.safetensors'"),
     ],
 )
 def test_setting_that_every_run_would_refuse_is_one_line_before_the_first_run(

@@ -4,11 +4,11 @@ from bench.experiment.fields import PACK_DATA, SampleSettings
 from bench.labels.counting import count_label_vocabulary
 from bench.labels.vocabulary import SHIPPED_FOLDER, Vocabulary, write_vocabulary
 
-RULES = {"pack-synsets": "corenet", "pack-subwords": "subword"}
+RULES = {"shipped-synsets": "corenet", "shipped-subwords": "subword"}
 # CatLIP's least count was 500 in 1.3 billion captions.
 MIN_COUNTS = {
-    "pack-synsets": 10,
-    "pack-subwords": 1,
+    "shipped-synsets": 10,
+    "shipped-subwords": 1,
 }
 
 

@@ -19,7 +19,7 @@ def test_student_learns_the_features_of_a_tower_file(results: Path, tmp_path: Pa
     save_weights(
         state, path, TowerProvenance(experiment=trained, images=1, budgets=()).to_metadata()
     )
-    experiment = few_images("distill", teacher_file=str(path))
+    experiment = few_images("distill", teacher_tower=str(path))
     run = build_train_run(open_batch_stream(experiment, CPU, results))
     assert isinstance(run.model, DistillationStudent)
     teacher = run.model.teacher.state_dict()

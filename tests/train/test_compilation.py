@@ -110,7 +110,7 @@ def compiled_shapes(results: Path) -> list[list[int | str]]:
         patch.setattr(torch, "compile", partial(torch.compile, backend=keep))
         losses_of(
             build_train_run(
-                opened("distill", results, image_size=96, teacher_file="random:ViT-S-32")
+                opened("distill", results, image_size=96, teacher_tower="random:ViT-S-32")
             )
         )
     return shapes

@@ -65,8 +65,8 @@ def test_training_with_the_vocabulary_of_other_captions_is_refused(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{name}[data=" in line
     assert "datacomp-synsets is not shipped: add --vocabulary-from-captions" in line
-    pack_subwords = str(SHIPPED_FOLDER / "pack-subwords.json")
-    for vocabulary in ([], ["--vocabulary", pack_subwords]):
+    shipped_subwords = str(SHIPPED_FOLDER / "shipped-subwords.json")
+    for vocabulary in ([], ["--vocabulary", shipped_subwords]):
         assert main(["train", "superclass-tiny", *options, *vocabulary]) == 2
         assert (
             "add --vocabulary-from-captions, or name one of these captions"
@@ -93,7 +93,7 @@ def test_speed_on_other_data_is_measured_with_a_vocabulary_of_their_captions_or_
     )
     words = f"measure catlip-tiny --data {shards} --rounds 1 --results {tmp_path} {short}"
     command = shlex.split(words)
-    remark = "the vocabulary pack-synsets was not counted over the captions of "
+    remark = "the vocabulary shipped-synsets was not counted over the captions of "
     assert main(command) == 0
     assert remark in capsys.readouterr().err
     assert main([*command, "--vocabulary-from-captions"]) == 0
@@ -103,7 +103,7 @@ def test_speed_on_other_data_is_measured_with_a_vocabulary_of_their_captions_or_
         for record in read_records(tmp_path)
         if record.experiment
     }
-    (counted,) = used - {"pack-synsets"}
+    (counted,) = used - {"shipped-synsets"}
     names = [label.name for label in read_vocabulary(counted).labels[:3]]
     assert names == ["dog.n.01", "bridge.n.01", "beach.n.01"]
     # No method reads subwords.
@@ -112,9 +112,9 @@ def test_speed_on_other_data_is_measured_with_a_vocabulary_of_their_captions_or_
 
 @pytest.mark.parametrize("name", ["catlip-tiny", "catlip-vit-b16-datacomp"])
 def test_no_head_has_rows_without_a_label_unless_the_user_asks_for_them(name: str) -> None:
-    settings = LabelOptions(vocabulary="pack-synsets").format_data_settings()
+    settings = LabelOptions(vocabulary="shipped-synsets").format_data_settings()
     given = find_experiment_with_settings(name, settings)
-    assert head_rows(given) == len(read_vocabulary("pack-synsets").labels) == 723
+    assert head_rows(given) == len(read_vocabulary("shipped-synsets").labels) == 723
     assert head_rows(find_experiment_with_settings(name, ["head_rows=1000", *settings])) == 1000
 
 

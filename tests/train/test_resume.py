@@ -163,7 +163,9 @@ def test_training_in_fp16_resumes_with_its_scale(
     interrupt_at: Callable[[int], None], results: Path, tmp_path: Path
 ) -> None:
     """The scale of the gradients falls in the first steps, whose updates are skipped and counted."""
-    experiment = few_images("catlip", head_initialisation="uniform", precision="fp16", **SHARE)
+    experiment = few_images(
+        "catlip", synset_head_initialisation="uniform", precision="fp16", **SHARE
+    )
     whole = unstopped(experiment, tmp_path / "whole", results)
     interrupt_at(2)  # in a cool-down that the trunk goes on after
     assert go(experiment, tmp_path, results) == 143

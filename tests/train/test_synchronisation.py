@@ -29,7 +29,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "stored text features": ("siglip", {"text_features": "random"}),
     "recipe": (
         "clip",
-        FP16 | {"contrastive_precision": "autocast", "ema_decay": 0.9, "clip_norm": 1.0},
+        FP16 | {"clip_loss_precision": "autocast", "ema_decay": 0.9, "clip_norm": 1.0},
     ),
     "plain attention": ("clip", {"attention": "plain", "activation_checkpointing": True}),
     "fp32 softmax": ("clip", {"attention": "fp32_softmax", "activation_checkpointing": True}),

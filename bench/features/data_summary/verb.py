@@ -33,8 +33,9 @@ class SummarizeData:
     seed: int = 0  # seed of the random sample: another seed decodes and shows other images
     # HTML page to write: the tables, and 64 of the sampled images with their captions; default: none
     out: Annotated[Path | None, arg(metavar="FILE.html")] = None
-    # csv file to write: the keys of the usable samples, as --set subset=FILE reads it; default: none
-    usable_keys: Annotated[Path | None, arg(metavar="FILE.csv")] = None
+    # csv file to write, as --set subset=FILE reads it: the keys of all samples but those left out and the decoded
+    # images with a flaw; default: none
+    subset_out: Annotated[Path | None, arg(metavar="FILE.csv")] = None
     results: Results = Path("results")
     json: Json = None
 
@@ -50,7 +51,7 @@ class SummarizeData:
             data=self.data, caption_fields=self.caption_fields, image_column=self.image_column
         )
         summary = summarize_data(
-            inputs, self.results, self.decoded_images, self.seed, self.usable_keys
+            inputs, self.results, self.decoded_images, self.seed, self.subset_out
         )
         print_tables(summary_tables(summary), self.json)
         if self.out is not None:

@@ -47,9 +47,8 @@ class WriteHistoryPage:
 
     # folder of pytest-benchmark documents, or of records, of several commits
     results: Positional[Folder] = Path("results/history")
-    out: Annotated[Path | None, arg(metavar="FILE.html")] = (
-        None  # HTML page to write; default: charts.html in FOLDER
-    )
+    # HTML page to write; default: charts.html in FOLDER
+    out: Annotated[Path | None, arg(metavar="FILE.html")] = None
 
     def run(self) -> int:
         """Write the page."""

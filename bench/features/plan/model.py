@@ -112,18 +112,18 @@ class PlannedStep:
         return self.num_images / self.seconds
 
 
-def assume_loss_flops_per_second(gpu: GpuSpec, contrastive_precision: str) -> float:
+def assume_loss_flops_per_second(gpu: GpuSpec, clip_loss_precision: str) -> float:
     """Return the FLOP/s at which a GPU is assumed to compute the products of a contrastive loss.
 
-    They are LOSS_SHARE of its peak; `contrastive_precision` is "fp32" or "autocast", which is bf16 here.
+    They are LOSS_SHARE of its peak; `clip_loss_precision` is "fp32" or "autocast", which is bf16 here.
     """
-    if contrastive_precision == "autocast":
+    if clip_loss_precision == "autocast":
         return LOSS_SHARE * gpu.bf16_flops_per_second
     return LOSS_SHARE * gpu.fp32_flops_per_second
 
 
 def compute_profile_from_flops(
-    work: ForwardFlopsPerPair, gpu: GpuSpec, utilisation: float, contrastive_precision: str
+    work: ForwardFlopsPerPair, gpu: GpuSpec, utilisation: float, clip_loss_precision: str
 ) -> GpuComputeProfile:
     """Return the profile of a GPU whose dense products reach the share `utilisation` of its bf16 peak.
 
@@ -137,7 +137,7 @@ def compute_profile_from_flops(
         backward_seconds=(3 if work.is_recomputed else 2) * work.forward / rate,
         optimizer_seconds=0.0,
         num_captions=0.0,
-        loss_flops_per_second=assume_loss_flops_per_second(gpu, contrastive_precision),
+        loss_flops_per_second=assume_loss_flops_per_second(gpu, clip_loss_precision),
     )
 
 

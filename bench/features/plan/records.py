@@ -23,7 +23,7 @@ M = TypeVar("M", Speed, Memory)
 # Fields that do not change the time per image.
 FIELDS_WITHOUT_TIME = {
     *field_names_with_role("by batch"),
-    *("seed", "head_initialisation", "images_seen", "warmup_images", "learning_rate"),
+    *("seed", "synset_head_initialisation", "images_seen", "warmup_images", "learning_rate"),
     *("sharding", "timed_windows"),
 }
 FORWARD_PHASES = ("augmentation", "image forward", "text forward", "head and loss")

@@ -68,20 +68,20 @@ class PredictScaling:
     names: Positional[ExperimentNames] = ()  # names of the experiments (see `list`)
     gpus: int = 64  # number of GPUs that train together
     images_seen: ImagesSeen = None
-    # folder with records of `measure` on one GPU, such as results, whose newest step time is taken; this or
-    # --assumed-gpu is required
+    # folder with records of `measure` on one GPU, such as results, whose newest step time is taken; this
+    # or --assumed-gpu is required
     records: OptionalFolder = None
     assumed_gpu: Annotated[
         str | None,
         arg(
             metavar="GPU",
-            help="GPU whose step time is assumed from --assumed-compute-utilisation, in place of --records: "
+            help="GPU whose step time is assumed from --assumed-single-gpu-mfu, in place of --records: "
             + ", ".join(GPU_SPECS),
         ),
     ] = None
     # with --assumed-gpu: share, from 0 to 1, of the GPU's bf16 peak that a step reaches without communication;
     # default: the mean of published CLIP trainings
-    assumed_compute_utilisation: float | None = None
+    assumed_single_gpu_mfu: float | None = None
     # price of one GPU-hour, in any currency; the price of the training is then shown
     price_per_hour: float | None = None
     # network bandwidth between nodes, in GB/s per GPU and direction; default: 80 % of the data sheet's
@@ -114,7 +114,7 @@ class PredictScaling:
             experiment.input for experiment in experiments
         )
         note = "" if self.assumed_gpu is None else ASSUMED_NOTE
-        if self.assumed_gpu is not None and self.assumed_compute_utilisation is None:
+        if self.assumed_gpu is not None and self.assumed_single_gpu_mfu is None:
             note += f"\n{PUBLISHED_ERROR}"
         tables = [
             plan_table(plans, self.price_per_hour, note),
@@ -128,18 +128,16 @@ class PredictScaling:
         """Raise ValueError for a number out of range, and without experiments or a source of their step time."""
         for name in ("gpus", "price_per_hour", "internode_gbs_per_gpu"):
             require_option_in_range(name.replace("_", "-"), getattr(self, name), LEAST, MOST)
-        require_option_in_range(
-            "assumed-compute-utilisation", self.assumed_compute_utilisation, LEAST, 1
-        )
+        require_option_in_range("assumed-single-gpu-mfu", self.assumed_single_gpu_mfu, LEAST, 1)
         if not self.names:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
         if (self.records is None) == (self.assumed_gpu is None):
             raise ValueError(
                 "a plan needs either --records FOLDER (measured) or --assumed-gpu GPU (assumed): give one"
             )
-        if self.assumed_compute_utilisation is not None and self.assumed_gpu is None:
+        if self.assumed_single_gpu_mfu is not None and self.assumed_gpu is None:
             raise ValueError(
-                "--assumed-compute-utilisation needs --assumed-gpu: with --records the step is measured"
+                "--assumed-single-gpu-mfu needs --assumed-gpu: with --records the step is measured"
             )
 
     def _find_named_or_recorded_gpu(self, timed_runs: Sequence[TimedRunsOnOneDevice]) -> GpuSpec:
@@ -180,12 +178,12 @@ class PredictScaling:
             compute = compute_profile_from_flops(
                 work,
                 gpu,
-                self.assumed_compute_utilisation or UTILISATION,
-                runtime.contrastive_precision,
+                self.assumed_single_gpu_mfu or UTILISATION,
+                runtime.clip_loss_precision,
             )
             tokens = mean_tokens_per_caption(captions)
         else:
-            loss_rate = assume_loss_flops_per_second(gpu, runtime.contrastive_precision)
+            loss_rate = assume_loss_flops_per_second(gpu, runtime.clip_loss_precision)
             compute = compute_profile_from_runs(timed, loss_rate)
             tokens = timed.runs[0].tokens_per_caption
             limit_bytes = USABLE * gpu.memory_bytes
@@ -228,11 +226,9 @@ class PredictScaling:
                 f"{circumstances.precision}; {circumstances.machine}"
             )
         if self.assumed_gpu is not None:
-            utilisation = self.assumed_compute_utilisation or UTILISATION
+            utilisation = self.assumed_single_gpu_mfu or UTILISATION
             source = (
-                "given"
-                if self.assumed_compute_utilisation
-                else "the mean of published CLIP trainings"
+                "given" if self.assumed_single_gpu_mfu else "the mean of published CLIP trainings"
             )
             peak = f"{gpu.bf16_flops_per_second / 1e12:g} TFLOP/s, bf16 ({gpu.source})"
             rows["utilisation"] = f"{utilisation:.3f} of {peak}: {source}"

@@ -233,7 +233,7 @@ def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(
     samples["01"] = (b"\xff\xd8 no image", "a cat")
     data = str(write_shard(tmp_path / "s.tar", members(samples)))
     keys = tmp_path / "keys.csv"
-    note = summarize(data, tmp_path, "--usable-keys", str(keys))["Data"]["note"]
+    note = summarize(data, tmp_path, "--subset-out", str(keys))["Data"]["note"]
     assert "20 of 40 samples are skipped" in note
     with pytest.raises(ValueError, match="20 of 40 samples cannot be used"):
         open_samples(find_experiment_with_settings("catlip-tiny", [f"data={data}"]), tmp_path)

@@ -42,7 +42,7 @@ def test_ladder_from_clip_to_catlip_has_four_experiments() -> None:
     assert changed_fields(experiments) == [
         {"text_padding"},
         {"text_features"},
-        {"method", "text_features", "learning_rate", "head_initialisation"},
+        {"method", "text_features", "learning_rate", "synset_head_initialisation"},
     ]
 
 
@@ -66,7 +66,13 @@ def test_rest_of_the_recipe_changes_in_one_stage_before_the_objective() -> None:
     assert causes_of(ladder) == (REST, PADDING, TEXT_TOWER, HEAD)
     changed = changed_fields(experiments)
     assert changed[0] == {"clip_norm", "crop_scale", "flip", "workers"}
-    assert changed[3] == {"method", "text_features", "learning_rate", "head_initialisation", "eps"}
+    assert changed[3] == {
+        "method",
+        "text_features",
+        "learning_rate",
+        "synset_head_initialisation",
+        "eps",
+    }
     assert not changed[3] & {*RECIPE_FIELDS}
 
 

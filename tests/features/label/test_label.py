@@ -71,7 +71,7 @@ def parquet_of(table: pa.Table) -> bytes:
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)
-@given(CAPTIONS, st.sampled_from([("corenet", "pack-synsets"), ("subword", "pack-subwords")]))
+@given(CAPTIONS, st.sampled_from([("corenet", "shipped-synsets"), ("subword", "shipped-subwords")]))
 def test_labels_are_vocabulary_columns_of_the_rules_labels(
     captions: list[str | None], names: tuple[str, str]
 ) -> None:

@@ -120,7 +120,7 @@ def test_factor_that_one_gpu_lacks_is_that_of_the_claims(
         experiment = get_experiment(f"{method}-{size}-datacomp")
         work = ForwardFlopsPerPair(forward_flops_as_released(experiment), is_recomputed=True)
         compute = compute_profile_from_flops(
-            work, device, UTILISATION, experiment.runtime.contrastive_precision
+            work, device, UTILISATION, experiment.runtime.clip_loss_precision
         )
         weights = count_communicated_parameters(experiment)
         cases.append(

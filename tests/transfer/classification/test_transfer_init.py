@@ -71,7 +71,7 @@ def subject(
 
 
 def rows(width: int = 8) -> LabelClassifier:
-    keys, draw = read_vocabulary("pack-synsets").keys, torch.Generator().manual_seed(0)
+    keys, draw = read_vocabulary("shipped-synsets").keys, torch.Generator().manual_seed(0)
     return LabelClassifier(
         torch.randn(len(keys), width, generator=draw), torch.randn(len(keys), generator=draw), keys
     )
