@@ -137,7 +137,7 @@ def build_image_tower(
     seed: int,
     image_sizes: Sequence[int] = (),
     patch_drop: float = 0.0,
-    input_embedding_channels: int | None = None,
+    input_embedding_grid_channels: int | None = None,
     pooling: Pooling = "tower",
     pixel_normalisation: str = "openai",
     *,
@@ -147,7 +147,7 @@ def build_image_tower(
 
     Equal arguments give equal weights, bit for bit, because the weights are drawn from a new generator of `seed`. The
     tower also accepts images of `image_sizes`, which do not change the weights: timm interpolates the position
-    embeddings. In training the tower drops a share `patch_drop` of the patches. With `input_embedding_channels` it
+    embeddings. In training the tower drops a share `patch_drop` of the patches. With `input_embedding_grid_channels` it
     reads grids of embeddings, one per patch, instead of pixels. See `set_pooling` for `pooling`.
     `pixel_normalisation` is a name of PIXEL_STATISTICS: the tower takes images normalised as this project does
     and converts them for its trunk. With `last_block_computes_patches` the last block computes all tokens, for
@@ -158,8 +158,8 @@ def build_image_tower(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = find_open_clip_config(name)
-        if input_embedding_channels is not None:
-            trunk = _build_embedding_trunk(name, config, image_size, input_embedding_channels)
+        if input_embedding_grid_channels is not None:
+            trunk = _build_embedding_trunk(name, config, image_size, input_embedding_grid_channels)
         elif name.startswith(corenet_vit.PREFIX):
             trunk = corenet_vit.build_corenet_vit(name)
         elif config is not None:
@@ -176,7 +176,7 @@ def build_image_tower(
         _require_whole_patches(name, trunk, [image_size, *image_sizes])
         try:
             tower = ImageTower(
-                trunk, image_size, image_sizes, input_embedding_channels or PIXEL_CHANNELS
+                trunk, image_size, image_sizes, input_embedding_grid_channels or PIXEL_CHANNELS
             )
         except (AssertionError, RuntimeError) as error:
             sides = ", ".join(map(str, image_sizes or [image_size]))

@@ -10,16 +10,18 @@ from torch import nn
 
 from models import Features, Images, unwrap_timm_trunk
 
-Pooling = Literal["tower", "mean", "both"]
+Pooling = Literal["tower", "mean", "mean_for_classifier"]
 
 
-def set_pooling(trunk: nn.Module, name: str, pooling: Literal["mean", "both"]) -> None:
-    """Let a trunk pool to the mean of its patch tokens after the last norm, or with "both" to its class token.
+def set_pooling(
+    trunk: nn.Module, name: str, pooling: Literal["mean", "mean_for_classifier"]
+) -> None:
+    """Let a trunk pool to the mean of its patch tokens after the last norm, or to its class token.
 
-    With "both", `pool_to_class_token_and_patch_mean` returns the mean, too. Tokens before patches are not in it. The
-    tokens of a convolutional network are the positions of its last map. Weights keep their names and values; the
-    weights of a replaced pooling are removed. ValueError for a trunk that does not support the pooling; `name` is the
-    tower's name in its message.
+    To the class token with "mean_for_classifier"; `pool_to_class_token_and_patch_mean` then returns the mean, too.
+    Tokens before patches are not in it. The tokens of a convolutional network are the positions of its last map.
+    Weights keep their names and values; the weights of a replaced pooling are removed. ValueError for a trunk that does
+    not support the pooling; `name` is the tower's name in its message.
     Source: x-cls/superclass at 90b761f, `opencls/open_clip/transformer.py`, `VisionTransformer` of `pool_type` "avg".
     """
     vit = unwrap_timm_trunk(trunk)
@@ -38,7 +40,9 @@ def set_pooling(trunk: nn.Module, name: str, pooling: Literal["mean", "both"]) -
         trunk.head = nn.Sequential()  # open_clip's attention pooling
 
 
-def _set_open_clip_pooling(vit: OpenClipViT, pooling: Literal["mean", "both"]) -> None:
+def _set_open_clip_pooling(
+    vit: OpenClipViT, pooling: Literal["mean", "mean_for_classifier"]
+) -> None:
     """Set the pooling of open_clip's vision transformer; the ValueError says why it cannot be set."""
     if vit.attn_pool is not None:
         raise ValueError("it pools by attention before its last norm")
@@ -48,11 +52,11 @@ def _set_open_clip_pooling(vit: OpenClipViT, pooling: Literal["mean", "both"]) -
         raise ValueError("its own pooling is the mean")
 
 
-def _set_timm_pooling(vit: Any, pooling: Literal["mean", "both"]) -> None:
+def _set_timm_pooling(vit: Any, pooling: Literal["mean", "mean_for_classifier"]) -> None:
     """Set the pooling of a timm model; the ValueError says why it cannot be set."""
     if not hasattr(vit, "reset_classifier"):
         raise ValueError("its pooling is fixed")
-    if pooling == "both":
+    if pooling == "mean_for_classifier":
         if not _has_normed_class_token(vit):
             raise ValueError("it has no class token after its last norm")
         vit.reset_classifier(0, "token")
@@ -75,7 +79,7 @@ def _has_normed_class_token(vit: Any) -> bool:
 def pool_to_class_token_and_patch_mean(
     trunk: nn.Module, images: Images
 ) -> tuple[Features, Features]:
-    """Return the class token of a trunk with the pooling "both", and the feature that it would have with "mean".
+    """Return the class token of a trunk with the pooling "mean_for_classifier", and its feature with "mean".
 
     Source: hustvl/SuperCLIP at fb59c6d, `SuperCLIP.encode_image_train` of `superclip/open_clip/superclip_model.py`.
     """

@@ -30,7 +30,7 @@ class BuildPage:
     # HTML page to write; default: index.html in FOLDER
     out: Annotated[Path | None, arg(metavar="FILE.html")] = None
     # show this comparison alone, named as its files begin, such as 20260101T000000-default; default: all
-    comparison: Annotated[str | None, arg(metavar="TIME-NAME")] = None
+    only_comparison: Annotated[str | None, arg(metavar="FILE-PREFIX")] = None
 
     def run(self) -> int:
         """Read the records and write the page; files that are damaged, or newer and no records, are named on it."""
@@ -47,9 +47,9 @@ class BuildPage:
                 f"{self.results} holds no records; run `{PROGRAM}` first, which writes them"
             )
         shown = comparisons
-        if self.comparison is not None:
-            look_up(self.comparison, comparisons, f"comparison in {self.results}")
-            shown = {self.comparison: comparisons[self.comparison]}
+        if self.only_comparison is not None:
+            look_up(self.only_comparison, comparisons, f"comparison in {self.results}")
+            shown = {self.only_comparison: comparisons[self.only_comparison]}
         joined, others = choose_page_results(shown)
         text = render_comparison_page(
             joined.comparisons[0].rpartition("/")[2],

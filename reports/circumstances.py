@@ -148,7 +148,7 @@ def format_experiment_settings(experiment: Experiment) -> TextByName:
     """Return all settings but name and seed; lengths of the pack's captions are none where other captions are read."""
     left_out = {"name", "seed"}
     if experiment.input.data != PACK_DATA:
-        left_out.add("caption_lengths")
+        left_out.add("pack_caption_lengths")
     settings = {}
     for field in field_names_of(experiment):
         if field not in left_out:

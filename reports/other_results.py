@@ -21,7 +21,7 @@ from bench.transfer.subject_scores import collect_full_label_scores
 
 ALONE = Markup(
     "Each table has results that can be compared with each other, but not with those above. "
-    "<code>catlip-bench report build {} --comparison NAME</code> shows one comparison alone."
+    "<code>catlip-bench report build {} --only-comparison NAME</code> shows one comparison alone."
 )
 
 

@@ -41,14 +41,14 @@ ANOTHER: dict[str, Any] = {
     "image_column": "jpg",
     "method": "catlip",
     "random_image_sizes": (32, 48, 64),
-    "input_embedding_channels": 8,
-    "caption_lengths": "web",
+    "input_embedding_grid_channels": 8,
+    "pack_caption_lengths": "web",
     "caption_fields": "json.llava",
     "subset": "own-keys.csv",
     "micro_batches": 4,
     "crop_scale": (0.9, 1.0),
     "betas": (0.9, 0.999),
-    "min_learning_rate": 1e-6,
+    "cosine_min_learning_rate": 1e-6,
     **dict.fromkeys(("simulated_global_batch", "head_rows"), 24_320),
     "clip_norm": None,
     "ema_decay": 0.9995,
@@ -77,7 +77,12 @@ def setting(field: str, value: object) -> str:
 
 def based(field: str) -> Experiment:
     """The tiny experiment that takes another value of this field."""
-    if field in ("caption_fields", "image_column", "input_embedding_channels", "jpeg_decoding"):
+    if field in (
+        "caption_fields",
+        "image_column",
+        "input_embedding_grid_channels",
+        "jpeg_decoding",
+    ):
         return change(TINY, data="own-shards")
     return EXPERIMENTS["catlip-tiny"] if field == "micro_batches" else TINY
 
@@ -236,13 +241,13 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "batch_size": (0, 8.0, "8", True),
     "learning_rate": (0.0, "1", True, *NOT_FINITE),
     "jpeg_decoding": ("half", "reduced"),  # "reduced": the pack has no JPEGs
-    "min_learning_rate": (-1e-9, 1.0),  # 1.0 is above the rate that it should fall from
+    "cosine_min_learning_rate": (-1e-9, 1.0),  # 1.0 is above the rate that it should fall from
     "ema_decay": (1.0, -0.1, True, *NOT_FINITE),
     "seed": (-1, 2**62),  # a generator would refuse them in the middle of a run
     "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
     "cooldown_share": (0.0, 1.0),
     "betas": ((1.0, 0.98), (0.9,), (math.nan, 0.98)),
-    "input_embedding_channels": (0, 8),  # 8: the pack holds images
+    "input_embedding_grid_channels": (0, 8),  # 8: the pack holds images
     "random_image_sizes": ((0, 48), (48, 48), (64, 48)),
     "crop_scale": ((0.9, 0.5), (0.5, 1.5)),
 }
@@ -268,8 +273,8 @@ def test_invalid_value_is_refused_at_construction_with_field_and_value(field: st
             "micro_batches must divide batch_size (128), got 3",
         ),
         (
-            {"method": "siglip", "pooling": "both"},
-            "pooling must be own or mean, for siglip has one loss, got both",
+            {"method": "siglip", "pooling": "mean_for_classifier"},
+            "pooling must be tower or mean, for siglip has one loss, got mean_for_classifier",
         ),
         (
             {"method": "siglip", "clip_loss_precision": "autocast"},

@@ -73,8 +73,10 @@ def test_micro_batches_are_the_batch_in_parts(images: PackImages) -> None:
 
 @pytest.mark.usefixtures("two_views")
 def test_embeddings_have_no_views() -> None:
-    experiment = small("catlip", data="grids.tar", input_embedding_channels=8, image_size=16)
-    with pytest.raises(ValueError, match="input_embedding_channels must be None, for catlip needs"):
+    experiment = small("catlip", data="grids.tar", input_embedding_grid_channels=8, image_size=16)
+    with pytest.raises(
+        ValueError, match="input_embedding_grid_channels must be None, for catlip needs"
+    ):
         require_method_accepts(experiment)
 
 

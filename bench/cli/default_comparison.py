@@ -27,7 +27,7 @@ from bench.experiment.experiments import (
     HEADLINE_METHODS,
     METHOD_SETTINGS,
 )
-from bench.experiment.fields import SEEN_CONCEPTS
+from bench.experiment.fields import WITHOUT_HELD_OUT_CONCEPTS
 from bench.experiment.settings import renamed_with_settings
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.preflight import (
@@ -143,6 +143,6 @@ def prepare_data_and_vocabularies(
     settings = options.format_data_settings()
     experiments = [renamed_with_settings(experiment, settings) for experiment in experiments]
     if options.data is None:
-        return [change(experiment, subset=SEEN_CONCEPTS) for experiment in experiments]
+        return [change(experiment, subset=WITHOUT_HELD_OUT_CONCEPTS) for experiment in experiments]
     reduced = [change(experiment, jpeg_decoding="reduced") for experiment in experiments]
     return with_vocabularies_counted_into_files(reduced, results)

@@ -31,8 +31,8 @@ Settings = Annotated[
 SettingsFile = Annotated[
     Path | None,
     arg(
-        name="settings",
-        metavar="FILE",
+        name="tuned-settings",
+        metavar="FILE.toml",
         help="file with settings of experiments, as `tune` writes it; --set comes after them",
     ),
 ]

@@ -131,11 +131,11 @@ class TrainAndScoreTower(LabelOptions):
 
     def _with_training_images_and_vocabulary(self, named: Experiment, out: Path) -> Experiment:
         """Return the experiment with the images and the vocabulary of its training."""
-        if any(setting.startswith("caption_lengths=") for setting in self.settings):
+        if any(setting.startswith("pack_caption_lengths=") for setting in self.settings):
             raise ValueError(
-                "train reads captions as they are: leave out caption_lengths, which measure and plan take"
+                "train reads captions as they are: leave out pack_caption_lengths, which measure and plan take"
             )
-        experiment = change(named, caption_lengths=OWN_LENGTHS)
+        experiment = change(named, pack_caption_lengths=OWN_LENGTHS)
         if self.vocabulary_from_captions:
             (field,) = vocabulary_fields_of([experiment])
             experiment = change(experiment, **{field: str(out / VOCABULARY)})
@@ -195,7 +195,7 @@ class TrainAndScoreTower(LabelOptions):
             resume_from=resume_from,
         )
         comparison.train_towers(scope, checkpoint_config=checkpoint_config)
-        if scope.tasks and experiment.image.input_embedding_channels is not None:
+        if scope.tasks and experiment.image.input_embedding_grid_channels is not None:
             log("not scored: the tasks hold images, and this tower reads embeddings")
         elif scope.tasks and not comparison.runner.failures:
             comparison.score_trained_towers(scope)
@@ -212,7 +212,7 @@ def count_and_write_training_vocabulary(experiment: Experiment, out: Path) -> No
 
     The count may take hours, so that the training is checked before, with its default vocabulary.
     """
-    unlabelled = change(experiment, caption_lengths=OWN_LENGTHS)
+    unlabelled = change(experiment, pack_caption_lengths=OWN_LENGTHS)
     require_runnable_experiments(out.resolve(), [unlabelled])
     prepare_data_and_log_notes(out.resolve(), [unlabelled])
     (field,) = vocabulary_fields_of([experiment])

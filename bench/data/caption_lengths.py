@@ -30,7 +30,7 @@ def _describe_captions_that_a_run_reads(inputs: SampleSettings) -> str:
     if inputs.data != PACK_DATA:
         field = "" if inputs.caption_fields is None else f" ({inputs.caption_fields})"
         return f"those of {inputs.data}{field}"
-    if inputs.caption_lengths == OWN_LENGTHS:
+    if inputs.pack_caption_lengths == OWN_LENGTHS:
         return "those of the pack"
     lengths = f"median {MEDIAN}, 95th percentile {PERCENTILE_95} tokens"
     return f"words of the pack at the lengths of web captions ({lengths})"

@@ -17,6 +17,6 @@ ALIKE: Reason = "alike"  # the image is a near duplicate of such an emoji
 
 @cache
 def exclusion_reason_by_key() -> dict[str, str]:
-    """Return the keys of the pairs that `subset=seen-concepts` leaves out, with the reason."""
+    """Return the keys of the pairs that `subset=without-held-out-concepts` leaves out, with the reason."""
     with HELD_OUT_FILE.open(newline="", encoding="utf-8") as file:
         return {row["key"]: row["reason"] for row in csv.DictReader(file)}

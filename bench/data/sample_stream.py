@@ -120,7 +120,7 @@ class SampleLoader(Generic[T]):
         start = time.perf_counter()
         target = self.target(shown, self.order.epoch_of_each_sample(k))
         seconds = time.perf_counter() - start
-        if self.experiment.image.input_embedding_channels is not None:
+        if self.experiment.image.input_embedding_grid_channels is not None:
             stacked = torch.stack(images)
         else:
             pixels = torch.stack([image.permute(1, 2, 0) for image in images])
@@ -178,7 +178,7 @@ class SampleLoader(Generic[T]):
         self, encoded: bytes, draws: Sequence[CropParams], side: int
     ) -> list[ImageOrGrid]:
         """Decode and crop an image for each view, or read a grid of embeddings as it is."""
-        channels = self.experiment.image.input_embedding_channels
+        channels = self.experiment.image.input_embedding_grid_channels
         if channels is not None:
             return [decode_embedding_grid(encoded, channels, side) for _ in draws]
         inputs = self.experiment.input
@@ -274,7 +274,7 @@ class SampleStream(BatchStream[T]):
 
     def make_batch(self, loaded: LoadedBatch[T]) -> Batch[T]:
         images = to_device_async(loaded.images, self.device).contiguous()
-        if self.experiment.image.input_embedding_channels is None:
+        if self.experiment.image.input_embedding_grid_channels is None:
             images = normalise(images / WHITE)
         rows = None if loaded.rows is None else to_device_async(loaded.rows, self.device)
         return Batch(images, loaded.target.to(self.device), loaded.number, rows)

@@ -15,7 +15,7 @@ from bench.data.refusals import missing_part_error, unread_data_error
 from bench.data.sample_index import NO_IMAGE
 from bench.data.subset import is_key_file
 from bench.experiment.config import Experiment
-from bench.experiment.fields import SEEN_CONCEPTS, SampleSettings, TargetSettings
+from bench.experiment.fields import WITHOUT_HELD_OUT_CONCEPTS, SampleSettings, TargetSettings
 from bench.interfaces.data_source import (
     SOURCES,
     DataSource,
@@ -64,7 +64,7 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
         cache=cache,
         captions=parse_caption_choice(inputs.caption_fields),
         image_column=inputs.image_column,
-        has_embeddings=experiment.image.input_embedding_channels is not None,
+        has_embeddings=experiment.image.input_embedding_grid_channels is not None,
     )
     if not reads_captions(experiment):
         with suppress(ValueError):
@@ -130,7 +130,9 @@ def files_digest(files: Iterable[Path]) -> str:
 
 def training_files_digest(inputs: SampleSettings, targets: TargetSettings) -> str:
     """Return a digest of the files that a training reads: data, list of keys, vocabularies and teacher."""
-    key_file = HELD_OUT_FILE if inputs.subset == SEEN_CONCEPTS else Path(inputs.subset or "")
+    key_file = (
+        HELD_OUT_FILE if inputs.subset == WITHOUT_HELD_OUT_CONCEPTS else Path(inputs.subset or "")
+    )
     paths = (
         key_file,
         Path(targets.synset_vocabulary),

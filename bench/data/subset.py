@@ -20,14 +20,14 @@ from bench.data.text_tables import open_text_table
 from bench.environment.files import atomic_write, prefix_errors
 from bench.environment.seeds import SUBSET, derive_seed
 from bench.experiment.config import join_first_names_shortened
-from bench.experiment.fields import RANDOM_SUBSET, SEEN_CONCEPTS
+from bench.experiment.fields import RANDOM_SUBSET, WITHOUT_HELD_OUT_CONCEPTS
 
 Keys: TypeAlias = Sequence[str] | pa.ChunkedArray
 
 
 def is_key_file(subset: str | None) -> TypeGuard[str]:
     """Return whether a file lists the samples that a run uses."""
-    if subset is None or subset == SEEN_CONCEPTS:
+    if subset is None or subset == WITHOUT_HELD_OUT_CONCEPTS:
         return False
     return not subset.startswith(RANDOM_SUBSET)
 
@@ -43,7 +43,7 @@ def subset_rows(subset: str | None, seed: int, keys: Keys) -> Sequence[int]:
     if is_key_file(subset):
         is_used = _is_in(keys, _read_key_file_of_known_keys(subset, keys))
         rows = pc.indices_nonzero(is_used).to_numpy()
-    elif subset == SEEN_CONCEPTS:
+    elif subset == WITHOUT_HELD_OUT_CONCEPTS:
         is_excluded = _is_in(keys, list(exclusion_reason_by_key()))
         rows = pc.indices_nonzero(pc.invert(is_excluded)).to_numpy()
     else:

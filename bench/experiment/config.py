@@ -16,7 +16,7 @@ from bench.experiment.fields import (
     OWN_LENGTHS,
     PACK_DATA,
     RANDOM_SUBSET,
-    SEEN_CONCEPTS,
+    WITHOUT_HELD_OUT_CONCEPTS,
     ImageSettings,
     NonEmptyStr,
     OptimizerSettings,
@@ -102,10 +102,10 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
         image = self.image
         inputs = self.input
         is_pack = inputs.data == PACK_DATA
-        has_images = image.input_embedding_channels is None
-        lengths = inputs.caption_lengths
+        has_images = image.input_embedding_grid_channels is None
+        lengths = inputs.pack_caption_lengths
         if not is_pack and lengths != OWN_LENGTHS:
-            yield f"caption_lengths={lengths!r} is for the pack alone: leave it out with data={inputs.data}"
+            yield f"pack_caption_lengths={lengths!r} is for the pack alone: leave it out with data={inputs.data}"
         if is_pack and (inputs.caption_fields or inputs.image_column):
             yield "caption and image_column are for other data than the shipped pack: leave them out"
         subset = inputs.subset or ""
@@ -113,13 +113,13 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
             rf"{RANDOM_SUBSET}[1-9][0-9]{{0,11}}", subset
         ):
             yield f"subset={subset}: expected a csv file of keys, or {RANDOM_SUBSET}N with N from 1"
-        if subset == SEEN_CONCEPTS and not is_pack:
+        if subset == WITHOUT_HELD_OUT_CONCEPTS and not is_pack:
             yield f"subset={subset} is for the pack alone: leave it out with data={inputs.data}"
         if inputs.jpeg_decoding == "reduced" and (is_pack or not has_images):
             yield "jpeg_decoding must be full without JPEGs in shards (data=SHARDS), got 'reduced'"
         if has_images:
             return
-        text = f"input_embedding_channels={image.input_embedding_channels} needs"
+        text = f"input_embedding_grid_channels={image.input_embedding_grid_channels} needs"
         if is_pack:
             yield f"{text} data=SHARDS with .npy members, the shipped pack holds images"
         if image.random_image_sizes or inputs.augmentation != "none":
@@ -140,8 +140,8 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
                 f"warmup_images must be at most {most_images}, the images before any cool-down, "
                 f"got {training.warmup_images}"
             )
-        if training.min_learning_rate > self.optimizer.learning_rate:
-            yield f"min_learning_rate is above learning_rate: {training.min_learning_rate}"
+        if training.cosine_min_learning_rate > self.optimizer.learning_rate:
+            yield f"cosine_min_learning_rate is above learning_rate: {training.cosine_min_learning_rate}"
         if self.input.crop_scale[0] > self.input.crop_scale[1]:
             yield f"crop_scale must rise, got {self.input.crop_scale}"
 

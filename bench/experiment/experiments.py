@@ -61,7 +61,7 @@ def clip_vit_b32() -> Experiment:
         image=ImageSettings(tower="ViT-B-32", image_size=224),
         text=TextSettings(text_tower="ViT-B-32", context_length=77, text_padding="auto"),
         targets=TargetSettings(synset_vocabulary=DATACOMP_VOCABULARY, subword_vocabulary="all"),
-        input=SampleSettings(caption_lengths="web", crop_scale=(0.9, 1.0), flip=False),
+        input=SampleSettings(pack_caption_lengths="web", crop_scale=(0.9, 1.0), flip=False),
         training=TrainingSettings(batch_size=256, images_seen=12_800_000, warmup_images=500_000),
         optimizer=OptimizerSettings(learning_rate=5e-4),
         runtime=RuntimeSettings(),
@@ -173,7 +173,7 @@ METHOD_SETTINGS: dict[str, MethodChangesFromClip] = {
     ),
     "superclip": MethodChangesFromClip(
         "superclip",
-        {"pooling": "both", "learning_rate": 1e-3},
+        {"pooling": "mean_for_classifier", "learning_rate": 1e-3},
         {"tiny": {"learning_rate": 5e-4}},
         {
             "vit-b16": TuningOrigin("released", f"{SUPERCLIP}, of ViT-B/16"),

@@ -11,7 +11,7 @@ PACK_DATA = "shipped-pack"
 OWN_LENGTHS = "own"
 RANDOM_SUBSET = "random:"
 RANDOM_TEACHER = "random:"
-SEEN_CONCEPTS = "seen-concepts"
+WITHOUT_HELD_OUT_CONCEPTS = "without-held-out-concepts"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TextPadding = Literal["length_groups", "packed_rows", "longest", "max_length"]
 Attention = Literal["fused", "plain", "fp32_softmax"]
@@ -114,11 +114,11 @@ class ImageSettings(SettingsGroup, frozen=True, kw_only=True):
         ),
     ] = 0.0
     pooling: Annotated[
-        Literal["tower", "mean", "both"],
+        Literal["tower", "mean", "mean_for_classifier"],
         field_metadata(
             'Feature of an image: that of the "tower" as published, or the "mean" of its patch tokens after the last '
-            'norm. "both" is the mean for superclip\'s classifier, and the class token for its '
-            "contrastive loss and for scoring.",
+            'norm. "mean_for_classifier": superclip\'s classifier has the mean, its contrastive loss and scoring the '
+            "class token.",
             "tuned",
             "model",
         ),
@@ -129,7 +129,7 @@ class ImageSettings(SettingsGroup, frozen=True, kw_only=True):
             'Normalisation of pixels: open_clip\'s mean and deviation, or "none": they stay in 0 to 1.',
         ),
     ] = "openai"
-    input_embedding_channels: Annotated[
+    input_embedding_grid_channels: Annotated[
         Channels | None,
         field_metadata(
             "Channels of stored grids of embeddings, read in place of images; None: images.",
@@ -269,7 +269,7 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
             forms="shipped-pack, PATH",
         ),
     ] = PACK_DATA
-    caption_lengths: Annotated[
+    pack_caption_lengths: Annotated[
         Literal["own", "web"],
         field_metadata(
             'Lengths of captions in tokens: their "own", or, for the pack alone, those of "web" captions.',
@@ -293,9 +293,9 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
     subset: Annotated[
         NonEmptyStr | None,
         field_metadata(
-            'Samples used: a csv of keys, "random:N" for N drawn at random, or "seen-concepts", the pack without its '
-            "held-out concepts; None: all.",
-            forms="FILE.csv, random:N, seen-concepts",
+            'Samples used: a csv of keys, "random:N" for N drawn at random, or "without-held-out-concepts" of '
+            "the pack; None: all.",
+            forms="FILE.csv, random:N, without-held-out-concepts",
         ),
     ] = None
     workers: Annotated[
@@ -381,7 +381,7 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
         Meta(gt=0, lt=1),
         field_metadata('Fraction of the images in the cool-down of "wsd".'),
     ] = 0.2
-    min_learning_rate: Annotated[
+    cosine_min_learning_rate: Annotated[
         NonNegativeFloat, field_metadata('Learning rate at the end of the schedule "cosine".')
     ] = 0.0
 
@@ -425,7 +425,7 @@ class OptimizerSettings(SettingsGroup, frozen=True, kw_only=True):
         PositiveFloat | None,
         field_metadata("Maximum norm of the whole gradient; None: no clipping."),
     ] = 1.0
-    log_grad_norm: Annotated[
+    log_recomputed_grad_norm: Annotated[
         bool,
         field_metadata(
             "Whether each step computes the gradient's norm again, parameter by parameter, and reads it on "

@@ -56,7 +56,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         text=TextSettings(text_tower="ViT-B-16", context_length=77, text_padding="max_length"),
         targets=TargetSettings(synset_vocabulary=DATACOMP_VOCABULARY, subword_vocabulary="all"),
         input=SampleSettings(
-            caption_lengths="web", crop_scale=(0.9, 1.0), flip=False, augmentation="range"
+            pack_caption_lengths="web", crop_scale=(0.9, 1.0), flip=False, augmentation="range"
         ),
         training=TrainingSettings(
             batch_size=256,
@@ -64,7 +64,7 @@ def clip_vit_b16_datacomp() -> Experiment:
             * 65_536,  # at 224 px; `_with_images_of_schedule_steps` corrects it for the image sizes
             warmup_images=WARMUP_STEPS * 65_536,
             schedule="cosine",
-            min_learning_rate=1e-6,
+            cosine_min_learning_rate=1e-6,
         ),
         optimizer=OptimizerSettings(
             learning_rate=1e-3,
@@ -75,7 +75,7 @@ def clip_vit_b16_datacomp() -> Experiment:
             ema_decay=0.9995,
             optimizer_kernel="foreach",
             ema_kernel="for_loop",
-            log_grad_norm=True,
+            log_recomputed_grad_norm=True,
         ),
         runtime=RuntimeSettings(
             precision="fp16",
@@ -111,8 +111,8 @@ def catlip_vit_b16_datacomp() -> Experiment:
         precision="bf16",
         attention="fused",
         gathered_features="captions",
-        log_grad_norm=False,
-        min_learning_rate=1e-5,
+        log_recomputed_grad_norm=False,
+        cosine_min_learning_rate=1e-5,
         untimed_steps=13,
         steps_per_window=13,
     )
@@ -189,7 +189,7 @@ def catlip_vit_b16_cc3m() -> Experiment:
         synset_vocabulary=clip.targets.synset_vocabulary,
         batch_size=clip.training.batch_size,
         learning_rate=2e-3,
-        min_learning_rate=2e-5,
+        cosine_min_learning_rate=2e-5,
         images_seen=clip.training.images_seen,
         warmup_images=clip.training.warmup_images,
     )
@@ -213,13 +213,13 @@ def superclass_vit_b16_datacomp() -> Experiment:
         batch_size=1024,
         augmentation="none",
         learning_rate=5e-4,
-        min_learning_rate=0.0,
+        cosine_min_learning_rate=0.0,
         ema_decay=None,
         precision="bf16",
         attention="fused",
         gathered_features="captions",
         ema_kernel="foreach",
-        log_grad_norm=False,
+        log_recomputed_grad_norm=False,
         images_seen=1_280_000_000,
         warmup_images=500 * 16_384,
     )
@@ -247,7 +247,7 @@ def clip_vit_b16_in_catlip_recipe() -> Experiment:
 
 
 def _make_larger_catlip_recipe(
-    name: str, tower: str, batch_size: int, learning_rate: float, min_learning_rate: float
+    name: str, tower: str, batch_size: int, learning_rate: float, cosine_min_learning_rate: float
 ) -> Experiment:
     """Return CatLIP's recipe with a larger tower, at a global batch of 65,536 images of 224 px."""
     recipe = change(
@@ -256,7 +256,7 @@ def _make_larger_catlip_recipe(
         tower=tower,
         batch_size=batch_size,
         learning_rate=learning_rate,
-        min_learning_rate=min_learning_rate,
+        cosine_min_learning_rate=cosine_min_learning_rate,
     )
     return _with_images_of_schedule_steps(65_536 // batch_size, recipe)
 

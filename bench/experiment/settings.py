@@ -46,7 +46,7 @@ def renamed_with_settings(experiment: Experiment, settings: Iterable[str]) -> Ex
     named = values.keys() - {"seed"}
     # Only the pack's captions can be cut to other lengths.
     if values.get("data", PACK_DATA) != PACK_DATA:
-        values.setdefault("caption_lengths", OWN_LENGTHS)
+        values.setdefault("pack_caption_lengths", OWN_LENGTHS)
     batch_size = values.get("batch_size", experiment.training.batch_size)
     changes: dict[str, Any] = {}
     if batch_size != experiment.training.batch_size:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.experiment.fields import PACK_DATA, SEEN_CONCEPTS
+from bench.experiment.fields import PACK_DATA, WITHOUT_HELD_OUT_CONCEPTS
 from bench.interfaces.registry import Named, Registry, import_object
 
 if TYPE_CHECKING:
@@ -143,13 +143,13 @@ def describe_concept_overlap(task_names: Iterable[str], training_data: Collectio
         sentences.append(
             "The tasks on all emoji measure whether a known concept is found in another style: the pack's pre-training "
             "shows their emoji as other vendors draw them, with their names in the captions; with "
-            f"subset={SEEN_CONCEPTS} it leaves out a quarter of them."
+            f"subset={WITHOUT_HELD_OUT_CONCEPTS} it leaves out a quarter of them."
         )
     unseen = [name for name in UNSEEN_TASKS if name in named]
     if unseen:
         sentences.append(
             f"The concepts of {' and '.join(unseen)} are new to a tower that was pre-trained with "
-            f"subset={SEEN_CONCEPTS}, and known to one that was pre-trained on the whole pack."
+            f"subset={WITHOUT_HELD_OUT_CONCEPTS}, and known to one that was pre-trained on the whole pack."
         )
     return " ".join(sentences)
 

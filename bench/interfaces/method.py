@@ -89,7 +89,7 @@ class Method(Named):
     packs_captions: ClassVar[bool] = (
         True  # whether text_padding=packed_rows puts several captions into a row
     )
-    accepts_both_poolings: ClassVar[bool] = False  # whether `pooling` may be "both"
+    accepts_mean_for_classifier: ClassVar[bool] = False
     has_teacher: ClassVar[bool] = False  # whether it learns from the experiment's teacher
     # Fields of experiments that the method declares, each with a default and metadata (bench/experiment/fields.py).
     settings: ClassVar[type[SettingsGroup]] = SettingsGroup
@@ -229,10 +229,10 @@ def _method_errors(experiment: Experiment, method: Method) -> Iterator[str]:
             yield f"micro_batches must be 1, for {method.name} compares all images of a batch"
     elif experiment.training.micro_batches > 1 and method.runs_text_model_on_captions(experiment):
         yield f"micro_batches must be 1, for {method.name} reads the captions of a batch sorted by length"
-    if experiment.image.pooling == "both" and not method.accepts_both_poolings:
-        yield f"pooling must be own or mean, for {method.name} has one loss, got both"
-    if method.views > 1 and experiment.image.input_embedding_channels is not None:
-        yield f"input_embedding_channels must be None, for {method.name} needs augmented views of images"
+    if experiment.image.pooling == "mean_for_classifier" and not method.accepts_mean_for_classifier:
+        yield f"pooling must be tower or mean, for {method.name} has one loss, got mean_for_classifier"
+    if method.views > 1 and experiment.image.input_embedding_grid_channels is not None:
+        yield f"input_embedding_grid_channels must be None, for {method.name} needs augmented views of images"
     for name in experiment.own:
         if name not in get_declared_method_fields(method.name):
             yield f"{method.name} declares no field {name}"

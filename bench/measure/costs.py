@@ -212,7 +212,7 @@ def make_meta_batch(experiment: Experiment, image_size: int, target: T) -> Batch
     """Return a batch on the `meta` device, with the views and the rows that the experiment's method reads."""
     method = get_method(experiment.method)
     batch_size = experiment.device_batch_size_at(image_size)
-    channels = experiment.image.input_embedding_channels or PIXEL_CHANNELS
+    channels = experiment.image.input_embedding_grid_channels or PIXEL_CHANNELS
     images = make_meta_images(batch_size * method.views, image_size, channels)
     if method.views > 1:
         images = images.view(batch_size, method.views, *images.shape[1:])

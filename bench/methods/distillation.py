@@ -27,8 +27,10 @@ class Distillation(Method):
     has_teacher = True
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
-        if experiment.image.input_embedding_channels is not None:
-            given = f"input_embedding_channels={experiment.image.input_embedding_channels}"
+        if experiment.image.input_embedding_grid_channels is not None:
+            given = (
+                f"input_embedding_grid_channels={experiment.image.input_embedding_grid_channels}"
+            )
             yield f"{given} is not for distill, whose teacher looks at images"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "DistillationStudent":

@@ -28,7 +28,7 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
     )
     loss_description = "the sum of CLIP's contrastive loss and SuperClass's softmax cross-entropy, with equal weights"
     no_ladder_reason = "adds to a pair of towers"
-    accepts_both_poolings = True
+    accepts_mean_for_classifier = True
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
         if experiment.text.text_features == "random":
@@ -50,7 +50,7 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
             text_tower,
             count_subword_classes(experiment.targets),
             initial_scale=SCALE,
-            has_patch_mean=experiment.image.pooling == "both",
+            has_patch_mean=experiment.image.pooling == "mean_for_classifier",
         )
         set_clip_loss_options(pair, experiment.runtime)
         return pair

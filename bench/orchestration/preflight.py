@@ -127,7 +127,7 @@ def prepare_data_and_log_notes(results: Path, experiments: Sequence[Experiment])
     by_data = {}
     for experiment in experiments:
         image = experiment.image
-        key = (experiment.input, image.input_embedding_channels, reads_captions(experiment))
+        key = (experiment.input, image.input_embedding_grid_channels, reads_captions(experiment))
         by_data[key] = experiment
     notes = dict[str, None]()
     for experiment in by_data.values():

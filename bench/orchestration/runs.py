@@ -117,7 +117,8 @@ def require_multi_process_support(experiment: Experiment) -> None:
         # On shards, the rounding of its bf16 products would change an update by 5 %.
         "optimizer=muon needs sharding=ddp": is_sharded
         and experiment.optimizer.optimizer == "muon",
-        "log_grad_norm needs sharding=ddp": is_sharded and experiment.optimizer.log_grad_norm,
+        "log_recomputed_grad_norm needs sharding=ddp": is_sharded
+        and experiment.optimizer.log_recomputed_grad_norm,
         "simulated_global_batch needs one process": has_simulation,
         "micro_batches needs one process": experiment.training.micro_batches > 1,
     }

@@ -41,7 +41,7 @@ def test_batch_of_shards(
         synset_vocabulary="shipped-synsets",
         text_padding="length_groups",
         data=str(tmp_path / "0.tar"),
-        caption_lengths="own",
+        pack_caption_lengths="own",
         jpeg_decoding=decoding,
     )
     captions = ["a dog and a cat on a red chair"] * IMAGES

@@ -105,7 +105,7 @@ def load_tower_and_provenance(path: Path) -> tuple[ImageTower, TowerProvenance]:
         image.tower,
         image.image_size,
         derive_seed(provenance.experiment.seed, TOWER),
-        input_embedding_channels=image.input_embedding_channels,
+        input_embedding_grid_channels=image.input_embedding_grid_channels,
         pooling=image.pooling,
         pixel_normalisation=image.pixel_normalisation,
     )

@@ -56,7 +56,7 @@ def build_untrained_tower(experiment: Experiment) -> ImageTower:
         derive_seed(experiment.seed, TOWER),
         image_sizes=image.random_image_sizes,
         patch_drop=image.patch_drop,
-        input_embedding_channels=image.input_embedding_channels,
+        input_embedding_grid_channels=image.input_embedding_grid_channels,
         pooling=image.pooling,
         pixel_normalisation=image.pixel_normalisation,
         last_block_computes_patches=get_method(experiment.method).reads_patch_tokens,
@@ -92,7 +92,7 @@ def open_batch_stream(
         )
     targets = method.make_target_function(with_resolved_text_padding(experiment, device))
     captions = tuple(samples.caption(row) for row in range(len(samples)))
-    if experiment.input.caption_lengths != OWN_LENGTHS:
+    if experiment.input.pack_caption_lengths != OWN_LENGTHS:
         seed = derive_seed(experiment.seed, CAPTIONS)
         captions = rewrite_captions_to_web_lengths(
             captions, lambda text: len(encode_caption_without_start_and_end(text)), seed

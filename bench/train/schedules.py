@@ -26,7 +26,7 @@ class WarmupStableDecay(Schedule):
 
 
 class Cosine(Schedule):
-    """A cosine after the warm-up, which falls to `min_learning_rate`."""
+    """A cosine after the warm-up, which falls to `cosine_min_learning_rate`."""
 
     name = "cosine"
 
@@ -41,7 +41,7 @@ class Cosine(Schedule):
         if step < num_warmup_steps:
             return trunk_rate
         fraction = (step - num_warmup_steps) / max(1, cooldown_steps.stop - num_warmup_steps)
-        return cosine_decay(trunk_rate, training.min_learning_rate, fraction)
+        return cosine_decay(trunk_rate, training.cosine_min_learning_rate, fraction)
 
 
 def cosine_decay(high: float, low: float, fraction: float) -> float:

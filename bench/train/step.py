@@ -47,9 +47,9 @@ class TrainStep(Generic[T]):
     Over several processes, an update that is not finite on one is skipped on all, and the loss is their mean. A skipped
     update keeps parameters and moments; the moving average and the token counts include the step.
 
-    The host waits for the device in every update with `log_grad_norm`, and with an optimizer that cannot skip an update
-    on the device: Muon, and AdamW with an `optimizer_kernel` other than "fused". The released code waits, too, and
-    torch's GradScaler reads the flag on the host for such an optimizer.
+    The host waits for the device in every update with `log_recomputed_grad_norm`, and with an optimizer that cannot
+    skip an update on the device: Muon, and AdamW with an `optimizer_kernel` other than "fused". The released code
+    waits, too, and torch's GradScaler reads the flag on the host for such an optimizer.
 
     In fp16, the loss is multiplied by the scale of `scaler` before the backward. A gradient that overflows at a scale
     above 1 lowers the scale; its update is skipped and counted, and the loss is returned.
@@ -63,7 +63,7 @@ class TrainStep(Generic[T]):
     ema: nn.Module | None  # the model with the moving average of the weights; None: no average
     scaler: torch.amp.GradScaler  # of fp16; disabled in other precisions
     overflows: Int[Tensor, ""]  # number of updates skipped for an overflow in fp16, on the device
-    # With `log_grad_norm` the gradient's norm in each update so far in which it was finite; the logger clears them.
+    # With `log_recomputed_grad_norm` the gradient's norm in each update in which it was finite; the logger clears them.
     grad_norms: list[float] = field(default_factory=list)
 
     def __call__(self, batch: Batch[T], learning_rate: float) -> Scalar:
@@ -140,7 +140,7 @@ def make_train_step(
         """Update the parameters as `TrainStep` describes, and return the mean loss over the ranks."""
         mean_loss = all_reduce_mean(loss.detach(), group)
         is_scaled_up = scaler.scale(torch.ones_like(mean_loss)) > 1
-        if experiment.optimizer.log_grad_norm:
+        if experiment.optimizer.log_recomputed_grad_norm:
             norm = compute_grad_norm_on_host(model, scaler)
             if norm is not None:
                 grad_norms.append(norm)

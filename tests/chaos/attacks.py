@@ -103,7 +103,7 @@ def specs() -> dict[str, Attack]:
                 lambda: train_in_process(
                     short_experiment("catlip", data=spec), _made(folder / "out")
                 ),
-                lambda: run_command_line("data", spec, "--results", str(folder)),
+                lambda: run_command_line("data", spec, "--index-folder", str(folder)),
                 lambda: _label(spec, folder),
                 lambda: read_vocabulary(spec),
                 lambda: train_in_process(
@@ -126,7 +126,7 @@ def terminal() -> dict[str, Attack]:
 
     def shard(folder: Path) -> object:
         write_shard(folder / "data" / f"{HOSTILE_NAME}.tar", {"a.jpg": b"?", "a.txt": b"a dog"})
-        run_command_line("data", str(folder / "data"), "--results", str(folder))
+        run_command_line("data", str(folder / "data"), "--index-folder", str(folder))
         return run_command_line(
             "label",
             str(folder / "data"),

@@ -1,4 +1,4 @@
-"""`--set caption_lengths` changes what is measured and planned, not what is trained, and is printed beside figures."""
+"""`--set pack_caption_lengths` changes what is measured and planned, not trained, and is printed beside figures."""
 
 import json
 from pathlib import Path
@@ -23,16 +23,19 @@ def test_training_reads_captions_as_they_are(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     experiment = get_experiment("clip-vit-b32")
-    assert experiment.input.caption_lengths == "web"
+    assert experiment.input.pack_caption_lengths == "web"
     assert (
         TrainAndScoreTower(name="clip-vit-b32")
         ._with_training_images_and_vocabulary(experiment, tmp_path)
-        .input.caption_lengths
+        .input.pack_caption_lengths
         == OWN_LENGTHS
     )
-    assert main(["train", "clip-tiny", "--set", "caption_lengths=web", "--out", str(tmp_path)]) == 2
+    assert (
+        main(["train", "clip-tiny", "--set", "pack_caption_lengths=web", "--out", str(tmp_path)])
+        == 2
+    )
     error = capsys.readouterr().err
-    assert "train reads captions as they are: leave out caption_lengths" in error
+    assert "train reads captions as they are: leave out pack_caption_lengths" in error
     assert error.count("\n") == 1
 
 
@@ -40,11 +43,11 @@ def test_training_reads_captions_as_they_are(
     ("options", "text"),
     [
         (
-            ["--data", "own-shards", "--set", "caption_lengths=web"],
+            ["--data", "own-shards", "--set", "pack_caption_lengths=web"],
             "is for the pack alone: leave it out with data=own-shards",
         ),
         (
-            ["--set", "caption_lengths=wbe"],
+            ["--set", "pack_caption_lengths=wbe"],
             "Invalid enum value 'wbe'",
         ),
     ],

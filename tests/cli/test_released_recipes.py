@@ -162,7 +162,7 @@ def corenet_fields(name: str) -> dict[str, Any]:
         "flip": options["image_augmentation.random_horizontal_flip.enable"],
         "augmentation": {"distribution": "range"}[options["model.learn_augmentation.mode"]],
         "learning_rate": options["scheduler.cosine.max_lr"],
-        "min_learning_rate": options["scheduler.cosine.min_lr"],
+        "cosine_min_learning_rate": options["scheduler.cosine.min_lr"],
         "schedule": options["scheduler.name"],
         "betas": (options["optim.adamw.beta1"], options["optim.adamw.beta2"]),
         "eps": options["optim.eps"] if eps is None else eps,

@@ -60,7 +60,7 @@ def test_all_methods_read_the_same_captions(results: Path) -> None:
     """SuperClass's labels are the tokens that CLIP reads of the same caption, each once."""
     clip, superclass = (
         open_batch_stream(
-            small(method, caption_lengths=WEB, context_length=77, subword_vocabulary="all"),
+            small(method, pack_caption_lengths=WEB, context_length=77, subword_vocabulary="all"),
             CPU,
             results,
         )
@@ -77,12 +77,12 @@ def test_all_methods_read_the_same_captions(results: Path) -> None:
 def test_captions_of_shards_keep_their_lengths() -> None:
     clip = EXPERIMENTS["clip-vit-b16"]
     shards = renamed_with_settings(clip, ["data=own-shards"])
-    assert (shards.input.caption_lengths, shards.name) == (
+    assert (shards.input.pack_caption_lengths, shards.name) == (
         OWN_LENGTHS,
         "clip-vit-b16[data=own-shards]",
     )
     assert describe_captions_that_runs_read([shards.input]) == "those of own-shards"
     with pytest.raises(
-        ValueError, match="caption_lengths='web' is for the pack alone: leave it out"
+        ValueError, match="pack_caption_lengths='web' is for the pack alone: leave it out"
     ):
-        renamed_with_settings(clip, ["data=own-shards", "caption_lengths=web"])
+        renamed_with_settings(clip, ["data=own-shards", "pack_caption_lengths=web"])

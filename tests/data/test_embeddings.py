@@ -57,7 +57,7 @@ def experiment(data: Path, method: str = "catlip", **changes: object) -> object:
     return small(
         method,
         data=str(data),
-        input_embedding_channels=CHANNELS,
+        input_embedding_grid_channels=CHANNELS,
         image_size=SIDE,
         batch_size=5,
         **changes,
@@ -93,7 +93,10 @@ def test_embedding_tower_is_saved_and_refuses_images(
     training = train(short, CPU, results, {"b": 20}, lambda _: path)
     assert len(training.branches) == 1
     tower, made = load_tower_and_provenance(path)
-    assert (tower.channels, made.experiment.image.input_embedding_channels) == (CHANNELS, CHANNELS)
+    assert (tower.channels, made.experiment.image.input_embedding_grid_channels) == (
+        CHANNELS,
+        CHANNELS,
+    )
     assert tower(torch.zeros(2, CHANNELS, SIDE, SIDE)).shape == (2, tower.width)
     with pytest.raises(
         ValueError, match="the tasks hold images, and this tower reads embeddings of 5 channels"
@@ -103,14 +106,14 @@ def test_embedding_tower_is_saved_and_refuses_images(
 
 @pytest.mark.parametrize("name", ["catlip-bench-tiny", "vit_tiny_patch16_224"])
 def test_each_embedding_is_one_patch(name: str) -> None:
-    tower = build_image_tower(name, SIDE, 0, input_embedding_channels=CHANNELS).eval()
+    tower = build_image_tower(name, SIDE, 0, input_embedding_grid_channels=CHANNELS).eval()
     one = torch.randn(1, CHANNELS, SIDE, SIDE)
     other = one.clone()
     other[..., 2, 3] += 1
     assert tower.trunk.get_parameter(stem(name)).shape[1:] == (CHANNELS, 1, 1)
     assert not tower(one).equal(tower(other))
     assert tower(one).equal(
-        build_image_tower(name, SIDE, 0, input_embedding_channels=CHANNELS).eval()(one)
+        build_image_tower(name, SIDE, 0, input_embedding_grid_channels=CHANNELS).eval()(one)
     )
 
 
@@ -125,7 +128,7 @@ def stem(name: str) -> str:
 def test_tower_without_patch_embedding_is_refused(name: str) -> None:
     text = f"tower '{name}' cannot read embeddings; accepted are the VisionTransformers of"
     with pytest.raises(ValueError, match=text):
-        build_image_tower(name, SIDE, 0, input_embedding_channels=CHANNELS)
+        build_image_tower(name, SIDE, 0, input_embedding_grid_channels=CHANNELS)
 
 
 class Hostile:
@@ -175,5 +178,5 @@ def test_invalid_combination_is_refused(data: Path) -> None:
         ({"random_image_sizes": (4, 8)}, "needs random_image_sizes to be empty"),
         ({"method": "distill"}, "is not for distill"),
     ):
-        with pytest.raises(ValueError, match=f"input_embedding_channels=5 {text}"):
+        with pytest.raises(ValueError, match=f"input_embedding_grid_channels=5 {text}"):
             require_method_accepts(change(experiment(data), **changes))

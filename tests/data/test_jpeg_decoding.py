@@ -175,7 +175,7 @@ def test_batches_of_shards_are_of_the_decoding_that_the_experiment_names(
     with pytest.raises(ValueError, match="jpeg_decoding must be full without JPEGs in shards"):
         small("clip", jpeg_decoding="reduced")
     with pytest.raises(ValueError, match="jpeg_decoding must be full without JPEGs in shards"):
-        small("clip", data=data, input_embedding_channels=8, jpeg_decoding="reduced")
+        small("clip", data=data, input_embedding_grid_channels=8, jpeg_decoding="reduced")
 
 
 def photo(seed: int) -> Image.Image:

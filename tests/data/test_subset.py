@@ -12,7 +12,7 @@ from bench.data.pack import PackImages
 from bench.data.stream import PackStream
 from bench.data.subset import subset_rows
 from bench.experiment.experiments import DEFAULT_METHODS
-from bench.experiment.fields import SEEN_CONCEPTS
+from bench.experiment.fields import WITHOUT_HELD_OUT_CONCEPTS
 from bench.interfaces.method import METHODS
 from bench.train.build import open_batch_stream
 from tests.data.shards import write_shards
@@ -106,7 +106,7 @@ def test_every_method_sees_the_pack_without_the_held_out_concepts(
     images: PackImages, results: Path
 ) -> None:
     streams = [
-        open_batch_stream(small(method, subset=SEEN_CONCEPTS), CPU, results)
+        open_batch_stream(small(method, subset=WITHOUT_HELD_OUT_CONCEPTS), CPU, results)
         for method in DEFAULT_METHODS
     ]
     assert {stream.order.num_samples for stream in streams} == {

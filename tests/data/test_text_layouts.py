@@ -57,7 +57,7 @@ def test_all_batches_of_all_ranks_fit_into_the_reserved_rows(
     lengths: str, batch_size: int, results: Path
 ) -> None:
     experiment = packed(
-        caption_lengths=lengths, batch_size=batch_size, images_seen=BATCHES * batch_size
+        pack_caption_lengths=lengths, batch_size=batch_size, images_seen=BATCHES * batch_size
     )
     tokens = open_batch_stream(experiment, CPU, results).targets
     (reserved,) = tokens.reserved_rows.values()
@@ -87,7 +87,7 @@ def test_batch_that_needs_more_rows_than_are_reserved_gets_them() -> None:
 
 
 def test_flops_of_packed_batches_are_those_of_their_rows(results: Path) -> None:
-    experiment = packed(caption_lengths=WEB)
+    experiment = packed(pack_caption_lengths=WEB)
     stream = open_batch_stream(experiment, CPU, results)
     batches = [stream.target(k) for k in range(3)]
     _, model = build_tower_and_model_on_meta(experiment)

@@ -101,7 +101,7 @@ def test_class_token_that_a_tower_does_not_pool_itself_is_pooled_where_both_are_
     """timm's `Eva` of DINOv3 has a class token and four registers, and pools the mean of the patches."""
     own, mean, both = (
         build_image_tower("vit_tiny_patch16_dinov3_qkvb", 32, 3, pooling=pooling).eval()
-        for pooling in ("tower", "mean", "both")
+        for pooling in ("tower", "mean", "mean_for_classifier")
     )
     images = torch.randn(2, 3, 32, 32)
     tokens = own.trunk.forward_features(images)

@@ -119,7 +119,11 @@ def test_settings_that_need_whole_weights_are_refused_over_sharded_processes(
 ) -> None:
     for module in (preflight, runs):
         monkeypatch.setattr(module, "read_torchrun_ranks", lambda: TorchrunRanks(0, 2, 0, 2))
-    for field, value in (("ema_decay", 0.9), ("log_grad_norm", True), ("optimizer", "muon")):
+    for field, value in (
+        ("ema_decay", 0.9),
+        ("log_recomputed_grad_norm", True),
+        ("optimizer", "muon"),
+    ):
         sharded = change(EXPERIMENTS["clip-tiny"], sharding="fsdp2", **{field: value})
         with pytest.raises(ValueError, match=f"clip-tiny: {field}(=muon)? needs sharding=ddp"):
             require_runnable_and_prepare_data(tmp_path, [sharded])

@@ -1,4 +1,4 @@
-"""The pairs that `subset=seen-concepts` leaves out: `python -m tests.pack.held_out_concepts`.
+"""The pairs that `subset=without-held-out-concepts` leaves out: `python -m tests.pack.held_out_concepts`.
 
 Half of the concepts that the pack's emoji of things show (animals, food, places, objects, activities) are held out,
 group by group. Concepts whose names contain one another (bear, polar bear) are a family, which is held out whole;

@@ -90,7 +90,7 @@ def pages(whole: list[Record], tmp_path_factory: pytest.TempPathFactory) -> dict
         assert main(["report", "history", str(slow), "--out", str(folder / "history.html")]) == 0
     if "data" in PAGES:
         shards = write_shards(folder / "shards")
-        options = ["--results", str(folder), "--out", str(folder / "data.html")]
+        options = ["--index-folder", str(folder), "--out", str(folder / "data.html")]
         assert main(["data", str(shards), *options]) == 0
     return {name: (folder / f"{name}.html").as_uri() for name in PAGES}
 

@@ -34,8 +34,14 @@ def test_build_draws_the_latest_comparison_and_names_the_others(
     ("arguments", "text"),
     [
         (["biuld"], "no verb of report named 'biuld'; did you mean 'build'?"),
-        (["build", "RESULTS", "--comparison", "2026-11-25-tin"], "did you mean '2026-11-25-tiny'?"),
-        (["build", "RESULTS", "--comparison", "*"], "(there are 2026-11-20-tiny, 2026-11-25-tiny)"),
+        (
+            ["build", "RESULTS", "--only-comparison", "2026-11-25-tin"],
+            "did you mean '2026-11-25-tiny'?",
+        ),
+        (
+            ["build", "RESULTS", "--only-comparison", "*"],
+            "(there are 2026-11-20-tiny, 2026-11-25-tiny)",
+        ),
         (["build", "EMPTY"], "holds no records; run `python -m bench` first"),
         (["build", "EMPTY/none"], "holds no records; run `python -m bench` first"),
     ],

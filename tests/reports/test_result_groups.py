@@ -276,7 +276,7 @@ def test_page_of_a_folder_joins_the_folders_of_its_trainings(
     )
     assert "training/20260102T0000003-train" in document.words()
     assert "20260104T000000-history" not in document.words()
-    assert main(["build", str(tmp_path), "--comparison", MEASURE]) == 0
+    assert main(["build", str(tmp_path), "--only-comparison", MEASURE]) == 0
     alone = Document((tmp_path / "index.html").read_text(encoding="utf-8")).words()
     assert "No tower was scored in this comparison" in alone
     assert "Other results in this folder" not in alone

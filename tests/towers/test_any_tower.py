@@ -15,7 +15,7 @@ def pooled(name: str, side: int, **options: Any) -> list[Any]:
     """Build a tower with each pooling, with equal seeds."""
     return [
         build_image_tower(name, side, 3, pooling=pooling, **options).eval()
-        for pooling in ("tower", "mean", "both")
+        for pooling in ("tower", "mean", "mean_for_classifier")
     ]
 
 
@@ -38,7 +38,7 @@ def test_second_feature_of_both_is_the_feature_of_mean_with_the_same_weights(nam
 
 @pytest.mark.parametrize("name", ["test_vit", "test_vit2"])
 def test_grid_of_embeddings_is_read_by_a_patch_embedding(name: str) -> None:
-    tower = build_image_tower(name, 4, 0, input_embedding_channels=8).eval()
+    tower = build_image_tower(name, 4, 0, input_embedding_grid_channels=8).eval()
     grids = torch.randn(2, 8, 4, 4)
     assert tower.compute_patch_tokens(grids).shape[1] == 16
     (layer,) = [one for one in tower.trunk.patch_embed.modules() if isinstance(one, nn.Conv2d)]  # type: ignore[union-attr]
@@ -54,8 +54,8 @@ def test_grid_of_embeddings_is_read_by_a_patch_embedding(name: str) -> None:
             "mean",
             "The distilled head reads the class and distillation tokens",
         ),
-        ("resnet18", 64, "both", "it has no class token after its last norm"),
-        ("coca_ViT-B-32", 224, "both", "it pools by attention before its last norm"),
+        ("resnet18", 64, "mean_for_classifier", "it has no class token after its last norm"),
+        ("coca_ViT-B-32", 224, "mean_for_classifier", "it pools by attention before its last norm"),
         ("corenet-vit-tiny", 224, "mean", "its pooling is fixed"),
         ("volo_d1_224", 224, "mean", "its mean includes the class token"),
     ],

@@ -74,7 +74,7 @@ def test_learning_rate_schedule_is_continuous() -> None:
 
 def test_cosine_warms_up_and_falls_to_the_minimum_rate() -> None:
     experiment = small(
-        "clip", learning_rate=1.0, min_learning_rate=0.2, warmup_images=64, schedule="cosine"
+        "clip", learning_rate=1.0, cosine_min_learning_rate=0.2, warmup_images=64, schedule="cosine"
     )
     whole = ScheduleSegment(0, range(12), 192)
     rates = [scheduled_learning_rate(experiment, whole, step) for step in range(13)]

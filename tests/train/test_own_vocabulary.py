@@ -161,7 +161,7 @@ def test_counted_labels_are_the_rows_of_the_head_and_a_resumed_training_refuses_
     ("more", "text"),
     [
         (["--set", "subset=random:601"], "601"),
-        (["--set", "input_embedding_channels=8"], "no sample can be used (no image: 600)"),
+        (["--set", "input_embedding_grid_channels=8"], "no sample can be used (no image: 600)"),
     ],
 )
 def test_vocabulary_is_not_counted_for_a_training_that_other_options_refuse(

@@ -133,7 +133,7 @@ def test_optimizer_kernels_take_the_same_steps_and_skip_the_same_updates(
 
 def test_logged_gradient_norm_is_that_of_the_unscaled_gradient(results: Path) -> None:
     """In fp16, whose gradients are scaled; the norm is that before clipping, and a gradient that overflows has none."""
-    changes = FP16 | {"batch_size": 4, "clip_norm": 0.1, "log_grad_norm": True}
+    changes = FP16 | {"batch_size": 4, "clip_norm": 0.1, "log_recomputed_grad_norm": True}
     run = assembled(results, "clip", **changes)
     run.step.scaler.load_state_dict(torch.amp.GradScaler("cpu", init_scale=2.0**8).state_dict())
     loss = run.step.forward(run.stream.batch(0))

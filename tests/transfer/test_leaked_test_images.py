@@ -34,7 +34,7 @@ def test_test_images_with_the_bytes_of_a_training_image_are_counted(
     for number in range(4, 9):  # two of them are in the data
         files.append(tmp_path / f"test-{number}.jpg")
         files[-1].write_bytes(encode_image(make_image(number)))
-    experiment = change(EXPERIMENTS["clip-tiny"], data=str(data), caption_lengths="own")
+    experiment = change(EXPERIMENTS["clip-tiny"], data=str(data), pack_caption_lengths="own")
     assert count_leaked_test_images(EncodedImageSource(files), experiment, tmp_path / "cache") == 2
     assert (
         count_leaked_test_images(EncodedImageSource(files), EXPERIMENTS["clip-tiny"], tmp_path)

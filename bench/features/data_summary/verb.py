@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import CaptionFields, ImageColumn, Json, Results
+from bench.cli.options import CaptionFields, Folder, ImageColumn, Json
 from bench.console.console import OK
 from bench.console.options import require_option_in_range
 from bench.console.tables import print_tables
@@ -35,8 +35,9 @@ class SummarizeData:
     out: Annotated[Path | None, arg(metavar="FILE.html")] = None
     # csv file to write, as --set subset=FILE reads it: the keys of all samples but those left out and the decoded
     # images with a flaw; default: none
-    subset_out: Annotated[Path | None, arg(metavar="FILE.csv")] = None
-    results: Results = Path("results")
+    usable_subset_out: Annotated[Path | None, arg(metavar="FILE.csv")] = None
+    # folder in whose subfolder `cache` the index of the data is kept: the RESULTS of later commands
+    index_folder: Folder = Path("results")
     json: Json = None
 
     def run(self) -> int:
@@ -51,7 +52,7 @@ class SummarizeData:
             data=self.data, caption_fields=self.caption_fields, image_column=self.image_column
         )
         summary = summarize_data(
-            inputs, self.results, self.decoded_images, self.seed, self.subset_out
+            inputs, self.index_folder, self.decoded_images, self.seed, self.usable_subset_out
         )
         print_tables(summary_tables(summary), self.json)
         if self.out is not None:

@@ -59,7 +59,7 @@ FIELDS_WITHOUT_WORK = (
     "schedule",
     "cooldown_share",
     "learning_rate",
-    "min_learning_rate",
+    "cosine_min_learning_rate",
     "betas",
     "eps",
     "weight_decay",

@@ -11,7 +11,7 @@ from bench.experiment.settings import renamed_with_settings
 from bench.features.reference import RELEASED_FILES, ReferenceName
 
 REFERENCE_SETTINGS: dict[str, Any] = {
-    "caption_lengths": WEB,
+    "pack_caption_lengths": WEB,
     "batch_size": 8,
     "clip_norm": None,
     # With the warm-up the 20 steps whose losses are compared, and batches enough for bucketing.

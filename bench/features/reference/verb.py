@@ -67,7 +67,7 @@ class CompareWithReference:
     # superclass) or vit-l14. corenet: tiny (default on a CPU), vit-b16 (default on a GPU) or vit-h16
     scale: Literal["tiny", "vit-b32", "vit-b16", "vit-l14", "vit-h16"] | None = None
     # with corenet: folder, file or glob of captioned images that are loaded while it trains; default: the shipped pack
-    corenet_data: Annotated[str | None, arg(metavar="PATH")] = None
+    corenet_training_data: Annotated[str | None, arg(metavar="PATH")] = None
     rounds: Rounds = None
     # continue the newest `reference` comparison in RESULTS, which must be of the same experiment and commit: recorded
     # runs are not repeated, failed ones are; default: begin a new one
@@ -121,7 +121,9 @@ class CompareWithReference:
         """
         on_gpu = preflight.has_gpu()
         if self._is_corenet:
-            data = [] if self.corenet_data is None else [f"data={self.corenet_data}"]
+            data = (
+                [] if self.corenet_training_data is None else [f"data={self.corenet_training_data}"]
+            )
             return released_experiments_by_file(self.scale, [*data, *self.settings], on_gpu=on_gpu)
         experiment = reference_experiment(self.reference, self.scale, self.settings, on_gpu=on_gpu)
         return {experiment.name: experiment}
@@ -191,13 +193,13 @@ class CompareWithReference:
     def _require_valid_options(self) -> None:
         """Raise ValueError for a value out of range, or an option that the reference does not use."""
         require_option_in_range("rounds", self.rounds, *ROUNDS_RANGE)
-        if self.corenet_data is not None and not self._is_corenet:
+        if self.corenet_training_data is not None and not self._is_corenet:
             raise ValueError(
-                f"--corenet-data is for corenet, not for {self.reference}: leave it out"
+                f"--corenet-training-data is for corenet, not for {self.reference}: leave it out"
             )
         for setting in self.settings:
             if self._is_corenet and (
-                self.corenet_data is None or not setting.startswith("workers=")
+                self.corenet_training_data is None or not setting.startswith("workers=")
             ):
                 raise ValueError(
                     f"corenet runs as released, got --set {setting}: with --data, workers=N may be set"

@@ -82,7 +82,7 @@ class Tune(LabelOptions):
         named = find_experiments_with_settings(
             names, [*self.settings, *self.format_data_settings()]
         )
-        experiments = [change(experiment, caption_lengths=OWN_LENGTHS) for experiment in named]
+        experiments = [change(experiment, pack_caption_lengths=OWN_LENGTHS) for experiment in named]
         if self.vocabulary_from_captions:
             experiments = with_vocabularies_counted_into_files(experiments, self.results)
         all_trials = [draw_trials(experiment, self.trials_per_method) for experiment in experiments]
@@ -107,5 +107,5 @@ class Tune(LabelOptions):
             temporary.write_text(text)
         table = Table.from_dicts("Trials", list_trials(comparison.records()), NOTE)
         code = print_results_and_get_exit_code(comparison, [table], self.json)
-        log(f"{path}, for --settings of train and measure:\n{text}")
+        log(f"{path}, for --tuned-settings of train and measure:\n{text}")
         return code

@@ -1,9 +1,9 @@
 """Tasks on the emoji of the pack.
 
 `Twemoji group` and `Twemoji subgroup` sort all emoji into groups of Unicode. The other tasks are on the held-out
-concepts: pre-training with `subset=seen-concepts` reads neither their images nor their names. `unseen subgroup` sorts
-them into subgroups that are learned from other concepts, drawn by a vendor whose images pre-training does not read.
-`unseen emoji retrieval` finds drawings of the same concept by other vendors.
+concepts: pre-training with `subset=without-held-out-concepts` reads neither their images nor their names.
+`unseen subgroup` sorts them into subgroups that are learned from other concepts, drawn by a vendor whose images
+pre-training does not read. `unseen emoji retrieval` finds drawings of the same concept by other vendors.
 
 A file has the parts; `tests.pack.task_parts` has the rule, and writes the file.
 """

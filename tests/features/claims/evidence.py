@@ -40,7 +40,7 @@ def authors_runs(claim: SpeedClaim, ratio: float, rounds: int = 5) -> list[Recor
                 window_seconds=(1000 / (rate * math.exp(0.001 * (-1) ** round_)),),
                 losses=(),
             )
-            experiment = change(get_experiment(name), data=SHARDS, caption_lengths="own")
+            experiment = change(get_experiment(name), data=SHARDS, pack_caption_lengths="own")
             records.append(
                 Record(
                     comparison="released", experiment=experiment, circumstances=A100, measured=run
@@ -63,5 +63,6 @@ def of_the_pack(record: Record) -> Record:
     """Return the run with the pack's images, which lie in memory."""
     assert record.experiment is not None
     return replace(
-        record, experiment=change(record.experiment, data="shipped-pack", caption_lengths="web")
+        record,
+        experiment=change(record.experiment, data="shipped-pack", pack_caption_lengths="web"),
     )

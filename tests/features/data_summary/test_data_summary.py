@@ -72,7 +72,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def summarize(data: str | Path, folder: Path, *options: str) -> dict[str, Any]:
     """The tables of `data` by title, each as its rows and its note."""
     file = folder / "summary.json"
-    words = ["data", str(data), "--results", str(folder), "--json", str(file), *options]
+    words = ["data", str(data), "--index-folder", str(folder), "--json", str(file), *options]
     assert main(words) == 0
     found: dict[str, Any] = json.loads(file.read_text())
     return found
@@ -233,7 +233,7 @@ def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(
     samples["01"] = (b"\xff\xd8 no image", "a cat")
     data = str(write_shard(tmp_path / "s.tar", members(samples)))
     keys = tmp_path / "keys.csv"
-    note = summarize(data, tmp_path, "--subset-out", str(keys))["Data"]["note"]
+    note = summarize(data, tmp_path, "--usable-subset-out", str(keys))["Data"]["note"]
     assert "20 of 40 samples are skipped" in note
     with pytest.raises(ValueError, match="20 of 40 samples cannot be used"):
         open_samples(find_experiment_with_settings("catlip-tiny", [f"data={data}"]), tmp_path)
@@ -262,7 +262,7 @@ def test_wrong_input_is_refused_in_at_most_three_lines(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "EMPTY").mkdir()
     words = [str(shards) if word == "SHARDS" else word for word in options]
-    assert main(["data", *words, "--results", "r"]) == 2
+    assert main(["data", *words, "--index-folder", "r"]) == 2
     line, *others = capsys.readouterr().err.splitlines()
     assert message in line
     assert [other.split(":")[0] for other in others] in ([], ["missing", "next"])

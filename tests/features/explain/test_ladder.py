@@ -104,7 +104,7 @@ def test_experiments_take_similar_images_and_every_size_equally_often() -> None:
                     "random_image_sizes",
                     "gathered_features",
                     "batch_size",
-                    "log_grad_norm",
+                    "log_recomputed_grad_norm",
                     "precision",
                     "attention",
                 ),

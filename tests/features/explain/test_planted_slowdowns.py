@@ -110,7 +110,7 @@ def logarithms(found: RatioDecomposition) -> dict[str, float]:
                 ),
                 ("gathered_features=both", losses.contrastive, "_loss_with_both_gathered"),
                 ("ema_kernel=for_loop", bench.train.weight_average, "_update_average"),
-                ("log_grad_norm=true", bench.train.step, "compute_grad_norm_on_host"),
+                ("log_recomputed_grad_norm=true", bench.train.step, "compute_grad_norm_on_host"),
             )
         ),
     ],

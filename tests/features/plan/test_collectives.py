@@ -252,7 +252,7 @@ def test_plan_computes_the_tokens_that_measure_counts(
 ) -> None:
     """On average over batches, for the steps that are timed are others than the first ones."""
     experiment = two_blocks(
-        "clip", batch_size=64, context_length=77, caption_lengths=lengths, text_padding=padding
+        "clip", batch_size=64, context_length=77, pack_caption_lengths=lengths, text_padding=padding
     )
     stream = open_batch_stream(experiment, CPU, results)
     batches = [stream.target(k) for k in range(200, 230)]

@@ -9,16 +9,14 @@ from tests.cli.test_caption_lengths import WEB, tables
 
 
 @pytest.mark.slow
-def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(
-    decoded: Path, tmp_path: Path
-) -> None:
+def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(tmp_path: Path) -> None:
     rows = {}
     settings = ("context_length=77", "subset=random:300")
     options = [word for setting in settings for word in ("--set", setting)]
     for lengths in ("own", "web"):
         out = tmp_path / f"{lengths}.json"
         words = ["plan", "clip-tiny", "catlip-tiny", "--assumed-gpu", "h100", *options]
-        words += ["--set", f"caption_lengths={lengths}", "--results", str(decoded)]
+        words += ["--set", f"pack_caption_lengths={lengths}"]
         assert main([*words, "--json", str(out)]) == 0
         rows[lengths] = tables(out)["Plan for 64 GPUs"]["rows"]
         (captions,) = [

@@ -71,8 +71,8 @@ def test_folder_that_is_no_checkout_is_refused_in_one_line(
     ("words", "text"),
     [
         (
-            ("superclass", "--corenet-data", "x"),
-            "--corenet-data is for corenet, not for superclass: leave it out",
+            ("superclass", "--corenet-training-data", "x"),
+            "--corenet-training-data is for corenet, not for superclass: leave it out",
         ),
         (("corenet", "--set", "workers=2"), "corenet runs as released, got --set workers=2"),
     ],

@@ -63,7 +63,7 @@ def twenty_steps() -> Experiment:
         batch_size=4,
         timed_windows=6,
         steps_per_window=3,
-        caption_lengths="web",
+        pack_caption_lengths="web",
     )
 
 

@@ -78,7 +78,7 @@ def shards(tmp_path: Path) -> str:
 
 
 def released_recipe(method: str, data: str = PACK_DATA, **fields: Any) -> Experiment:
-    lengths = {} if data == PACK_DATA else {"data": data, "caption_lengths": OWN_LENGTHS}
+    lengths = {} if data == PACK_DATA else {"data": data, "pack_caption_lengths": OWN_LENGTHS}
     return change(EXPERIMENTS[f"{method}-vit-b16-datacomp"], **lengths, **fields)
 
 
@@ -188,7 +188,7 @@ def test_run_on_a_gpu_is_of_the_recipe_and_differs_in_its_loading_alone() -> Non
             recipe = EXPERIMENTS[f"{loaded.method}-{scale}-datacomp"]
             assert loaded.name == f"{recipe.name}[data=/data/shards,workers=4]"
             differing = {*differing_values_by_field([recipe, loaded])}
-            assert differing == {"data", "workers", "caption_lengths"}
+            assert differing == {"data", "workers", "pack_caption_lengths"}
 
 
 def batch_of(k: int) -> CorenetBatch:

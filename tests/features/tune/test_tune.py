@@ -216,9 +216,9 @@ def test_settings_file_comes_back(tmp_path: Path) -> None:
         ("tune clip --max-images-seen 1000", "images_seen must be a batch or more, got 111"),
         ("tune clip --task coco-labels", "tune needs one class per image"),
         ("tune clip --resume", "has no 'tune' comparison to resume"),
-        ("train clip-tiny --settings missing.toml", "missing.toml"),
-        ("train clip-tiny --settings broken.toml", "broken.toml: "),
-        ("measure clip-tiny --settings other.toml", "other.toml: Expected `object`"),
+        ("train clip-tiny --tuned-settings missing.toml", "missing.toml"),
+        ("train clip-tiny --tuned-settings broken.toml", "broken.toml: "),
+        ("measure clip-tiny --tuned-settings other.toml", "other.toml: Expected `object`"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(
