@@ -165,7 +165,7 @@ def test_measurement_is_compared_and_shown_without_its_extension(
     folder: Path, tmp_path: Path
 ) -> None:
     results = str(tmp_path / "results")
-    options = f"--extension-measurement latency --rounds 2 --results {results}"
+    options = f"--measure-instead latency --rounds 2 --results {results}"
     words = ("measure", "clip-tiny", "catlip-tiny", *SMALL, *shlex.split(options))
     returned, text = answer(folder, "--extension", "latency.py", *words)
     assert returned == OK, text
@@ -413,7 +413,7 @@ def test_method_of_an_extension_is_used_as_one_of_ours(
         f"train {experiment} --images-seen 1024 --task 'unseen subgroup' --out {out}",
         f"transfer {experiment} --task 'unseen subgroup' --protocol k-nn --results {out}",
         f"explain {pair[0]} --baseline {pair[1]} --rounds 2 {small} --results {tmp_path / 'explained'}",
-        f"plan {experiment} --assumed-gpu h100 --gpus 8 --assumed-single-gpu-mfu 0.3",
+        f"plan {experiment} --assumed-gpu h100 --gpus 8 --assumed-gpu-mfu 0.3",
         f"export {experiment} --results {out} --out {tmp_path / 'exported'}",
     ):
         start = answer if command.startswith(("plan", "export")) else run

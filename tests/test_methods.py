@@ -185,5 +185,5 @@ def test_logit_scale_is_clamped(results: Path) -> None:
 
 
 def test_a_head_smaller_than_its_vocabulary_is_refused(results: Path) -> None:
-    with pytest.raises(ValueError, match="head_rows is 5, its vocabulary has 723 labels"):
-        assembled("catlip", results, head_rows=5)
+    with pytest.raises(ValueError, match="padded_head_rows is 5, its vocabulary has 723 labels"):
+        assembled("catlip", results, padded_head_rows=5)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from bench.cli.options import DataOptions, Results, TaskData, Tasks
+from bench.cli.options import DataOptions, Results, ScoreOn, Tasks
 from bench.interfaces.registry import import_object
 
 
@@ -21,7 +21,7 @@ class DefaultComparison(DataOptions):
     smoke: bool = False  # only check that every stage runs, in about 90 s; the figures mean nothing
     # train three seeds of each method, each on 320,000 images; on a CPU it takes hours
     full: bool = False
-    task_data: TaskData = None
+    score_on: ScoreOn = None
     tasks: Tasks = ()
     # continue the newest comparison in RESULTS, which must be of the same methods, commit, --smoke and
     # --full: recorded runs are not repeated, failed ones are; default: begin a new one

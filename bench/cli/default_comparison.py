@@ -61,8 +61,8 @@ def run_default_comparison(options: DefaultComparison) -> int:
     experiments = tiny_experiments(methods)
     require_writable(options.results.resolve())
     scope = make_scopes_by_name(on_gpu=has_gpu())[name]
-    if options.tasks or options.task_data is not None:
-        tasks, root, _ = choose_tasks_and_protocols(options.tasks, options.task_data)
+    if options.tasks or options.score_on is not None:
+        tasks, root, _ = choose_tasks_and_protocols(options.tasks, options.score_on)
         require_openable_disk_tasks_and_towers(options.results, root, tasks)
         scope = replace(scope, tasks=tuple(tasks), root=root)
     experiments = prepare_data_and_vocabularies(experiments, options, options.results)

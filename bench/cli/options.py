@@ -42,7 +42,7 @@ Tasks = Annotated[
         name="task",
         metavar="TASK",
         help="transfer task to score on, such as 'Twemoji group' (docs/transfer.md lists them); repeatable; "
-        "default: with --task-data the classes in its folder, else four tasks of the shipped pack",
+        "default: with --score-on the classes in its folder, else four tasks of the shipped pack",
     ),
 ]
 Protocols = Annotated[
@@ -54,7 +54,7 @@ Protocols = Annotated[
         "default: linear-probe, k-nn and retrieval, or that of the task",
     ),
 ]
-TaskData = Annotated[
+ScoreOn = Annotated[
     Path | None,
     arg(
         metavar="FOLDER",
@@ -94,7 +94,7 @@ Rounds = Annotated[
 Measurements = Annotated[
     Repeated,
     arg(
-        name="extension-measurement",
+        name="measure-instead",
         metavar="NAME",
         help="measurement of an --extension, taken in place of throughput and memory; repeatable",
     ),
@@ -150,11 +150,11 @@ class DataOptions:
 class LabelOptions(DataOptions):
     """Options of verbs that name training data and the vocabulary of their labels."""
 
-    vocabulary: VocabularyFile = None
+    label_vocabulary: VocabularyFile = None
     vocabulary_from_captions: Annotated[
         bool,
         arg(
-            help="first count the labels of the captions of --data, or else of the pack, in place of --vocabulary"
+            help="first count the labels of the captions of --data, or else of the pack, in place of --label-vocabulary"
         ),
     ] = False
 
@@ -163,14 +163,14 @@ class LabelOptions(DataOptions):
         from bench.labels.vocabulary import SUBWORD, read_vocabulary
 
         settings = super().format_data_settings()
-        if self.vocabulary_from_captions and self.vocabulary:
+        if self.vocabulary_from_captions and self.label_vocabulary:
             raise ValueError(
-                "--vocabulary-from-captions counts what --vocabulary names: leave out one of them"
+                "--vocabulary-from-captions counts what --label-vocabulary names: leave out one of them"
             )
-        if self.vocabulary is not None:
-            is_subword = read_vocabulary(self.vocabulary).rule == SUBWORD
+        if self.label_vocabulary is not None:
+            is_subword = read_vocabulary(self.label_vocabulary).rule == SUBWORD
             field = "subword_vocabulary" if is_subword else "synset_vocabulary"
-            settings.append(f"{field}={self.vocabulary}")
+            settings.append(f"{field}={self.label_vocabulary}")
         return settings
 
 

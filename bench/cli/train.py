@@ -13,9 +13,9 @@ from bench.cli.options import (
     Json,
     LabelOptions,
     OptionalFolder,
+    ScoreOn,
     Settings,
     SettingsFile,
-    TaskData,
     Tasks,
     find_experiments_with_settings,
     print_results_and_get_exit_code,
@@ -73,7 +73,7 @@ class TrainAndScoreTower(LabelOptions):
     """Pre-train a tower, with checkpoints from which --resume continues, and score it on transfer tasks.
 
     Five seeds of a method on your data, scored on your task, are five commands, with N from 0 to 4:
-    `train NAME --data PATH --vocabulary-from-captions --task-data FOLDER --set seed=N --out results/NAME-N`.
+    `train NAME --data PATH --vocabulary-from-captions --score-on FOLDER --set seed=N --out results/NAME-N`.
     """
 
     name: Positional[ExperimentName]  # name of the experiment (see `list`)
@@ -86,7 +86,7 @@ class TrainAndScoreTower(LabelOptions):
     checkpoint_minutes: float = 15.0  # minutes between two checkpoints; the newest two are kept
     score: bool = True  # score the tower on transfer tasks after the training
     tasks: Tasks = ()
-    task_data: TaskData = None
+    score_on: ScoreOn = None
     settings_file: SettingsFile = None
     settings: Settings = ()
     json: Json = None
@@ -100,7 +100,7 @@ class TrainAndScoreTower(LabelOptions):
         tasks: list[str] = []
         root = ""
         if self.score:
-            tasks, root, _ = choose_tasks_and_protocols(self.tasks, self.task_data)
+            tasks, root, _ = choose_tasks_and_protocols(self.tasks, self.score_on)
         if root:
             require_openable_disk_tasks_and_towers(out, root, tasks)
         require_option_in_range(

@@ -12,7 +12,7 @@ from bench.cli.options import (
     Json,
     Protocols,
     Results,
-    TaskData,
+    ScoreOn,
     Tasks,
     print_results_and_get_exit_code,
 )
@@ -51,8 +51,8 @@ class ScoreTowers:
     tower: Annotated[Positional[str], arg(metavar="TOWER")]
     tasks: Tasks = ()
     protocols: Protocols = ()
-    task_data: TaskData = None
-    # continue the newest scoring of the same towers and --task-data in RESULTS; default: begin a new one
+    score_on: ScoreOn = None
+    # continue the newest scoring of the same towers and --score-on in RESULTS; default: begin a new one
     resume: bool = False
     results: Results = Path("results")
     json: Json = None
@@ -60,7 +60,7 @@ class ScoreTowers:
     def run(self) -> int:
         """Score the towers and print the accuracy tables."""
         tasks, root, protocols = choose_tasks_and_protocols(
-            self.tasks, self.task_data, self.protocols
+            self.tasks, self.score_on, self.protocols
         )
         towers = resolve_tower_arguments(self.tower, self.results)
         trained_by = dict[str, Experiment]()
@@ -164,7 +164,7 @@ def choose_tasks_and_protocols(
             )
         if task.layout and root is None:
             raise ValueError(
-                f"--task-data is missing: name the folder that holds the data of {task.name} ({task.layout})"
+                f"--score-on is missing: name the folder that holds the data of {task.name} ({task.layout})"
             )
     for protocol in protocols:
         if protocol_names and protocol.label_kind not in task_kinds:
@@ -172,7 +172,7 @@ def choose_tasks_and_protocols(
                 f"{protocol.name} scores tasks that have {protocol.label_kind}: add one"
             )
     if root is not None and not any(task.layout for task in tasks):
-        raise ValueError("--task-data is for tasks on disk: leave it out, or name such a --task")
+        raise ValueError("--score-on is for tasks on disk: leave it out, or name such a --task")
     fitting_names = [protocol.name for protocol in protocols if protocol.label_kind in task_kinds]
     folder = "" if root is None else str(root.resolve(strict=True))
     return TasksAndProtocols([task.name for task in tasks], folder, fitting_names)

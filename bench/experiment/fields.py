@@ -232,7 +232,7 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
             forms="shipped-subwords, all, FILE",
         ),
     ] = "shipped-subwords"
-    head_rows: Annotated[
+    padded_head_rows: Annotated[
         PositiveInt | None,
         field_metadata(
             "Number of rows of the classification head, at least one per label; None: one per label.",

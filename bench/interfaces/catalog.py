@@ -115,7 +115,7 @@ def describe_out_of_domain_scoring(
     where = " and ".join(training_data)
     return (
         f"The towers were trained on {where} and scored on drawings of the shipped pack, such as emoji: "
-        "--task-data FOLDER scores them on classes of your own, with a folder of images for each."
+        "--score-on FOLDER scores them on classes of your own, with a folder of images for each."
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class ExtensionMeasurement(Named):
     """What is measured of an experiment in each round, by a process of its own that has imported torch.
 
-    A subclass describes it in its attributes, of which `name` is that for `--extension-measurement`. It imports torch
+    A subclass describes it in its attributes, of which `name` is that for `--measure-instead`. It imports torch
     inside its functions, so that the command line starts without it.
     """
 

@@ -82,21 +82,21 @@ def find_vocabulary_field_name(experiment: Experiment) -> str | None:
 
 
 def count_synset_head_rows(targets: TargetSettings) -> int:
-    """Return the number of rows of CatLIP's head: one per synset of its vocabulary, or `head_rows`."""
+    """Return the number of rows of CatLIP's head: one per synset of its vocabulary, or `padded_head_rows`."""
     if targets.synset_vocabulary == DATACOMP_VOCABULARY:
         return resolve_head_rows(targets, DATACOMP_SYNSETS)
     return resolve_head_rows(targets, len(read_vocabulary(targets.synset_vocabulary).labels))
 
 
 def resolve_head_rows(targets: TargetSettings, num_labels: int) -> int:
-    """Return the number of rows of the head: one per label of the vocabulary, or the larger `head_rows`."""
-    if targets.head_rows is None:
+    """Return the number of rows of the head: one per label of the vocabulary, or the larger `padded_head_rows`."""
+    if targets.padded_head_rows is None:
         return num_labels
-    if targets.head_rows < num_labels:
+    if targets.padded_head_rows < num_labels:
         raise ValueError(
-            f"head_rows is {targets.head_rows}, its vocabulary has {num_labels} labels"
+            f"padded_head_rows is {targets.padded_head_rows}, its vocabulary has {num_labels} labels"
         )
-    return targets.head_rows
+    return targets.padded_head_rows
 
 
 def replace_unshipped_vocabulary(name: str) -> str:
@@ -125,7 +125,7 @@ def explain_vocabulary_mismatch(experiment: Experiment) -> str:
         reason = "is not shipped"
     return (
         f"{experiment.name}: the vocabulary {vocabulary} {reason}: "
-        "add --vocabulary-from-captions, or name one of these captions with --vocabulary (docs/labels.md)"
+        "add --vocabulary-from-captions, or name one of these captions with --label-vocabulary (docs/labels.md)"
     )
 
 

@@ -207,7 +207,7 @@ def numbers() -> dict[str, Case]:
         for value in images
     }
     for words in (
-        "plan clip-vit-b16 --assumed-gpu h100 --assumed-single-gpu-mfu=1.0000000001",
+        "plan clip-vit-b16 --assumed-gpu h100 --assumed-gpu-mfu=1.0000000001",
         "label --try-rule-on dog --max-labels=0",
         "regress HEAD --rounds=0",
         "history 0",

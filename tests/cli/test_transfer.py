@@ -35,7 +35,7 @@ def ready(decoded: Path, tmp_path: Path) -> Path:  # noqa: ARG001 - the pack is 
 def task(tmp_path: Path) -> list[str]:
     """Options that name a task of few images, and a protocol that takes a second."""
     root = folders(tmp_path / "task", {"train": 8, "test": 4})
-    return ["--task", "folder", "--task-data", str(root), "--protocol", "k-nn"]
+    return ["--task", "folder", "--score-on", str(root), "--protocol", "k-nn"]
 
 
 def saved(folder: Path, experiment: Experiment) -> Path:
@@ -101,7 +101,7 @@ def test_a_root_folder_of_tars_is_scored_without_the_name_of_a_task(
             [
                 "transfer",
                 tower,
-                "--task-data",
+                "--score-on",
                 str(root),
                 "--protocol",
                 "k-nn",
@@ -154,7 +154,7 @@ def test_tower_is_scored_from_its_file_and_the_task_alone(
         str(tower),
         "--task",
         "folder",
-        "--task-data",
+        "--score-on",
         str(root),
         "--protocol",
         "linear-probe",

@@ -30,10 +30,10 @@ def test_dense_loss_and_gradients_equal_those_of_index_lists() -> None:
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("head_rows", [None, 1000])
-def test_dense_labels_train_as_sparse_ones(head_rows: int | None, results: Path) -> None:
+@pytest.mark.parametrize("padded_head_rows", [None, 1000])
+def test_dense_labels_train_as_sparse_ones(padded_head_rows: int | None, results: Path) -> None:
     runs = [
-        assembled(results, synset_label_format=one, head_rows=head_rows)
+        assembled(results, synset_label_format=one, padded_head_rows=padded_head_rows)
         for one in ("sparse", "dense")
     ]
     batches = [run.stream.batch(0) for run in runs]

@@ -176,7 +176,7 @@ def test_child_that_says_nothing_is_reported_with_how_it_ended(
         ("transfer clip-tiny --results /nowhere", "make one with: python -m bench train clip-tiny"),
         (
             "transfer clip-tiny --task imagenet",
-            "--task-data is missing: name the folder that holds",
+            "--score-on is missing: name the folder that holds",
         ),
         ("--smoke --full", "exclude each other"),
         ("--results /dev/null/results", "the results folder /dev/null/results cannot be written"),

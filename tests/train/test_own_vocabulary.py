@@ -66,7 +66,7 @@ def test_training_with_the_vocabulary_of_other_captions_is_refused(
     assert f"{name}[data=" in line
     assert "datacomp-synsets is not shipped: add --vocabulary-from-captions" in line
     shipped_subwords = str(SHIPPED_FOLDER / "shipped-subwords.json")
-    for vocabulary in ([], ["--vocabulary", shipped_subwords]):
+    for vocabulary in ([], ["--label-vocabulary", shipped_subwords]):
         assert main(["train", "superclass-tiny", *options, *vocabulary]) == 2
         assert (
             "add --vocabulary-from-captions, or name one of these captions"
@@ -112,10 +112,12 @@ def test_speed_on_other_data_is_measured_with_a_vocabulary_of_their_captions_or_
 
 @pytest.mark.parametrize("name", ["catlip-tiny", "catlip-vit-b16-datacomp"])
 def test_no_head_has_rows_without_a_label_unless_the_user_asks_for_them(name: str) -> None:
-    settings = LabelOptions(vocabulary="shipped-synsets").format_data_settings()
+    settings = LabelOptions(label_vocabulary="shipped-synsets").format_data_settings()
     given = find_experiment_with_settings(name, settings)
     assert head_rows(given) == len(read_vocabulary("shipped-synsets").labels) == 723
-    assert head_rows(find_experiment_with_settings(name, ["head_rows=1000", *settings])) == 1000
+    assert (
+        head_rows(find_experiment_with_settings(name, ["padded_head_rows=1000", *settings])) == 1000
+    )
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")

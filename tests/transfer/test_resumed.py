@@ -18,7 +18,7 @@ def test_scoring_resumes_where_it_stopped(
     tower = own_results / "tower.safetensors"
     train_in_process(short_experiment("catlip"), own_results)
     root = folders(own_results / "colours", {"train": 6, "test": 4})
-    tasks = ("--task-data", str(root), "--protocol", "k-nn")
+    tasks = ("--score-on", str(root), "--protocol", "k-nn")
     arguments = ["transfer", str(tower), *tasks, "--results", str(own_results)]
     assert main([*arguments, "--resume"]) == 2
     assert "comparison to resume" in capsys.readouterr().err

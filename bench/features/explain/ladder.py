@@ -33,7 +33,7 @@ REST = "the recipe's rest"
 # Fields that are equal in all experiments of a ladder.
 SHARED_FIELDS = ("tower", "text_tower", "data", "caption_fields", "subset")
 # Fields that the stages of the objective change.
-OBJECTIVE_FIELDS = ("method", "text_padding", "text_features", "head_rows")
+OBJECTIVE_FIELDS = ("method", "text_padding", "text_features", "padded_head_rows")
 LABEL_FIELDS = ("synset_label_format",)  # only labels depend on them
 # Work of a step outside its forward and backward: differences are one stage before the objective.
 RECIPE_FIELDS = (

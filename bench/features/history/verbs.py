@@ -42,7 +42,7 @@ Suite = Annotated[
 Selection = Annotated[
     str | None,
     arg(
-        metavar="EXPRESSION",
+        metavar="PYTEST-K-EXPRESSION",
         help='expression of pytest -k that selects benchmarks by name, such as "losses and not chunks"; default: all',
     ),
 ]
@@ -61,7 +61,7 @@ class TimeCommits:
     repository: Repository = CHECKOUT
     benchmark_tests: Suite = SUITE
     rounds: int = 3  # number of rounds; each times every commit once, in a fresh process
-    only: Selection = None
+    only_benchmarks: Selection = None
     # folder to which TIME/COMMIT/ROUND.json is added for each commit and round, as `report history` reads it
     json_folder: Folder = Path("results/history")
 
@@ -77,7 +77,9 @@ class TimeCommits:
                 checkout = checkout_work_tree(self.repository, commit, self.benchmark_tests)
                 trees[commit[:12]] = stack.enter_context(checkout)
             folder = self.json_folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-            time_suites_in_rounds(trees, self.benchmark_tests, folder, self.rounds, self.only)
+            time_suites_in_rounds(
+                trees, self.benchmark_tests, folder, self.rounds, self.only_benchmarks
+            )
         return OK
 
 
@@ -95,7 +97,7 @@ class CompareWithBaseCommit:
     benchmark_tests: Suite = SUITE
     # number of rounds; each times the work tree and the commit once, in fresh processes
     rounds: int = 8
-    only: Selection = None
+    only_benchmarks: Selection = None
     # folder in whose subfolder `regress`, which is emptied first, the documents of pytest-benchmark are written
     results: Folder = Path("results")
     json: Json = None
@@ -108,7 +110,9 @@ class CompareWithBaseCommit:
         shutil.rmtree(folder, ignore_errors=True)
         with checkout_work_tree(self.repository, base, self.benchmark_tests) as tree:
             trees = {"old": tree, "new": self.repository.absolute()}
-            time_suites_in_rounds(trees, self.benchmark_tests, folder, self.rounds, self.only)
+            time_suites_in_rounds(
+                trees, self.benchmark_tests, folder, self.rounds, self.only_benchmarks
+            )
         damaged: list[str] = []
         old = read_metric_values([folder / "old"], damaged)
         new = read_metric_values([folder / "new"], damaged)

@@ -30,7 +30,7 @@ class CountLabels:
 
     # data, or files, globs or folders of captions
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="PATH ...")] = ()
-    # .json file to write: the vocabulary, as --vocabulary reads it; required without --try-rule-on
+    # .json file to write: the vocabulary, as --label-vocabulary reads it; required without --try-rule-on
     out: Annotated[Path | None, arg(metavar="FILE.json")] = None
     # rule that finds labels in captions: corenet (CatLIP's nouns of WordNet), paper (those that a tagger calls nouns)
     # or subword (CLIP's tokens, as in SuperClass)

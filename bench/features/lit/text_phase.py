@@ -162,6 +162,6 @@ class TextPhase:
         num_steps = int(TIMED_STEPS * left / timed.seconds)
         if num_steps < MIN_STEPS:
             raise UserError(
-                f"--device-seconds-per-tower leaves {device_seconds:.1f} device seconds for the text tower: too few"
+                f"--device-seconds-of-both-phases leaves {device_seconds:.1f} device seconds for the text: too few"
             )
         return num_steps * self.experiment.training.batch_size

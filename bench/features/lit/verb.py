@@ -11,8 +11,8 @@ from bench.cli.options import (
     Json,
     Repeated,
     Results,
+    ScoreOn,
     Settings,
-    TaskData,
     Tasks,
     print_results_and_get_exit_code,
 )
@@ -47,7 +47,7 @@ class LockedImageTuning:
 
     The features of the training images are computed once, without augmentation, and stored in RESULTS; a text tower and
     a projection learn on them, and are stored there, too. The same command goes on where it was stopped. A tower that
-    was trained with a text tower is scored with that one, without a second phase. Without --task and --task-data,
+    was trained with a text tower is scored with that one, without a second phase. Without --task and --score-on,
     images and captions of the pack's Twemoji are retrieved, too.
     """
 
@@ -59,14 +59,14 @@ class LockedImageTuning:
     images_seen: Annotated[str | None, arg(metavar="N")] = None
     # device seconds of both phases of a tower together, in place of --images-seen: the second phase takes what the
     # tower's training, if its cost is known, has left of them
-    device_seconds_per_tower: Annotated[float | None, arg(metavar="S")] = None
+    device_seconds_of_both_phases: Annotated[float | None, arg(metavar="S")] = None
     # price of one device-hour, in any currency; the price of both phases is then shown
     price_per_hour: float | None = None
     # text with {} in place of a class's name; repeatable, and the features of all are averaged; default: CLIP's 80
     # templates for ImageNet
     templates: Annotated[Repeated, arg(name="template", metavar="TEXT")] = ()
     tasks: Tasks = ()
-    task_data: TaskData = None
+    score_on: ScoreOn = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -74,7 +74,7 @@ class LockedImageTuning:
     def run(self) -> int:
         """Score the towers one after the other, and print the table."""
         self._require_valid_options()
-        tasks, root = choose_single_label_tasks(self.tasks, self.task_data, "zero-shot")
+        tasks, root = choose_single_label_tasks(self.tasks, self.score_on, "zero-shot")
         experiments = {tower: self._make_experiment(tower) for tower in self._find_towers()}
         for tower, experiment in experiments.items():
             learns = not has_text_tower(Path(tower))
@@ -95,8 +95,8 @@ class LockedImageTuning:
                 templates=self.templates,
                 tasks=tasks,
                 root=root,
-                retrieves_captions=not self.tasks and self.task_data is None,
-                total_seconds=self.device_seconds_per_tower,
+                retrieves_captions=not self.tasks and self.score_on is None,
+                total_seconds=self.device_seconds_of_both_phases,
                 price=self.price_per_hour,
             )
             for tower, experiment in experiments.items()
@@ -109,12 +109,12 @@ class LockedImageTuning:
     def _require_valid_options(self) -> None:
         """Raise ValueError for a number out of range, two lengths, or a template without a place."""
         require_option_in_range(
-            "device-seconds-per-tower", self.device_seconds_per_tower, LEAST, MOST
+            "device-seconds-of-both-phases", self.device_seconds_of_both_phases, LEAST, MOST
         )
         require_option_in_range("price-per-hour", self.price_per_hour, LEAST, MOST)
-        if self.images_seen and self.device_seconds_per_tower is not None:
+        if self.images_seen and self.device_seconds_of_both_phases is not None:
             raise ValueError(
-                "--device-seconds-per-tower decides how many images are seen: leave out --images-seen"
+                "--device-seconds-of-both-phases decides how many images are seen: leave out --images-seen"
             )
         for template in self.templates:
             if PLACE not in template:

@@ -75,13 +75,13 @@ class PredictScaling:
         str | None,
         arg(
             metavar="GPU",
-            help="GPU whose step time is assumed from --assumed-single-gpu-mfu, in place of --records: "
+            help="GPU whose step time is assumed from --assumed-gpu-mfu, in place of --records: "
             + ", ".join(GPU_SPECS),
         ),
     ] = None
     # with --assumed-gpu: share, from 0 to 1, of the GPU's bf16 peak that a step reaches without communication;
     # default: the mean of published CLIP trainings
-    assumed_single_gpu_mfu: float | None = None
+    assumed_gpu_mfu: float | None = None
     # price of one GPU-hour, in any currency; the price of the training is then shown
     price_per_hour: float | None = None
     # network bandwidth between nodes, in GB/s per GPU and direction; default: 80 % of the data sheet's
@@ -114,7 +114,7 @@ class PredictScaling:
             experiment.input for experiment in experiments
         )
         note = "" if self.assumed_gpu is None else ASSUMED_NOTE
-        if self.assumed_gpu is not None and self.assumed_single_gpu_mfu is None:
+        if self.assumed_gpu is not None and self.assumed_gpu_mfu is None:
             note += f"\n{PUBLISHED_ERROR}"
         tables = [
             plan_table(plans, self.price_per_hour, note),
@@ -128,16 +128,16 @@ class PredictScaling:
         """Raise ValueError for a number out of range, and without experiments or a source of their step time."""
         for name in ("gpus", "price_per_hour", "internode_gbs_per_gpu"):
             require_option_in_range(name.replace("_", "-"), getattr(self, name), LEAST, MOST)
-        require_option_in_range("assumed-single-gpu-mfu", self.assumed_single_gpu_mfu, LEAST, 1)
+        require_option_in_range("assumed-gpu-mfu", self.assumed_gpu_mfu, LEAST, 1)
         if not self.names:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
         if (self.records is None) == (self.assumed_gpu is None):
             raise ValueError(
                 "a plan needs either --records FOLDER (measured) or --assumed-gpu GPU (assumed): give one"
             )
-        if self.assumed_single_gpu_mfu is not None and self.assumed_gpu is None:
+        if self.assumed_gpu_mfu is not None and self.assumed_gpu is None:
             raise ValueError(
-                "--assumed-single-gpu-mfu needs --assumed-gpu: with --records the step is measured"
+                "--assumed-gpu-mfu needs --assumed-gpu: with --records the step is measured"
             )
 
     def _find_named_or_recorded_gpu(self, timed_runs: Sequence[TimedRunsOnOneDevice]) -> GpuSpec:
@@ -178,7 +178,7 @@ class PredictScaling:
             compute = compute_profile_from_flops(
                 work,
                 gpu,
-                self.assumed_single_gpu_mfu or UTILISATION,
+                self.assumed_gpu_mfu or UTILISATION,
                 runtime.clip_loss_precision,
             )
             tokens = mean_tokens_per_caption(captions)
@@ -226,10 +226,8 @@ class PredictScaling:
                 f"{circumstances.precision}; {circumstances.machine}"
             )
         if self.assumed_gpu is not None:
-            utilisation = self.assumed_single_gpu_mfu or UTILISATION
-            source = (
-                "given" if self.assumed_single_gpu_mfu else "the mean of published CLIP trainings"
-            )
+            utilisation = self.assumed_gpu_mfu or UTILISATION
+            source = "given" if self.assumed_gpu_mfu else "the mean of published CLIP trainings"
             peak = f"{gpu.bf16_flops_per_second / 1e12:g} TFLOP/s, bf16 ({gpu.source})"
             rows["utilisation"] = f"{utilisation:.3f} of {peak}: {source}"
         return rows

@@ -111,7 +111,7 @@ def open_corenet_stream(
         vocabulary = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
         fields["synset_vocabulary"] = vocabulary
         fields["synset_label_format"] = "dense"
-        fields["head_rows"] = values["model.classification.n_classes"]
+        fields["padded_head_rows"] = values["model.classification.n_classes"]
     if experiment.input.data == PACK_DATA:
         device = torch.device("cpu")
     return open_batch_stream(

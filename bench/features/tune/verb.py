@@ -11,8 +11,8 @@ from bench.cli.options import (
     Json,
     LabelOptions,
     Results,
+    ScoreOn,
     Settings,
-    TaskData,
     Tasks,
     find_experiments_with_settings,
     print_results_and_get_exit_code,
@@ -67,7 +67,7 @@ class Tune(LabelOptions):
     # repeated; default: begin a new one
     resume: bool = False
     tasks: Tasks = ()
-    task_data: TaskData = None
+    score_on: ScoreOn = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -77,7 +77,7 @@ class Tune(LabelOptions):
         if not self.methods:
             raise ValueError("name the methods to tune, such as flip")
         require_option_in_range("trials-per-method", self.trials_per_method, MIN_TRIALS, MAX_TRIALS)
-        tasks, root = choose_single_label_tasks(self.tasks, self.task_data, PURPOSE)
+        tasks, root = choose_single_label_tasks(self.tasks, self.score_on, PURPOSE)
         names = [f"{method}-{self.scale}" for method in self.methods]
         named = find_experiments_with_settings(
             names, [*self.settings, *self.format_data_settings()]

@@ -165,7 +165,9 @@ def test_phase_takes_as_many_steps_as_its_seconds_allow(
     monkeypatch.setattr(text_phase, "time_synchronized_block", clock)
     monkeypatch.setattr(text_phase, "take_steps_at_full_learning_rate", lambda *_: None)
     assert phase._count_images(19.0) == 340 * phase.experiment.training.batch_size
-    with pytest.raises(UserError, match=r"--device-seconds-per-tower leaves 2\.0 device seconds"):
+    with pytest.raises(
+        UserError, match=r"--device-seconds-of-both-phases leaves 2\.0 device seconds"
+    ):
         phase._count_images(2.0)
 
 
@@ -304,7 +306,7 @@ def test_every_score_stands_beside_its_cost(
         save_tower(own_results, few_images("clip"), has_head=True),
     ]
     out = own_results / "lit"
-    words = ["lit", *map(str, towers), "--images-seen", "64", "--task-data", str(root)]
+    words = ["lit", *map(str, towers), "--images-seen", "64", "--score-on", str(root)]
     words += ["--template", "a {} image", "--results", str(out), "--json", "-"]
     assert main(words) == 0
     tables = json.loads(capsys.readouterr().out)
@@ -395,7 +397,7 @@ def tower(own_results: Path) -> Path:
         (["TOWER", "--set", "data=pictures"], "no sample has a caption"),
         (["reference-tower"], "pip install catlip-bench[reference-tower]"),
         (
-            ["TOWER", "--images-seen", "64", "--device-seconds-per-tower", "9"],
+            ["TOWER", "--images-seen", "64", "--device-seconds-of-both-phases", "9"],
             "leave out --images-seen",
         ),
     ],

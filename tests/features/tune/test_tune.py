@@ -146,7 +146,7 @@ def test_tune_writes_settings_that_train_takes_and_resumes_what_is_missing(
         "catlip",
         "--images-seen",
         "144",
-        "--task-data",
+        "--score-on",
         str(root),
         "--results",
         str(out),
