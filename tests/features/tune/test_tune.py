@@ -141,16 +141,8 @@ def test_tune_writes_settings_that_train_takes_and_resumes_what_is_missing(
     for path in (root / "test").rglob("*.png"):
         path.write_bytes(b"no image")
     out = own_results / "tune"
-    words = [
-        "tune",
-        "catlip",
-        "--images-seen",
-        "144",
-        "--score-on",
-        str(root),
-        "--results",
-        str(out),
-    ]
+    words = ["tune", "catlip", "--max-images-seen", "144", "--score-on", str(root)]
+    words += ["--results", str(out)]
     words += ["--set", "batch_size=16", "--set", "subset=random:96", "--json", "-"]
     assert main(words) == 0
     captured = capsys.readouterr()
