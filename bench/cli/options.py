@@ -72,7 +72,7 @@ CaptionFields = Annotated[
 ImageColumn = Annotated[
     str | None,
     arg(
-        metavar="COLUMN",
+        metavar="COLUMN|SUFFIX",
         help="column of a table that holds the images or their paths; in tars and folders the suffix of images, "
         "such as jpg; default: found by its name or content",
     ),

@@ -288,6 +288,7 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             "Column of a table that holds the images or their paths; in tars and folders the suffix of images. "
             "None: found by its name or content.",
+            forms="COLUMN, SUFFIX",
         ),
     ] = None
     subset: Annotated[
