@@ -164,7 +164,7 @@ class TextSettings(SettingsGroup, frozen=True, kw_only=True):
     context_length: Annotated[
         ContextLength,
         field_metadata(
-            "Maximum number of tokens per caption, start and end token included.",
+            "Maximum number of tokens per caption, and of SuperClass's labels; start and end token included.",
             "tuned",
             "model",
         ),
