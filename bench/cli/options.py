@@ -95,7 +95,7 @@ Measurements = Annotated[
     Repeated,
     arg(
         name="measure-instead",
-        metavar="EXTENSION-MEASUREMENT",
+        metavar="MEASUREMENT",
         help="measurement of an --extension, taken in place of throughput and memory; repeatable",
     ),
 ]
