@@ -43,11 +43,8 @@ from bench.transfer.terminal_tables import make_transfer_tables
 
 DEFAULT_MINUTES = 12.0
 SCALE = "-tiny"  # end of the names of the compared experiments
-SHORT = {
-    "untimed_steps": 2,
-    "timed_windows": 2,
-    "steps_per_window": 2,
-}  # of timed runs of the smoke test
+# Of timed runs of the smoke test.
+SHORT = {"untimed_steps": 2, "timed_windows": 2, "steps_per_window": 2}
 
 
 def run_default_comparison(options: DefaultComparison) -> int:

@@ -95,7 +95,7 @@ class ListExperiments:
     parameters_and_flops: bool = False
     # list, instead of experiments, each setting that the authors of this published recipe released, beside ours
     authors_settings: Annotated[str | None, arg(metavar="EXPERIMENT")] = None
-    fields: bool = False  # list, instead of experiments, the fields that --set changes, with choices and defaults
+    fields: bool = False  # list, instead of experiments, the fields that --set changes, with values and defaults
     json: Json = None
 
     def run(self) -> int:

@@ -219,12 +219,12 @@ def count_and_write_training_vocabulary(experiment: Experiment, out: Path) -> No
     write_and_log_vocabulary(count_data_vocabulary(experiment.input, field), out / VOCABULARY)
 
 
-def parse_image_count(text: str) -> int:
+def parse_image_count(text: str, option: str = "--images-seen") -> int:
     """Parse a number of images: 80000, 80k, 12.8M or 1.28B."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kMB]?)", text)
     count = float(match[1]) * UNITS[match[2]] if match else 0.0
     if not 1 <= count <= MOST_IMAGES:
         raise ValueError(
-            f"--images-seen must be 1 to {MOST_IMAGES:,}, as 80000, 80k or 12.8M, got {text[:MAX_ECHOED_CHARACTERS]!r}"
+            f"{option} must be 1 to {MOST_IMAGES:,}, as 80000, 80k or 12.8M, got {text[:MAX_ECHOED_CHARACTERS]!r}"
         )
     return round(count)

@@ -107,7 +107,7 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
         if not is_pack and lengths != OWN_LENGTHS:
             yield f"pack_caption_lengths={lengths!r} is for the pack alone: leave it out with data={inputs.data}"
         if is_pack and (inputs.caption_fields or inputs.image_column):
-            yield "caption and image_column are for other data than the shipped pack: leave them out"
+            yield "caption_fields and image_column are for other data than the shipped pack: leave them out"
         subset = inputs.subset or ""
         if subset.startswith(RANDOM_SUBSET) and not re.fullmatch(
             rf"{RANDOM_SUBSET}[1-9][0-9]{{0,11}}", subset

@@ -254,7 +254,7 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
             'Teacher of distillation: a tower file of `bench train`, or "random:NAME", a tower with random weights, '
             "which has the same cost and teaches nothing.",
             "model",
-            forms="TOWER-FILE, random:MODEL",
+            forms=f"TOWER-FILE, {RANDOM_TEACHER}MODEL",
         ),
     ] = f"{RANDOM_TEACHER}ViT-L-14"
 
@@ -266,7 +266,7 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         NonEmptyStr,
         field_metadata(
             "Training data: the shipped pack, or a folder, file or glob of captioned images (docs/data.md).",
-            forms="shipped-pack, PATH",
+            forms=f"{PACK_DATA}, PATH",
         ),
     ] = PACK_DATA
     pack_caption_lengths: Annotated[
@@ -296,7 +296,7 @@ class SampleSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             'Samples used: a csv of keys, "random:N" for N drawn at random, or "without-held-out-concepts" of '
             "the pack; None: all.",
-            forms="FILE.csv, random:N, without-held-out-concepts",
+            forms=f"FILE.csv, {RANDOM_SUBSET}N, {WITHOUT_HELD_OUT_CONCEPTS}",
         ),
     ] = None
     workers: Annotated[
@@ -374,7 +374,7 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
             'Learning rate after a linear warm-up: "wsd" keeps it constant and branches off a linear '
             'cool-down for each budget; "cosine" is a separate run from the start for each budget; or the '
             "schedule of an extension.",
-            forms="wsd, cosine",
+            forms="wsd, cosine, or an extension's",
         ),
     ] = "wsd"
     cooldown_share: Annotated[
@@ -395,7 +395,7 @@ class OptimizerSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata(
             'Optimizer: "adamw"; "muon", which updates the matrices in the towers\' blocks by Muon and all '
             "else by AdamW; or one of an extension.",
-            forms="adamw, muon",
+            forms="adamw, muon, or an extension's",
         ),
     ] = "adamw"
     learning_rate: Annotated[

@@ -60,8 +60,8 @@ def clip_vit_b16_datacomp() -> Experiment:
         ),
         training=TrainingSettings(
             batch_size=256,
-            images_seen=STEPS
-            * 65_536,  # at 224 px; `_with_images_of_schedule_steps` corrects it for the image sizes
+            # At 224 px; `_with_images_of_schedule_steps` corrects it for the image sizes.
+            images_seen=STEPS * 65_536,
             warmup_images=WARMUP_STEPS * 65_536,
             schedule="cosine",
             cosine_min_learning_rate=1e-6,

@@ -104,7 +104,7 @@ class DataSource(Named):
     name: str  # in messages: what it reads
     # Whether `label` counts labels in the source's files, without its index of samples.
     can_count_labels_from_files: ClassVar[bool] = False
-    # Those of --caption-fields (`captions` of the request) and --image-column (`image_column`) that it depends on.
+    # Of --caption-fields (`captions` of the request) and --image-column (`image_column`), those that its samples read.
     options: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

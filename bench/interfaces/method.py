@@ -86,9 +86,8 @@ class Method(Named):
     # The attribute of the model whose forwards are the phase "text forward", a text tower or a decoder. A model without
     # it has no such phase.
     text_module: ClassVar[str] = "text"
-    packs_captions: ClassVar[bool] = (
-        True  # whether text_padding=packed_rows puts several captions into a row
-    )
+    # Whether text_padding=packed_rows puts several captions into a row.
+    packs_captions: ClassVar[bool] = True
     accepts_mean_for_classifier: ClassVar[bool] = False
     has_teacher: ClassVar[bool] = False  # whether it learns from the experiment's teacher
     # Fields of experiments that the method declares, each with a default and metadata (bench/experiment/fields.py).

@@ -47,7 +47,7 @@ class CountLabels:
     json: Json = None
 
     def run(self) -> int:
-        """Explain a caption, or count a vocabulary."""
+        """Show the labels of a caption, or count a vocabulary."""
         require_option_in_range("min-count", self.min_count, 1, 1e12)
         require_option_in_range("max-labels", self.max_labels, 1, 1e12)
         require_option_in_range("workers", self.workers, 1, 1024)

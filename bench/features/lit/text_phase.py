@@ -162,6 +162,7 @@ class TextPhase:
         num_steps = int(TIMED_STEPS * left / timed.seconds)
         if num_steps < MIN_STEPS:
             raise UserError(
-                f"--device-seconds-of-both-phases leaves {device_seconds:.1f} device seconds for the text: too few"
+                f"--device-seconds-of-both-phases leaves {device_seconds:.1f} device seconds for the text tower: "
+                "too few"
             )
         return num_steps * self.experiment.training.batch_size

@@ -121,10 +121,10 @@ class CompareWithReference:
         """
         on_gpu = preflight.has_gpu()
         if self._is_corenet:
-            data = (
-                [] if self.corenet_training_data is None else [f"data={self.corenet_training_data}"]
-            )
-            return released_experiments_by_file(self.scale, [*data, *self.settings], on_gpu=on_gpu)
+            settings = list(self.settings)
+            if self.corenet_training_data is not None:
+                settings.append(f"data={self.corenet_training_data}")
+            return released_experiments_by_file(self.scale, settings, on_gpu=on_gpu)
         experiment = reference_experiment(self.reference, self.scale, self.settings, on_gpu=on_gpu)
         return {experiment.name: experiment}
 
@@ -202,5 +202,5 @@ class CompareWithReference:
                 self.corenet_training_data is None or not setting.startswith("workers=")
             ):
                 raise ValueError(
-                    f"corenet runs as released, got --set {setting}: with --data, workers=N may be set"
+                    f"corenet runs as released, got --set {setting}: with --corenet-training-data, workers=N may be set"
                 )

@@ -94,7 +94,7 @@ class Tune(LabelOptions):
         tuned = {}
         for trials in all_trials:
             images = (
-                parse_image_count(self.max_images_seen)
+                parse_image_count(self.max_images_seen, "--max-images-seen")
                 if self.max_images_seen
                 else trials[0].training.images_seen
             )

@@ -205,6 +205,7 @@ def test_settings_file_comes_back(tmp_path: Path) -> None:
         ("tune clip --scale big", "no experiment named 'clip-big'"),
         ("tune", "name the methods"),
         ("tune clip --trials-per-method 8", "--trials-per-method must be from 9 to 999, got 8"),
+        ("tune clip --max-images-seen many", "--max-images-seen must be 1 to"),
         ("tune clip --max-images-seen 1000", "images_seen must be a batch or more, got 111"),
         ("tune clip --task coco-labels", "tune needs one class per image"),
         ("tune clip --resume", "has no 'tune' comparison to resume"),
